@@ -1,0 +1,200 @@
+"""Image sets kept as <name>.npz in the data folder: what each must hold, and a reader that trusts no file.
+
+A file holds the uint8 arrays train_images, train_labels, test_images and test_labels, images as (n, height, width) or
+(n, height, width, 3), and `source`, a sentence for whoever opens it. Each array's header must be, to the letter, the
+one that numpy writes for what the set must be; then just that many bytes are read. So nothing is unpickled, and a
+wrong, truncated or hostile file costs no more memory than a good one.
+"""
+
+import hashlib
+import os
+import struct
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import torch
+
+from vaekit import randomness
+from vaekit.data import splits
+from vaekit.data.images import DataError, ImageSet
+
+_CHUNK = 1 << 20
+_UNREADABLE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError, RuntimeError, MemoryError)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a stored set must be; `sha256` is its contents' `digest`, None where no copy was at hand to take it from."""
+
+    source: str
+    shape: tuple[int, ...]
+    n_train: int
+    n_test: int
+    sha256: str | None
+    classes: int = 10
+    downloadable: bool = True
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of an image."""
+        height, width, channels = (*self.shape, 1)[:3]
+        return channels, height, width
+
+    @property
+    def arrays(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each array."""
+        return {
+            "train_images": (self.n_train, *self.shape),
+            "train_labels": (self.n_train,),
+            "test_images": (self.n_test, *self.shape),
+            "test_labels": (self.n_test,),
+        }
+
+
+STORED = {
+    "mnist": Stored(
+        source="MNIST (LeCun, Cortes and Burges)",
+        shape=(28, 28),
+        n_train=60_000,
+        n_test=10_000,
+        sha256="25b1a379d0a35342a5fb605ae7092594efeb1d484ce10bc5a55be448befd58ab",
+    ),
+    "fashion_mnist": Stored(
+        source="Fashion-MNIST (Xiao, Rasul and Vollgraf 2017)",
+        shape=(28, 28),
+        n_train=60_000,
+        n_test=10_000,
+        sha256="2eec74045003bb5cc54c46331f8c48f77611acac295f1d863e16fbd263546563",
+    ),
+    "cifar10": Stored(
+        source="CIFAR-10 (Krizhevsky 2009)",
+        shape=(32, 32, 3),
+        n_train=50_000,
+        n_test=10_000,
+        sha256=None,
+    ),
+    "cifar10_jpeg": Stored(
+        source="CIFAR-10 (Krizhevsky 2009) as a JPEG copy (quality 75, 4:2:0), classes interleaved: not the original",
+        shape=(32, 32, 3),
+        n_train=50_000,
+        n_test=10_000,
+        sha256="366c0f29bd7879bda749459dd82ea367a3865c7177220681edf58beff745e2f3",
+        downloadable=False,
+    ),
+}
+
+
+def stored_path(name: str, folder: str | os.PathLike | None = None) -> Path:
+    """The file of a set: in `folder`, else in VAEKIT_DATA, else in vaekit in the user's cache folder. Absolute."""
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    chosen = folder or os.environ.get("VAEKIT_DATA") or Path(cache, "vaekit")
+    return Path(chosen).expanduser().absolute() / f"{name}.npz"
+
+
+def image_set(name: str, folder: str | os.PathLike | None = None) -> ImageSet:
+    """A stored set: images (n, 1, 28, 28) or (n, 3, 32, 32), the training part first, and labels.
+
+    Errors: DataError where its file is absent, cannot be read, or is not what the set must be.
+    """
+    arrays, contents = read(name, folder)
+    wanted = STORED[name]
+    images = torch.cat([torch.from_numpy(arrays[f"{part}_images"]) for part in ("train", "test")])
+    images = (images.unsqueeze(-1) if images.ndim == 3 else images).permute(0, 3, 1, 2).contiguous()
+    return ImageSet(
+        name=name,
+        source=wanted.source,
+        identity=f"sha256:{contents[:16]}",
+        size=len(images),
+        image_shape=wanted.image_shape,
+        draw=lambda indices: images[indices],
+        splitters=splits.of_parts(
+            lambda: randomness.permutation(0, randomness.SPLIT, 0, wanted.n_train), wanted.n_train, wanted.n_test
+        ),
+        labels=torch.cat([torch.from_numpy(arrays[f"{part}_labels"]) for part in ("train", "test")]).long(),
+    )
+
+
+def read(name: str, folder: str | os.PathLike | None = None) -> tuple[dict[str, np.ndarray], str]:
+    """The arrays of a stored set and their digest. Errors: DataError, as for `image_set`."""
+    path, wanted = stored_path(name, folder), STORED[name]
+    try:
+        with zipfile.ZipFile(path) as archive:
+            arrays = {key: _read_array(archive, key, shape) for key, shape in wanted.arrays.items()}
+        return arrays, check(arrays, wanted)
+    except FileNotFoundError:
+        absent = f"{path} is not there. {_next_step(name, path)} Without a download there is tetrominoes."
+        raise DataError(absent) from None
+    except _UNREADABLE as error:
+        raise DataError(f"{path} is not a valid copy of {name}: {error}. {_next_step(name, path)}") from error
+
+
+def check(arrays: Mapping[str, np.ndarray], wanted: Stored) -> str:
+    """The digest of a set's arrays; ValueError where labels or digest are not what the set must have."""
+    for key in ("train_labels", "test_labels"):
+        if arrays[key].max() >= wanted.classes:
+            raise ValueError(f"{key} holds {arrays[key].max()}, but labels are below {wanted.classes}")
+    contents = digest(arrays)
+    if wanted.sha256 not in (None, contents):
+        raise ValueError(f"its contents hash to sha256:{contents}, not to sha256:{wanted.sha256}")
+    return contents
+
+
+def digest(arrays: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 (hex) of arrays' names, shapes and bytes, whatever file they came in."""
+    contents = hashlib.sha256()
+    for key in sorted(arrays):
+        contents.update(f"{key} {arrays[key].dtype.str} {arrays[key].shape}\n".encode())
+        contents.update(np.ascontiguousarray(arrays[key]).data)
+    return contents.hexdigest()
+
+
+def write(path: Path, arrays: Mapping[str, np.ndarray], source: str) -> None:
+    """Writes a set's file whole or not at all: into a file beside it, which then takes its name."""
+    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial")
+    try:
+        with open(partial, "wb") as file:
+            np.savez(file, **arrays, source=np.array(source))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _read_array(archive: zipfile.ZipFile, key: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The uint8 array `key` of a .npz file; ValueError where it is not of this shape."""
+    if f"{key}.npy" not in archive.namelist():
+        raise ValueError(f"it lacks the array {key}")
+    member = archive.getinfo(f"{key}.npy")
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{key} is compressed by method {member.compress_type}, not stored or deflated")
+    with archive.open(member) as file:
+        _expect_header(file, key, shape)
+        array = np.empty(shape, np.uint8)
+        buffer, filled = array.data.cast("B"), 0
+        while filled < array.size and (chunk := file.read(min(_CHUNK, array.size - filled))):
+            buffer[filled : filled + len(chunk)] = chunk
+            filled += len(chunk)
+        if filled < array.size or file.read(1):  # reading on to the end also checks the member's CRC
+            raise ValueError(f"{key} does not hold {array.size:,} bytes, as its header says")
+    return array
+
+
+def _expect_header(file: IO[bytes], key: str, shape: tuple[int, ...]) -> None:
+    """Reads the header of a .npy file, format 1.0 (its length has two bytes); ValueError if it is not this shape's."""
+    wanted = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}"
+    start = file.read(10)
+    came = file.read(int.from_bytes(start[8:], "little")).decode("latin1").strip()
+    if start[:8] != b"\x93NUMPY\x01\x00" or came != wanted:
+        raise ValueError(f"{key} is {came[:120]!r}, not {wanted!r}")
+
+
+def _next_step(name: str, path: Path) -> str:
+    if STORED[name].downloadable:
+        return f"`python -m vaekit data {name}` downloads it there (VAEKIT_DATA names another folder)."
+    return f"{name} is never downloaded: it is there only where it was prepared (VAEKIT_DATA names the folder)."

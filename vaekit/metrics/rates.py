@@ -1,0 +1,75 @@
+"""Rate and distortion of a trained model, one value per image."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from vaekit import randomness
+from vaekit.distributions import as_float
+from vaekit.losses import bernoulli_floor, distortion, rate
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module, images: Tensor, rows: Tensor, seed: int, draw: int | None = 0, batch_size: int = 1024
+) -> dict[str, Tensor]:
+    """D and R of each image: {"distortion": (n,), "rate": (n,)}, float64 on the CPU, in nats.
+
+    Args:
+        model: in eval mode; `forward(x, noise)` gives {"z": Gaussian, "x": likelihood}.
+        images: uint8, (n, C, H, W), on the model's device.
+        rows: (n,) numbers of the images, which key their noise.
+        seed: of the noise.
+        draw: which of the independent samples of z to take; None: the mean of z instead of a sample.
+    """
+    first = next(model.parameters())
+    found = {"distortion": [], "rate": []}
+    for start in range(0, len(images), batch_size):
+        x = images[start : start + batch_size].to(first.dtype) / 255
+        ids = rows[start : start + batch_size].to(first.device)
+        noise = {site: _noise(seed, draw, site, ids, shape, first.dtype) for site, shape in model.noise_sites.items()}
+        params = as_float(model(x, noise))
+        found["distortion"].append(distortion(params["x"], x).double().cpu())
+        found["rate"].append(rate(params["z"]).double().cpu())
+    return {name: torch.cat(parts) for name, parts in found.items()}
+
+
+def floor(images: Tensor, batch_size: int = 4096) -> Tensor:
+    """The floor of a Bernoulli distortion on each of n uint8 images, (n,), float64 on the CPU, in nats."""
+    entropy = bernoulli_floor(torch.arange(256, dtype=torch.float64, device=images.device).unsqueeze(1) / 255)
+    return torch.cat([entropy[part.flatten(1).long()].sum(1).cpu() for part in images.split(batch_size)])
+
+
+def mean_and_se(values: Tensor) -> tuple[float, float]:
+    """The mean of (n,) values and its standard error over images (0 for a single one)."""
+    se = values.std().item() / math.sqrt(len(values)) if len(values) > 1 else 0.0
+    return values.mean().item(), se
+
+
+def rd_table(fleet, images: Tensor, part: str = "train") -> list[dict]:
+    """Rate and distortion of every member at every snapshot, on these images: tidy rows for `figures`.
+
+    One row a value, with the member's seed and weights, `step`, `steps` (the budget), `part` (a name for these images),
+    `measure` ("distortion" with one sample of z, or "rate"), `value` in nats per image, `se` over images, and `n`.
+    """
+    rows = []
+    device = images.device
+    for i, trained in enumerate(fleet):
+        for step in sorted(trained.snapshots):
+            model = fleet.model(i, step).to(device)
+            found = evaluate(model, images, torch.arange(len(images)), trained.member.seed)
+            for measure, values in found.items():
+                value, se = mean_and_se(values)
+                rows.append(
+                    {"member": i, "seed": trained.member.seed, **trained.member.weights}
+                    | {"steps": fleet.budget.steps, "step": step, "part": part, "measure": measure}
+                    | {"value": value, "se": se, "n": len(images)}
+                )
+    return rows
+
+
+def _noise(seed: int, draw: int | None, site: str, ids: Tensor, shape: tuple[int, ...], dtype) -> Tensor:
+    if draw is None:
+        return torch.zeros((len(ids), *shape), dtype=dtype, device=ids.device)
+    return randomness.normal_rows(seed, randomness.EVALUATION, draw, site, ids, shape, dtype)

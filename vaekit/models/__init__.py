@@ -1,0 +1,21 @@
+"""Plain `nn.Module`s that return distribution parameters, by name.
+
+`CODE_VERSIONS` holds an integer per model family. It is part of every stored member's key and is raised when a change
+would change results; the golden traces in the tests fail when somebody forgets.
+"""
+
+from torch import nn
+
+from vaekit.models.vae import VAE, ConvVAE, DenseVAE
+
+MODELS: dict[str, type[nn.Module]] = {"dense_vae": DenseVAE, "conv_vae": ConvVAE}
+CODE_VERSIONS = {"dense_vae": 1, "conv_vae": 1}
+
+__all__ = ["CODE_VERSIONS", "MODELS", "VAE", "ConvVAE", "DenseVAE", "build"]
+
+
+def build(name: str, image_shape: tuple[int, ...], **arguments) -> nn.Module:
+    """A new model of a registered family, for images of shape (C, H, W). Errors: KeyError names the families."""
+    if name not in MODELS:
+        raise KeyError(f"no model {name!r}; the families are {', '.join(MODELS)}")
+    return MODELS[name](image_shape=image_shape, **arguments)

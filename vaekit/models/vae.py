@@ -1,0 +1,156 @@
+"""The dense and the convolutional VAE of studies 1 and 3.
+
+A model returns distribution parameters and nothing else: `forward(x, noise)` gives {"z": posterior, "x": likelihood}
+for images x of shape (batch, C, H, W) in [0, 1] and `noise[site]` of shape (batch, *noise_sites[site]). It knows no
+loss, no optimiser and no device. `encode`, `decode` and `representations` are what measures use.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import chain, pairwise
+
+import torch
+from torch import Tensor, nn
+
+from vaekit.distributions import Bernoulli, Gaussian
+
+LIKELIHOODS = ("bernoulli", "gaussian")
+
+
+class VAE(nn.Module):
+    """What the dense and the convolutional VAE share: an encoder and a decoder network around one Gaussian code.
+
+    A subclass sets `encoder` (images to features), `mu` and `logvar` (features to the code's parameters) and `decoder`
+    (codes to logits or means of the shape of the images).
+
+    Args:
+        image_shape: (C, H, W).
+        latent_dim: dimensions of the code z.
+        likelihood: "bernoulli" (on logits) or "gaussian" (mean, with one fixed standard deviation).
+        sigma: that standard deviation, in units of the images' [0, 1]; unused by "bernoulli".
+    """
+
+    encoder: nn.Sequential
+    decoder: nn.Sequential
+    mu: nn.Linear
+    logvar: nn.Linear
+
+    def __init__(self, image_shape: tuple[int, int, int], latent_dim: int, likelihood: str, sigma: float):
+        super().__init__()
+        if likelihood not in LIKELIHOODS:
+            raise ValueError(f"likelihood is {likelihood!r}; use one of {', '.join(LIKELIHOODS)}")
+        self.image_shape = tuple(image_shape)
+        self.noise_sites = {"z": (latent_dim,)}
+        self.likelihood = likelihood
+        # sigma belongs to the saved model: a distortion means nothing without it.
+        self.register_buffer("logvar_x", torch.tensor(2 * math.log(sigma)))
+
+    def encode(self, x: Tensor) -> Gaussian:
+        """The posterior q(z|x) of each image, parameters of shape (batch, latent_dim)."""
+        features = self.encoder(x)
+        return Gaussian(self.mu(features), self.logvar(features))
+
+    def decode(self, z: Tensor) -> Bernoulli | Gaussian:
+        """The likelihood p(x|z) of each code, parameters of shape (batch, C, H, W)."""
+        return self.likelihood_of(self.decoder(z))
+
+    def likelihood_of(self, out: Tensor) -> Bernoulli | Gaussian:
+        """The likelihood whose logits, or means, are the decoder's output, of the same shape."""
+        return Bernoulli(out) if self.likelihood == "bernoulli" else Gaussian(out, self.logvar_x)
+
+    def forward(self, x: Tensor, noise: Mapping[str, Tensor]) -> dict:
+        """{"z": the posterior of each image, "x": the likelihood at one sample of it}."""
+        z = self.encode(x)
+        return {"z": z, "x": self.decode(z.sample(noise["z"]))}
+
+    def representations(self, x: Tensor, noise: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The named layers on the way of x, by name and in order: what comes out of each block, the code, the output.
+
+        "input", "encoder1", …, "mu", "logvar", "z" (a sample), "decoder1", …, "output" (the likelihood's mean).
+        """
+        layers: dict[str, Tensor] = {"input": x}
+        h = _walk(self.encoder, x, "encoder", layers)
+        q = Gaussian(self.mu(h), self.logvar(h))
+        layers |= {"mu": q.mu, "logvar": q.logvar, "z": q.sample(noise["z"])}
+        out = _walk(self.decoder, layers["z"], "decoder", layers)
+        layers["output"] = self.likelihood_of(out).mean
+        return layers
+
+
+class DenseVAE(VAE):
+    """Mirrored fully connected ReLU encoder and decoder (Bozkurt et al. 2021, section 4.3).
+
+    `depth` hidden layers of `hidden` units on either side of the code.
+    """
+
+    def __init__(
+        self, image_shape=(3, 32, 32), depth=1, hidden=512, latent_dim=10, likelihood="bernoulli", sigma: float = 1.0
+    ):
+        super().__init__(image_shape, latent_dim, likelihood, sigma)
+        pixels = math.prod(image_shape)
+        self.encoder = nn.Sequential(nn.Flatten(), *_dense_stack([pixels] + [hidden] * depth))
+        self.mu, self.logvar = nn.Linear(hidden, latent_dim), nn.Linear(hidden, latent_dim)
+        self.decoder = nn.Sequential(
+            *_dense_stack([latent_dim] + [hidden] * depth),
+            nn.Linear(hidden, pixels),
+            nn.Unflatten(1, tuple(image_shape)),
+        )
+
+
+class ConvVAE(VAE):
+    """`depth` stride-2 convolutions (kernel 4, padding 1), a linear code, and the mirror of them.
+
+    Study 3 (Bozkurt et al. 2021, section 4.3): 64 channels and ReLU; padding 1, the linear heads and the mirrored
+    decoder are ours, where the paper is silent. Study 1 (its authors' code): channels (64, 128, 256, 256), `batch_norm`
+    and `slope=0.2`, a LeakyReLU. `channels` is one number or one for each layer; H and W are multiples of 2**depth.
+    """
+
+    def __init__(
+        self,
+        image_shape=(3, 32, 32),
+        depth=3,
+        channels: int | Sequence[int] = 64,
+        latent_dim=10,
+        likelihood="bernoulli",
+        sigma: float = 1.0,
+        batch_norm=False,
+        slope: float = 0.0,
+    ):
+        super().__init__(image_shape, latent_dim, likelihood, sigma)
+        colours, height, width = image_shape
+        if height % 2**depth or width % 2**depth:
+            raise ValueError(f"images are {height} x {width}; {depth} stride-2 layers want multiples of {2**depth}")
+        widths = [channels] * depth if isinstance(channels, int) else list(channels)
+        if len(widths) != depth:
+            raise ValueError(f"channels is {channels} for depth {depth}; give one number, or one for each layer")
+
+        def block(layer: nn.Module, width: int, norm: type[nn.Module]) -> list[nn.Module]:
+            return [layer, *([norm(width)] if batch_norm else []), nn.LeakyReLU(slope) if slope else nn.ReLU()]
+
+        small = (widths[-1], height // 2**depth, width // 2**depth)
+        features = math.prod(small)
+        down = [block(nn.Conv2d(i, o, 4, 2, 1), o, nn.BatchNorm2d) for i, o in pairwise([colours, *widths])]
+        self.encoder = nn.Sequential(*chain(*down), nn.Flatten())
+        self.mu, self.logvar = nn.Linear(features, latent_dim), nn.Linear(features, latent_dim)
+        up = [block(nn.ConvTranspose2d(i, o, 4, 2, 1), o, nn.BatchNorm2d) for i, o in pairwise(widths[::-1])]
+        self.decoder = nn.Sequential(
+            *block(nn.Linear(latent_dim, features), features, nn.BatchNorm1d),
+            nn.Unflatten(1, small),
+            *chain(*up),
+            nn.ConvTranspose2d(widths[0], colours, 4, 2, 1),
+        )
+
+
+def _dense_stack(widths: list[int]) -> list[nn.Module]:
+    return [layer for i, o in pairwise(widths) for layer in (nn.Linear(i, o), nn.ReLU())]
+
+
+def _walk(network: nn.Sequential, h: Tensor, name: str, layers: dict[str, Tensor]) -> Tensor:
+    """Run a network and record what comes out of each nonlinearity, as <name>1, <name>2, …"""
+    found = 0
+    for layer in network:
+        h = layer(h)
+        if isinstance(layer, nn.ReLU | nn.LeakyReLU):
+            found += 1
+            layers[f"{name}{found}"] = h
+    return h

@@ -1,0 +1,203 @@
+"""The evidence that a checkout carries: results/<study>/, tidy tables written by `export` and read by everything else.
+
+    members.csv       one row a member: its key, its fields, status, code version, hardware, wall time
+    measures.csv      one row a value: member (the first 12 digits of its key), step, part, measure, arguments, value, se, n
+    provenance.json   hashes of both tables, and what wrote them
+
+Exporting merges: it adds and replaces, and never removes a member that this store lacks.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import os
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vaekit.runs import CHECKOUT, Member, Store, member_of
+
+RECORDED = ("status", "reason", "code_version", "data_identity", "hardware", "wall_time", "backend", "torch", "commit")
+MEASURED = ("member", "step", "part", "measure", "arguments", "value", "se", "n", "version")
+_TEXT = {"key", "model", "data", "split", "objective", "precision", "parent", "status", "reason", "data_identity"}
+_TEXT |= {"hardware", "backend", "torch", "commit", "member", "part", "measure", "arguments"}
+SHORT = 12  # digits of the key that name a member in measures.csv
+
+
+class ResultsError(RuntimeError):
+    """A results table that is damaged, edited by hand or not a table."""
+
+
+@dataclass
+class Tables:
+    """Members and their measured values, as rows by the member's key.
+
+    A member's row has its key, `Member.row()` and the columns `RECORDED`; a value's row has the columns `MEASURED`.
+    """
+
+    members: dict[str, dict[str, Any]] = field(default_factory=dict)
+    measures: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+    def merged(self, other: "Tables") -> "Tables":
+        """Both; where they share a member, the other's row, and the other's values of each measure that it has."""
+        measures = dict(self.measures)
+        for key, rows in other.measures.items():
+            new = {row["measure"] for row in rows}
+            measures[key] = [row for row in measures.get(key, []) if row["measure"] not in new] + rows
+        return Tables(self.members | other.members, measures)
+
+    def only(self, keys: Iterable[str]) -> "Tables":
+        """The rows of these keys, as far as they are there."""
+        kept = [key for key in keys if key in self.members]
+        return Tables({k: self.members[k] for k in kept}, {k: self.measures.get(k, []) for k in kept})
+
+    def member(self, key: str) -> Member:
+        """The member of a row."""
+        row = self.members[key]
+        return member_of({name: value for name, value in row.items() if name not in ("key", *RECORDED)})
+
+    def frame(self):
+        """The tidy table as a pandas DataFrame: one row a value, beside it the fields of its member.
+
+        Arguments of the model and weights of the objective go by their own names (depth, beta); `key` is the member's.
+        """
+        import pandas as pd
+
+        members = pd.DataFrame([_flat(row) for row in self.members.values()])
+        rows = [{**row, "key": key} for key, found in self.measures.items() for row in found]
+        measures = pd.DataFrame(rows, columns=["key", *MEASURED[1:]])
+        if not len(members):
+            return pd.DataFrame(columns=["key", *MEASURED[1:]])
+        return measures.merge(members, on="key", how="inner")
+
+
+def from_store(store: Store, measures: Mapping[str, int], keys: Iterable[str] | None = None) -> Tables:
+    """The tables of a store's runs; `measures` maps the measures wanted to their versions, `keys` limits the runs.
+
+    Errors: StoreError for a run or a measure that is damaged.
+    """
+    tables = Tables()
+    for key in store.keys() if keys is None else keys:
+        record = store.record(key)
+        row = {"key": key, **record["member"], **{name: record.get(name) for name in RECORDED}}
+        tables.members[key] = row
+        tables.measures[key] = [
+            {"member": key[:SHORT], **value, "version": version}
+            for name, version in measures.items()
+            for value in store.measure(key, name, version) or ()
+        ]
+    return tables
+
+
+def folder(study: str) -> Path:
+    """Where a study's results lie: in the checkout, whatever the working directory."""
+    return Path(os.environ.get("VAEKIT_RESULTS") or CHECKOUT / "results") / study
+
+
+def read(path: Path) -> Tables:
+    """The tables of one results folder; empty where there is none. Errors: ResultsError names a damaged file."""
+    if not (path / "provenance.json").exists():
+        return Tables()
+    try:
+        hashes = json.loads((path / "provenance.json").read_bytes())["sha256"]
+        contents = {name: (path / name).read_bytes() for name in ("members.csv", "measures.csv")}
+    except (OSError, ValueError, KeyError) as error:
+        raise ResultsError(f"the results in {path} cannot be read ({error}); check out the folder again") from None
+    for name, content in contents.items():
+        if hashlib.sha256(content).hexdigest() != hashes.get(name):
+            raise ResultsError(
+                f"{path / name} is not what its provenance.json says; it is written by `python -m vaekit export` alone: "
+                "check it out again"
+            )
+    members = {row["key"]: row for row in _parse(contents["members.csv"])}
+    keys = {key[:SHORT]: key for key in members}
+    tables = Tables(members, {key: [] for key in members})
+    for row in _parse(contents["measures.csv"]):
+        if row["member"] not in keys:
+            raise ResultsError(f"{path / 'measures.csv'} measures {row['member']}, which members.csv lacks")
+        tables.measures[keys[row["member"]]].append({**row, "arguments": row["arguments"] or ""})
+    return tables
+
+
+def write(path: Path, tables: Tables, provenance: Mapping[str, Any]) -> None:
+    """Write tables to a results folder, each file by a rename, provenance last.
+
+    A cut between the renames leaves hashes that do not match, which `read` reports and the next export mends.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    fields = list(dict.fromkeys(name for row in tables.members.values() for name in row if name not in RECORDED))
+    rows = sorted(tables.members.values(), key=lambda row: _order(row, fields))
+    values = [
+        row
+        for member in rows
+        for row in sorted(
+            tables.measures.get(member["key"], []),
+            key=lambda r: (r["measure"], r["arguments"] or "", r["part"], r["step"]),
+        )
+    ]
+    contents = {"members.csv": _format(rows, [*fields, *RECORDED]), "measures.csv": _format(values, MEASURED)}
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    contents["provenance.json"] = json.dumps({**provenance, "sha256": hashes}, indent=1, sort_keys=True).encode() + b"\n"
+    for name, content in contents.items():
+        partial = path / f".{name}.{uuid.uuid4().hex[:8]}"
+        try:
+            with open(partial, "xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path / name)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name.partition(".")[2] or name: value for name, value in row.items()}
+
+
+def _order(row: Mapping[str, Any], fields: list[str]) -> tuple:
+    """Members in the order of their fields, numbers by size, so that a table's diff can be read."""
+    values = [row.get(name) for name in fields if name != "key"]
+    return tuple((0, v, "") if isinstance(v, int | float) else (1, 0, str(v or "")) for v in values)
+
+
+def _format(rows: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> bytes:
+    text = io.StringIO()
+    columns = list(columns)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([_cell(row.get(name)) for name in columns] for row in rows)
+    return text.getvalue().encode()
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        # All 12 digits of a canonical float, and a point, so that it is read as a float and gives the same key.
+        text = f"{value:.12g}"
+        return text if set(text) & set(".en") else f"{text}.0"
+    return json.dumps(value) if isinstance(value, list | tuple | bool) else str(value)
+
+
+def _parse(content: bytes) -> list[dict[str, Any]]:
+    try:
+        rows = csv.DictReader(io.StringIO(content.decode()), strict=True)
+        return [{name: (cell or None) if name in _TEXT else _value(cell) for name, cell in row.items()} for row in rows]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ResultsError(f"a results table is no CSV ({error}); check it out again") from None
+
+
+def _value(cell: str) -> Any:
+    """A cell as the plain value that `_cell` wrote: nothing, a whole number, a float, JSON, or text."""
+    if cell == "":
+        return None
+    for read_as in (int, float, json.loads):
+        try:
+            value = read_as(cell)
+        except ValueError:
+            continue
+        return tuple(value) if isinstance(value, list) else value
+    return cell

@@ -1,0 +1,369 @@
+"""Members, their keys, and the store: bytes in, bytes out.
+
+    <store>/runs/ab/<key>/        run.json, history.safetensors, weights-<step>.safetensors: immutable once there
+    <store>/measures/ab/<key>/    <measure>-<version>.json, each committed by a rename
+    <store>/staging/              what is being written; anyone may delete any of it at any time
+    <store>/quarantine/           what failed verification; never deleted silently
+
+Nothing rests on locks, modification times or the wall clock: a run is there, whole, once its folder has its name. Paths
+come from hashes alone, and no code path loads a pickle.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor, nn
+
+from vaekit import data, models
+from vaekit.fleet import PRECISIONS
+
+SCHEMA = 1
+CHECKOUT = Path(__file__).resolve().parents[1]
+
+
+class StoreError(RuntimeError):
+    """A store that cannot be written, or something in it that is not what it says."""
+
+
+def canonical(value: float | int) -> float:
+    """A float with 12 significant digits, so that 0.1 + 0.2 and 0.3 are one member."""
+    return float(f"{float(value):.12g}") + 0.0  # + 0.0: -0.0 is 0.0
+
+
+@dataclass(frozen=True)
+class Member:
+    """Everything that a trained model depends on, as plain values.
+
+    `model_args` and `weights` (the objective's) may be given as dictionaries and are kept as sorted pairs. `n_train` is
+    None for splits whose size is given; `n_test` limits the test images (None: all). `parent` is the key of the member
+    that a derived one starts from.
+    """
+
+    model: str
+    data: str
+    split: str
+    objective: str
+    steps: int
+    seed: int
+    n_train: int | None = None
+    n_test: int | None = None
+    model_args: Any = ()
+    weights: Any = ()
+    batch_size: int = 128
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    precision: str = "full"
+    parent: str | None = None
+
+    def __post_init__(self):
+        plain = {k: list(v) if isinstance(v, tuple | list) else v for k, v in dict(self.model_args).items()}
+        pairs = {
+            "model_args": tuple(sorted((k, tuple(v) if isinstance(v, list) else v) for k, v in plain.items())),
+            "weights": tuple(sorted((name, canonical(value)) for name, value in dict(self.weights).items())),
+            "lr": canonical(self.lr),
+            "weight_decay": canonical(self.weight_decay),
+        }
+        for name, value in pairs.items():
+            object.__setattr__(self, name, value)
+
+    def row(self) -> dict[str, Any]:
+        """The member as one flat row: `model_args.depth`, `weights.beta` and so on are columns of their own."""
+        row: dict[str, Any] = {}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            row |= {f"{field.name}.{k}": v for k, v in value} if isinstance(value, tuple) else {field.name: value}
+        return row
+
+    @property
+    def code_version(self) -> int:
+        """The model family's code version, part of the key."""
+        return models.CODE_VERSIONS[self.model]
+
+    @property
+    def key(self) -> str:
+        """sha256 of the canonical JSON of what decides the result: 64 hexadecimal digits."""
+        content = {
+            "schema": SCHEMA,
+            "code_version": self.code_version,
+            "data": data.identity(self.data),
+            "member": self.row(),
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+    def build(self) -> nn.Module:
+        """A new, untrained model of this member's architecture, in its precision."""
+        model = models.build(self.model, data.image_shape(self.data), **dict(self.model_args))
+        return model.to(PRECISIONS[self.precision])
+
+
+@dataclass(frozen=True)
+class Run:
+    """What became of a member, as it is stored: `weights` maps snapshot steps to state dicts.
+
+    `record` holds what is worth knowing of how it was made: hardware, wall time, backend, versions.
+    """
+
+    member: Member
+    status: str
+    reason: str
+    history: Mapping[str, Tensor]
+    weights: Mapping[int, Mapping[str, Tensor]]
+    record: Mapping[str, Any]
+
+
+class Store:
+    """A folder of finished runs and their measures. Reading never writes but to quarantine what is damaged."""
+
+    def __init__(self, root: Path | str):
+        self.root = Path(root).absolute()
+
+    def check_writable(self) -> None:
+        """Raise StoreError, naming the path and the reason, where nothing could be stored."""
+        try:
+            staging = self._staging()
+            staging.mkdir(parents=True)
+            (staging / "probe").write_bytes(b"probe")
+            shutil.rmtree(staging)
+        except OSError as error:
+            raise StoreError(
+                f"the store {self.root} cannot be written ({error.strerror}); set VAEKIT_RUNS to a folder that can"
+            ) from error
+
+    def keys(self) -> Iterator[str]:
+        """The keys of all runs that are there, unverified, in order."""
+        return (path.name for path in sorted(self.root.glob("runs/??/*")) if path.is_dir())
+
+    def __contains__(self, key: str) -> bool:
+        return (self._run(key) / "run.json").exists()
+
+    def record(self, key: str) -> dict[str, Any]:
+        """A run's run.json. Errors: StoreError where it is absent, damaged or another member's."""
+        path = self._run(key) / "run.json"
+        try:
+            record = json.loads(path.read_bytes())
+            wrong = record["key"] != key or record["status"] not in ("finished", "diverged")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"{path} cannot be read as a run ({error}); delete its folder to train it again") from None
+        if wrong:
+            raise StoreError(f"{path} holds another run than its folder says; delete the folder to train it again")
+        return record
+
+    def weights(self, key: str, step: int) -> dict[str, Tensor]:
+        """A run's weights after `step` steps, verified. Errors: StoreError names what is damaged or lacking."""
+        files = self.record(key)["files"]
+        name = f"weights-{step}.safetensors"
+        if name not in files:
+            raise StoreError(f"run {key[:12]} has no weights of step {step}; it has {stored_steps(self.record(key))}")
+        return safetensors.torch.load(_verified(self._run(key) / name, files[name]))
+
+    def history(self, key: str) -> dict[str, Tensor]:
+        """A run's history, verified: "step" and the objective's means, tensors of one length."""
+        name = "history.safetensors"
+        return safetensors.torch.load(_verified(self._run(key) / name, self.record(key)["files"][name]))
+
+    def verify(self, key: str) -> None:
+        """Read every file of a run. Errors: StoreError names the first that is damaged or lacking."""
+        for name, digest in self.record(key)["files"].items():
+            _verified(self._run(key) / name, digest)
+
+    def commit(self, run: Run) -> str:
+        """Store a run, whole or not at all, and return its key; one that is there already is kept.
+
+        Errors: StoreError with path and reason where the disk refuses, with what was stored before untouched.
+        """
+        key = run.member.key
+        files = {f"weights-{step}.safetensors": safetensors.torch.save(dict(w)) for step, w in run.weights.items()}
+        files["history.safetensors"] = safetensors.torch.save(dict(run.history))
+        record = {
+            "schema": SCHEMA,
+            "key": key,
+            "code_version": run.member.code_version,
+            "data_identity": data.identity(run.member.data),
+            "member": run.member.row(),
+            "status": run.status,
+            "reason": run.reason,
+            "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+            **run.record,
+        }
+        target = self._run(key)
+        # run.json comes last: a folder that has one has all that it names.
+        staging = self._write({**files, "run.json": _json(record)})
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if target.exists():
+                self._keep_or_quarantine(key)
+            if not target.exists():
+                os.rename(staging, target)
+                _fsync(target.parent)
+        except OSError as error:
+            raise _refused(target, error) from error
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+        return key
+
+    def measure(self, key: str, name: str, version: int) -> list[dict[str, Any]] | None:
+        """The rows of one measure of a member, or None where it is not there. Errors: StoreError if it is damaged."""
+        path = self._measure(key, name, version)
+        try:
+            content = json.loads(path.read_bytes())
+            rows = content["rows"]
+            if content["sha256"] != hashlib.sha256(_json(rows)).hexdigest():
+                raise ValueError("its hash does not match its rows")
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"{path} is damaged ({error}); delete it to measure again") from None
+        return rows
+
+    def commit_measure(self, key: str, name: str, version: int, rows: list[dict[str, Any]]) -> None:
+        """Store the rows of one measure of a member by a rename. Errors: StoreError where the disk refuses."""
+        target = self._measure(key, name, version)
+        content = {"key": key, "measure": name, "version": version, "rows": rows}
+        staging = self._write({target.name: _json(content | {"sha256": hashlib.sha256(_json(rows)).hexdigest()})})
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(staging / target.name, target)
+            _fsync(target.parent)
+        except OSError as error:
+            raise _refused(target, error) from error
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+    def quarantine(self, key: str) -> Path:
+        """Move a damaged run out of the way, and return where to."""
+        target = self.root / "quarantine" / f"{key}-{uuid.uuid4().hex[:8]}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.rename(self._run(key), target)
+        return target
+
+    def _keep_or_quarantine(self, key: str) -> None:
+        try:
+            self.verify(key)
+        except StoreError:
+            self.quarantine(key)
+
+    def _write(self, files: Mapping[str, bytes]) -> Path:
+        """A new staging folder with these files in it, all of it on the disk."""
+        staging = self._staging()
+        try:
+            staging.mkdir(parents=True)
+            for name, content in files.items():
+                with open(staging / name, "xb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+            _fsync(staging)
+        except OSError as error:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise _refused(staging, error) from error
+        return staging
+
+    def _staging(self) -> Path:
+        return self.root / "staging" / uuid.uuid4().hex
+
+    def _run(self, key: str) -> Path:
+        return self.root / "runs" / _checked(key)[:2] / key
+
+    def _measure(self, key: str, name: str, version: int) -> Path:
+        return self.root / "measures" / _checked(key)[:2] / key / f"{name}-{version}.json"
+
+
+def default_store() -> Store:
+    """The store at VAEKIT_RUNS, or the checkout's own runs/ folder."""
+    return Store(os.environ.get("VAEKIT_RUNS") or CHECKOUT / "runs")
+
+
+def load(key: str, step: int | None = None, store: Store | None = None) -> nn.Module:
+    """The trained model of a stored member, in eval mode, after `step` steps (None: the last snapshot).
+
+    Errors: StoreError where the store lacks the run or those weights, or finds them damaged.
+    """
+    store = store or default_store()
+    record = store.record(key)
+    weights = store.weights(key, max(stored_steps(record), default=0) if step is None else step)
+    model = member_of(record["member"]).build()
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise StoreError(f"the weights of run {key[:12]} do not fit its model: {error}") from None
+    return model.eval()
+
+
+def stored_steps(record: Mapping[str, Any]) -> list[int]:
+    """The steps whose weights a run's record names, in order."""
+    names = (name.removesuffix(".safetensors").partition("-") for name in record["files"])
+    return sorted(int(step) for kind, _, step in names if kind == "weights")
+
+
+def member_of(row: Mapping[str, Any]) -> Member:
+    """The member that `Member.row` made this row from. Errors: StoreError for a row that is none."""
+    fields: dict[str, Any] = {}
+    for name, value in row.items():
+        head, _, tail = name.partition(".")
+        if tail:
+            fields.setdefault(head, {})[tail] = value
+        else:
+            fields[name] = value
+    try:
+        return Member(**fields)
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"this row is no member ({error}): {dict(row)}") from None
+
+
+def unique(members: Iterable[Member]) -> list[Member]:
+    """The members without duplicates, in order."""
+    return list(dict.fromkeys(members))
+
+
+def _checked(key: str) -> str:
+    if len(key) != 64 or set(key) - set("0123456789abcdef"):
+        raise StoreError(f"{key!r} is no key; a key has 64 hexadecimal digits")
+    return key
+
+
+def _verified(path: Path, digest: str) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read ({error.strerror}); delete its folder to train it again") from None
+    found = hashlib.sha256(content).hexdigest()
+    if found != digest:
+        raise StoreError(f"{path} is damaged (sha256 {found[:12]}, was {digest[:12]}); delete its folder to train again")
+    return content
+
+
+def _json(value: Any) -> bytes:
+    """Canonical JSON; a number that JSON has no word for is null."""
+    return json.dumps(_plain(value), sort_keys=True, indent=1, allow_nan=False).encode()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def _fsync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _refused(path: Path, error: OSError) -> StoreError:
+    free = shutil.disk_usage(next(p for p in (path, *path.parents) if p.exists())).free
+    return StoreError(f"{path} could not be written ({error.strerror}; {free / 1e6:,.0f} MB are free); nothing was lost")

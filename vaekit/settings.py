@@ -1,0 +1,248 @@
+"""What a study can be asked for: typed values, checked in one place for the notebook, Python and the command line.
+
+A study's settings are a frozen dataclass over `Settings`, each field made by `option`. Values come from one of its
+`SCALES`, replaced by what is given. All that is wrong is one `SettingsError`, before any work.
+
+>>> @dataclass(frozen=True, kw_only=True)
+... class Example(Settings):
+...     betas: tuple[float, ...] = option("weights of the rate", at_least=0)
+...     steps: int = option("training steps", at_least=1)
+...     SCALES = {"quick": {"betas": (0.1, 1), "steps": 500}, "short": {"betas": (0.1, 1), "steps": 50_000}}
+>>> settings = Example.at("quick", betas="[0.25, 7e-1]")
+>>> settings.betas, settings.steps, settings.given
+((0.25, 0.7), 500, frozenset({'betas'}))
+>>> Example.at("quick", beta=2, steps=-1)
+Traceback (most recent call last):
+    ...
+vaekit.settings.SettingsError: 2 problems:
+- beta: no such parameter (did you mean betas?)
+- steps (training steps): got -1; wanted a whole number, at least 1
+
+Standard library only: the training core must run on a bare machine.
+"""
+
+import dataclasses
+import difflib
+import math
+import operator
+import reprlib
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+__all__ = ["Option", "Settings", "SettingsError", "canonical", "nearest", "option"]
+
+
+class SettingsError(ValueError):
+    """All that is wrong with what was asked for, a sentence for each of `problems`."""
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        return self.args
+
+    def __str__(self):
+        if len(self.problems) == 1:
+            return self.problems[0]
+        return "\n- ".join((f"{len(self.problems)} problems:", *self.problems))
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in place of a traceback: no line of code is to blame."""
+        return [f"{type(self).__name__}: {self}"]
+
+
+def canonical(value: float) -> float:
+    """A float to 12 significant digits: 0.1 + 0.2 and 0.3 are one, -0.0 is 0.0. ValueError for NaN and infinities."""
+    if not math.isfinite(value):
+        raise ValueError(f"got {value}; wanted a finite number")
+    return float(f"{value:.12g}") + 0.0
+
+
+def nearest(word: object, words: Iterable[object]) -> str:
+    """The suggestion " (did you mean …?)" of the nearest of `words`, or nothing where none is near."""
+    names = {str(name).lower(): name for name in words}
+    found = difflib.get_close_matches(str(word).lower(), names, n=1)
+    return f" (did you mean {names[found[0]]}?)" if found else ""
+
+
+# From what people, YAML and numpy write to one value of a kind: ValueError or OverflowError where it is none ---------
+
+
+def _text(raw: object) -> str:
+    if not isinstance(raw, str) or not raw:
+        raise ValueError
+    return raw
+
+
+def _number(raw: Any) -> int | float:
+    if isinstance(raw, str):
+        try:
+            return int(raw)
+        except ValueError:
+            return float(raw)
+    if isinstance(raw, bool) or not isinstance(raw, int | float):
+        raise ValueError
+    return raw
+
+
+def _whole(raw: object) -> int:
+    number = _number(raw)
+    if number != int(number):
+        raise ValueError
+    return int(number)
+
+
+_KINDS: dict[type, tuple[str, Callable[[Any], Any]]] = {
+    str: ("name", _text),
+    int: ("whole number", _whole),
+    float: ("finite number", lambda raw: canonical(_number(raw))),
+}
+
+
+def _plain(raw: Any) -> Any:
+    """`raw` as Python's own values: numpy's by `tolist`, the text of a list ("[1, 1e-3]") as a list of texts.
+
+    Lists are flat and hold names and numbers, so we need no YAML for them: its readers are not everywhere, and take
+    1e-3 for a text, 010 for eight and 1:30 for ninety.
+    """
+    if hasattr(raw, "tolist"):
+        raw = raw.tolist()
+    if not isinstance(raw, str):
+        return list(raw) if isinstance(raw, list | tuple | range) else raw
+    text = raw.strip()
+    if text[:1] == "[" and text[-1:] == "]":
+        items = text[1:-1].split(",")
+        return [_plain(item) for item in (items if items[-1].strip() else items[:-1])]  # "[]", "[1, 2,]"
+    return text[1:-1].strip() if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
+
+
+_BOUNDS = {"at_least": operator.ge, "above": operator.gt, "at_most": operator.le, "below": operator.lt}
+_echo = reprlib.Repr()
+_echo.maxstring = _echo.maxother = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """What a field of a study's settings means (a phrase, for errors and help) and which values it takes.
+
+    Bounds and `choices` hold for each value of a list. `check` takes a value that passed them and returns a sentence
+    on what is wrong with it, or None. Where `parameter` is False, the scale alone sets the field. `kind` (str, int or
+    float) and `several` are the field's annotation.
+    """
+
+    meaning: str
+    at_least: float | None = None
+    above: float | None = None
+    at_most: float | None = None
+    below: float | None = None
+    choices: tuple | None = None
+    check: Callable[[Any], str | None] | None = None
+    parameter: bool = True
+    kind: type = str
+    several: bool = False
+
+    @property
+    def _bounds(self) -> dict[str, float]:
+        return {name: bound for name in _BOUNDS if (bound := getattr(self, name)) is not None}
+
+    @property
+    def wanted(self) -> str:
+        """In words, e.g. "one or more finite numbers, each at least 0"."""
+        if self.choices:
+            *others, last = map(str, self.choices)
+            return "one or more of " * self.several + (f"{', '.join(others)} or {last}" if others else last)
+        noun = _KINDS[self.kind][0]
+        limits = " and ".join(f"{name.replace('_', ' ')} {bound}" for name, bound in self._bounds.items())
+        amount, each = (f"one or more {noun}s", "each ") if self.several else (f"a {noun}", "")
+        return f"{amount}, {each}{limits}" if limits else amount
+
+    def read(self, name: str, raw: object) -> tuple[Any, list[str]]:
+        """(the typed value, what is wrong with `raw`); where several may be, a tuple without duplicates."""
+        raw = _plain(raw)
+        raws = raw if self.several and isinstance(raw, list) else [raw]
+        values, wrong = [], []
+        for item in raws:
+            try:
+                values.append(self._one(_plain(item)))
+            except (ValueError, OverflowError):
+                wrong.append(_echo.repr(item) + nearest(item, self.choices or ()))
+        if wrong or not values:
+            got = " and ".join(wrong[:3]) + " and more" * (len(wrong) > 3) if wrong else "an empty list"
+            return None, [f"{name} ({self.meaning}): got {got}; wanted {self.wanted}"]
+        values = tuple(dict.fromkeys(values))
+        said = filter(None, map(self.check, values)) if self.check else ()
+        return values if self.several else values[0], [f"{name}: {sentence}" for sentence in said]
+
+    def _one(self, raw: object) -> Any:
+        value = _KINDS[self.kind][1](raw)
+        admitted = all(_BOUNDS[name](value, bound) for name, bound in self._bounds.items())
+        if not admitted or (self.choices is not None and value not in self.choices):
+            raise ValueError
+        return value
+
+
+def option(meaning: str, *, choices: Iterable | None = None, default: Any = dataclasses.MISSING, **limits: Any) -> Any:
+    """A field of a study's settings; the keywords are those of `Option`, `default` is for what scales need not name."""
+    made = Option(meaning=meaning, choices=None if choices is None else tuple(choices), **limits)
+    return dataclasses.field(default=default, metadata={"option": made})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Base of every study's settings: a subclass adds fields by `option` and, in `SCALES`, their values at each scale.
+
+    However it is made, values are read alike: texts as numbers, one value as a list of one, duplicates merged; all that
+    is wrong comes as one SettingsError. `scale` is None where it was made of values alone; `given` are the names whose
+    values replaced the scale's.
+    """
+
+    scale: str | None = option("where all that is not given comes from", default=None)
+    given: frozenset[str] = dataclasses.field(default=frozenset(), compare=False)
+    SCALES: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+
+    @classmethod
+    def at(cls, scale: object = None, /, **given: object) -> Self:
+        """The values of `scale` (or of a given "scale"), replaced by those `given`; None is not given."""
+        options, problems = cls.options(), []
+        names = [name for name, made in options.items() if made.parameter]
+        for name in given:
+            if name not in names:
+                what = "set by the scale alone" if name in options else "no such parameter"
+                problems.append(f"{name}: {what}" + (nearest(name, names) or f"; there are {', '.join(names)}"))
+        replaced = {name: raw for name, raw in given.items() if raw is not None and name in names}
+        chosen, _ = options["scale"].read("scale", scale := replaced.pop("scale", scale))
+        values = {"scale": scale, **cls.SCALES.get(chosen, {}), **replaced}
+        problems += [problem for name, raw in values.items() for problem in options[name].read(name, raw)[1]]
+        problems += cls.surroundings()
+        if problems:
+            raise SettingsError(*problems)
+        return cls(given=frozenset(replaced), **values)
+
+    @classmethod
+    def options(cls) -> dict[str, Option]:
+        """Every field's `Option` by its name, in order, `scale` first."""
+        hints, options = typing.get_type_hints(cls), {}
+        for field in dataclasses.fields(cls):
+            if made := field.metadata.get("option"):
+                kind, *rest = typing.get_args(hints[field.name]) or (hints[field.name],)
+                options[field.name] = dataclasses.replace(made, kind=kind, several=rest == [...])
+        return options | {"scale": dataclasses.replace(options["scale"], choices=tuple(cls.SCALES))}
+
+    @classmethod
+    def surroundings(cls) -> Iterable[str]:
+        """What is wrong whatever the values, say a store that cannot be written: sentences, asked for by `at` alone."""
+        return ()
+
+    def problems(self) -> Iterable[str]:
+        """What is wrong between fields: sentences, asked for only where every field alone is right."""
+        return ()
+
+    def __post_init__(self):
+        problems = []
+        for name, made in self.options().items():
+            if (raw := getattr(self, name)) is not None or name != "scale":
+                value, wrong = made.read(name, raw)
+                problems += wrong
+                object.__setattr__(self, name, value)  # a frozen dataclass's own way to set its fields
+        if problems := problems or list(self.problems()):
+            raise SettingsError(*problems)

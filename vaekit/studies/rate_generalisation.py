@@ -1,0 +1,147 @@
+"""Study 3, rate-regularisation and generalisation (Bozkurt et al. 2021): its settings, members, measures and figures.
+
+VAEs on Tetrominoes, over beta, depth and the size of the training set: does the rate help a VAE to generalise?
+"""
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from vaekit import settings
+from vaekit.data import NAMES, SPLITS
+from vaekit.fleet import PRECISIONS, device_problem
+from vaekit.metrics import encode, evaluate, floor, information, mean_and_se
+from vaekit.runs import Member
+from vaekit.settings import option
+from vaekit.sweep import Design, Examples, Measure, Value
+
+PAPER_BETAS = (0.001, 0.005, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 1, 2, 3, 5)
+_COMMON = {
+    "betas": PAPER_BETAS,
+    "data": ("tetrominoes",),
+    "split": "cv",
+    "depths": (1, 3),
+    "precision": "full",
+    "device": "cpu",
+    "hidden": 512,
+    "batch_size": 128,
+    "n_test": 0,
+}
+NESTED = 10_000  # test images on which ten samples of z are taken
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(settings.Settings):
+    """What a run of this study may choose; everything not given comes from the scale."""
+
+    betas: tuple[float, ...] = option("weights of the rate R in D + beta R", at_least=0)
+    seeds: tuple[int, ...] = option("seed numbers", at_least=0, below=2**63)
+    steps: int = option("training steps of every member", at_least=1)
+    data: tuple[str, ...] = option("image sets", choices=NAMES)
+    split: str = option("how the images are divided into training and test", choices=tuple(SPLITS))
+    n_train: tuple[int, ...] = option("images in the training set", at_least=2)
+    depths: tuple[int, ...] = option("hidden layers on either side of the code", at_least=1, at_most=8)
+    precision: str = option("arithmetic of the training", choices=tuple(PRECISIONS))
+    device: str = option("cpu, cuda, cuda:1, …", check=device_problem)
+    hidden: int = option("units of a hidden layer", at_least=1, parameter=False)
+    batch_size: int = option("images of a step", at_least=1, parameter=False)
+    n_test: int = option("test images that are measured; 0: all", at_least=0, parameter=False)
+
+    SCALES: ClassVar = {
+        "quick": _COMMON
+        | {"betas": (0.01, 0.1, 0.5, 1, 3), "seeds": (0,), "steps": 1_000, "n_train": (4_096,)}
+        | {"hidden": 128, "batch_size": 64, "n_test": 1_024},
+        "short": _COMMON | {"seeds": (0, 1, 2), "steps": 50_000, "n_train": (16_384,)},
+        "paper": _COMMON | {"seeds": (0, 1, 2, 3, 4), "steps": 257_000, "n_train": (16_384, 81_920)},
+    }
+
+
+def members(chosen: Settings) -> list[Member]:
+    """The grid, seeds outermost: so that what a cut sweep leaves is whole curves."""
+    axes = product(chosen.seeds, chosen.data, chosen.n_train, chosen.depths, chosen.betas)
+    return [
+        Member(
+            model="dense_vae",
+            model_args={"depth": depth, "hidden": chosen.hidden, "latent_dim": 10},
+            data=name,
+            split=chosen.split,
+            n_train=n_train,
+            n_test=chosen.n_test or None,
+            objective="beta",
+            weights={"beta": beta},
+            steps=chosen.steps,
+            batch_size=chosen.batch_size,
+            seed=seed,
+            precision=chosen.precision,
+        )
+        for seed, name, n_train, depth, beta in axes
+    ]
+
+
+def snapshots(steps: int) -> tuple[int, ...]:
+    """Fifths of the budget, and 1, 2 and 5 times the powers of ten from 100: the same steps in every longer run."""
+    log_spaced = (mantissa * 10**power for power in range(2, 6) for mantissa in (1, 2, 5))
+    return tuple(sorted({*kept(steps), *(step for step in log_spaced if step < steps)}))
+
+
+def kept(steps: int) -> tuple[int, ...]:
+    """Fifths of the budget: the steps whose weights are stored."""
+    return tuple(sorted({max(1, round(fifth * steps / 5)) for fifth in range(1, 6)}))
+
+
+def rate_distortion(model: nn.Module, member: Member, step: int, images: Examples) -> Iterator[Value]:
+    """R and D with one sample of z, on training and test images and on either half of the test images.
+
+    At the last step also D with ten samples on the first 10,000 test images (the nested subset), D at the mean of z,
+    and the floor of D.
+    """
+    halves = [("test_a", slice(0, None, 2)), ("test_b", slice(1, None, 2))]
+    for part, shown, rows in images.parts():
+        found = evaluate(model, shown, rows, member.seed)
+        pieces = [(part, slice(None)), *(halves if part == "test" else [])]
+        for name, piece in pieces:
+            yield _mean(name, "distortion", "samples=1", found["distortion"][piece])
+            yield _mean(name, "rate", "", found["rate"][piece])
+    if step == member.steps:
+        for part, shown, rows in images.parts():
+            at_mean = evaluate(model, shown, rows, member.seed, draw=None)
+            yield _mean(part, "distortion", "mean", at_mean["distortion"])
+            yield _mean(part, "distortion_floor", "", _floor(images, part))
+        nested, rows = images.test[:NESTED], images.test_rows[:NESTED]
+        draws = [evaluate(model, nested, rows, member.seed, draw)["distortion"] for draw in range(10)]
+        yield _mean("test", "distortion", "samples=10", torch.stack(draws).mean(0))
+
+
+def rate_parts(model: nn.Module, member: Member, step: int, images: Examples) -> Iterator[Value]:
+    """Mutual information and marginal KL on the training images, by both estimators, with the ceiling log N."""
+    q = encode(model, images.train)
+    for estimator, arguments in (("exact", "estimator=exact"), ("batch", "estimator=batch512")):
+        found = information(q, member.seed, estimator)
+        yield Value("train", "mutual_information", arguments, *found[:2], found.n)
+        yield Value("train", "marginal_kl", arguments, *found[2:4], found.n)
+    yield Value("train", "mi_ceiling", "", found.ceiling, 0.0, len(images.train))
+
+
+@functools.lru_cache(maxsize=2)
+def _floor(images: Examples, part: str) -> torch.Tensor:
+    return floor(getattr(images, part))
+
+
+def _mean(part: str, measure: str, arguments: str, values: torch.Tensor) -> Value:
+    return Value(part, measure, arguments, *mean_and_se(values), len(values))
+
+
+DESIGN = Design(
+    name="rate_generalisation",
+    measures=(
+        Measure("rate_distortion", 1, ("distortion", "rate", "distortion_floor"), rate_distortion),
+        Measure("rate_parts", 1, ("mutual_information", "marginal_kl", "mi_ceiling"), rate_parts),
+    ),
+    snapshots=snapshots,
+    kept=kept,
+)

@@ -1,0 +1,311 @@
+"""From members to a table: which of them are known, train the missing ones as fleets, measure, commit.
+
+A study hands over its members and its measures. What is known (in the store, or in `results/`) is taken as it is; the
+rest is grouped into fleets, and each fleet is measured and committed before the next begins. So a sweep can be stopped
+between fleets at any time and goes on from there, and a new beta trains itself alone.
+"""
+
+import dataclasses
+import functools
+import math
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from vaekit import data, results, runs
+from vaekit.fleet import Budget, FleetMember, default_backend, train_fleet
+from vaekit.losses import OBJECTIVES
+from vaekit.runs import Member, Run, Store
+
+_STACKED = 64  # members of a stacked fleet at the most
+
+
+@dataclass(frozen=True)
+class Value:
+    """One measured number: in nats per image unless the measure says otherwise, `se` its standard error over n images."""
+
+    part: str
+    measure: str
+    arguments: str
+    value: float
+    se: float
+    n: int
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """The images that a member trains and is tested on, uint8 (n, C, H, W), and their numbers in the data set."""
+
+    train: Tensor
+    test: Tensor
+    train_rows: Tensor
+    test_rows: Tensor
+
+    def parts(self) -> Iterator[tuple[str, Tensor, Tensor]]:
+        """("train", its images, their numbers), then the same for "test"."""
+        yield "train", self.train, self.train_rows
+        yield "test", self.test, self.test_rows
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A family of values, the version of the code that takes them, and the names of the values that it gives.
+
+    `take(model, member, step, examples)` yields the values of one snapshot, from a model in eval mode.
+    """
+
+    name: str
+    version: int
+    gives: tuple[str, ...]
+    take: Callable[[nn.Module, Member, int, Examples], Iterable[Value]]
+
+
+@dataclass(frozen=True)
+class Design:
+    """What a sweep needs to know of a study.
+
+    `snapshots(steps)` are the steps at which everything is measured, `kept(steps)` those whose weights are stored.
+    """
+
+    name: str
+    measures: Sequence[Measure]
+    snapshots: Callable[[int], tuple[int, ...]]
+    kept: Callable[[int], tuple[int, ...]]
+
+    @property
+    def versions(self) -> dict[str, int]:
+        """Each measure's version by its name."""
+        return {measure.name: measure.version for measure in self.measures}
+
+
+@dataclass
+class Plan:
+    """What a sweep would do: members that are known, that lack a measure, and those to train, by what can share a fleet.
+
+    `unmeasured` have their weights in the store; `unmeasurable` are in `results/` without them, so that a new measure
+    would need them trained again.
+    """
+
+    known: list[Member] = field(default_factory=list)
+    unmeasured: list[Member] = field(default_factory=list)
+    unmeasurable: list[Member] = field(default_factory=list)
+    groups: list[list[Member]] = field(default_factory=list)
+
+    @property
+    def missing(self) -> list[Member]:
+        """The members to train."""
+        return [member for group in self.groups for member in group]
+
+
+def plan(design: Design, members: Iterable[Member], store: Store) -> Plan:
+    """Sort members into what is known and what is missing. Errors: StoreError, ResultsError for damaged evidence."""
+    found = Plan()
+    listed = results.read(results.folder(design.name))
+    groups: dict[tuple, list[Member]] = {}
+    for member in runs.unique(members):
+        if member.key in store:
+            done = all(store.measure(member.key, m.name, m.version) is not None for m in design.measures)
+            (found.known if done else found.unmeasured).append(member)
+        elif member.key in listed.members:
+            have = {(row["measure"], row["version"]) for row in listed.measures[member.key]}
+            diverged = listed.members[member.key]["status"] == "diverged"
+            done = diverged or all((name, m.version) in have for m in design.measures for name in m.gives)
+            (found.known if done else found.unmeasurable).append(member)
+        else:
+            alike = dataclasses.replace(member, seed=0, weights=())
+            groups.setdefault((alike, tuple(name for name, _ in member.weights)), []).append(member)
+    found.groups = list(groups.values())
+    return found
+
+
+def run(
+    design: Design,
+    members: Iterable[Member],
+    store: Store | None = None,
+    device: str = "cpu",
+    minutes: float | None = None,
+    progress: bool | None = None,
+    say: Callable[[str], None] = print,
+) -> Plan:
+    """Train what is missing, measure it, store it; return the plan that was carried out.
+
+    With `minutes`, no fleet is begun that would not end within them. Errors: StoreError before any training where the
+    store cannot be written; DataError where a data set cannot be had.
+    """
+    store = store or runs.default_store()
+    todo = plan(design, members, store)
+    if not todo.missing and not todo.unmeasured:
+        return todo
+    store.check_writable()
+    for member in todo.unmeasured:
+        _measure_again(design, member, store, device)
+    end = math.inf if minutes is None else time.monotonic() + 60 * minutes
+    for group in todo.groups:
+        each = 0.0 if minutes is None else group[0].steps * seconds_per_step(group[0], device)
+        waiting = list(group)
+        while waiting:
+            begun = time.monotonic()
+            fleet = waiting[: fleet_size(group[0], device, each, end - begun)]
+            if not fleet:
+                say(f"not begun, for want of time: {len(waiting)} members of {describe(group[0])}")
+                break
+            say(f"training {len(fleet)} of {len(waiting)} members: {describe(group[0])}")
+            _train(design, fleet, store, device, progress)
+            waiting = waiting[len(fleet) :]
+            each = max(each, (time.monotonic() - begun) / len(fleet))
+    return todo
+
+
+def report(design: Design, todo: Plan, device: str) -> str:
+    """What a plan means: members known and missing, the time and the disk that the missing ones will take."""
+    lines = [f"{design.name}: {len(todo.known)} members known, {len(todo.unmeasured)} to be measured from their weights"]
+    if todo.unmeasurable:
+        lines.append(f"  {len(todo.unmeasurable)} lack a measure, and their weights are not here to take it from")
+    for group in todo.groups:
+        first = group[0]
+        # A member a core: the last fleet takes as long as a full one.
+        size = fleet_size(first, device)
+        rounded = -(-len(group) // size) * size if default_backend(first.build(), device) == "cores" else len(group)
+        minutes = rounded * first.steps * seconds_per_step(first, device) / 60
+        space = len(group) * bytes_per_run(design, first) / 1e6
+        lines.append(f"  {len(group)} to train: {describe(first)}: about {minutes:,.1f} min, {space:,.0f} MB")
+    return "\n".join(lines)
+
+
+def tables(design: Design, store: Store | None = None, members: Iterable[Member] = ()) -> results.Tables:
+    """All that is known of a study: what `results/` holds, what the store's runs of this study add, and `members`."""
+    store = store or runs.default_store()
+    asked = {member.key for member in members}
+    keys = [key for key in store.keys() if key in asked or store.record(key).get("study") == design.name]
+    listed = results.read(results.folder(design.name))
+    return listed.merged(results.from_store(store, design.versions, keys))
+
+
+def describe(member: Member) -> str:
+    """What the members of a fleet share, for people."""
+    model = " ".join([member.model, *(f"{name} {value}" for name, value in member.model_args)])
+    images = f"{member.n_train:,} images of {member.data}" if member.n_train else member.data
+    return f"{model}, {images} ({member.split}), {member.steps:,} steps of {member.batch_size}, {member.precision}"
+
+
+def seconds_per_step(member: Member, device: str) -> float:
+    """Seconds of a model-step in a fleet that fills the device, from short fleets on made images, timed now."""
+    images = torch.randint(0, 256, (512, *data.image_shape(member.data)), dtype=torch.uint8)
+    size = fleet_size(member, device)
+    alike = [FleetMember(seed, dict(member.weights)) for seed in range(size)]
+    taken = []
+    for steps in (4, 4, 28):  # the first warms up
+        begun = time.monotonic()
+        budget = dataclasses.replace(budget_of(member), steps=steps, snapshots=())
+        train_fleet(member.build, OBJECTIVES[member.objective], alike, images, None, budget=budget, device=device)
+        taken.append(time.monotonic() - begun)
+    return max(taken[2] - taken[1], 1e-6) / 24 / size
+
+
+def bytes_per_run(design: Design, member: Member) -> int:
+    """What a stored run of this member takes on the disk, nearly all of it weights."""
+    size = sum(value.numel() * value.element_size() for value in member.build().state_dict().values())
+    return size * len(design.kept(member.steps))
+
+
+def fleet_size(member: Member, device: str, seconds_each: float = 0.0, seconds_left: float = math.inf) -> int:
+    """How many members to train together: a member a core, or a stack; none where they would not end in time.
+
+    A member a core takes as long for one as for all cores, so `seconds_each` is a core's share of that.
+    """
+    if default_backend(member.build(), device) == "cores":
+        size = torch.get_num_threads()
+        return size if size * seconds_each <= seconds_left else 0
+    return _STACKED if seconds_each == 0 else min(_STACKED, int(seconds_left / seconds_each))
+
+
+def budget_of(member: Member, snapshots: tuple[int, ...] = ()) -> Budget:
+    """The budget that a member is trained with."""
+    return Budget(member.steps, member.batch_size, member.lr, member.weight_decay, member.precision, snapshots)
+
+
+@functools.lru_cache(maxsize=1)
+def examples(name: str, split: str, n_train: int | None, n_test: int | None, device: str = "cpu") -> Examples:
+    """The images of a member's data and split, on a device. Errors: DataError where they cannot be had."""
+    images = data.load(name)
+    parts = images.split(split, n_train)
+    test = parts.test if n_test is None else parts.test[:n_test]
+    return Examples(images.take(parts.train).to(device), images.take(test).to(device), parts.train, test)
+
+
+def hardware(device: str) -> str:
+    """The processor that trains, for people."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return f"{torch.get_num_threads()} threads of {name or platform.machine()}"
+
+
+def _train(design: Design, fleet: list[Member], store: Store, device: str, progress: bool | None) -> None:
+    """Train, measure and commit one fleet."""
+    first = fleet[0]
+    images = examples(first.data, first.split, first.n_train, first.n_test, device)
+    begun = time.monotonic()
+    trained = train_fleet(
+        first.build,
+        OBJECTIVES[first.objective],
+        [FleetMember(member.seed, dict(member.weights)) for member in fleet],
+        images.train,
+        budget=budget_of(first, design.snapshots(first.steps)),
+        device=device,
+        progress=progress,
+    )
+    record = {
+        "study": design.name,
+        "hardware": hardware(device),
+        "wall_time": round((time.monotonic() - begun) / len(fleet), 2),
+        "backend": trained.backend,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "commit": commit(),
+    }
+    for i, (member, result) in enumerate(zip(fleet, trained, strict=True)):
+        kept = set(design.kept(member.steps))
+        found = {measure.name: [] for measure in design.measures}
+        for step in sorted(result.snapshots):
+            model = trained.model(i, step).to(device)
+            for measure in design.measures:
+                found[measure.name] += _take(measure, model, member, step, images)
+        # The run comes last: where it is there, so are its measures, those of snapshots that are not kept included.
+        for measure in design.measures:
+            store.commit_measure(member.key, measure.name, measure.version, found[measure.name])
+        weights = {step: state for step, state in result.snapshots.items() if step in kept}
+        store.commit(Run(member, result.status, result.reason, result.history, weights, record))
+
+
+def _measure_again(design: Design, member: Member, store: Store, device: str) -> None:
+    """Take the measures that a stored run lacks, at the steps whose weights are there."""
+    images = examples(member.data, member.split, member.n_train, member.n_test, device)
+    steps = runs.stored_steps(store.record(member.key))
+    for measure in design.measures:
+        if store.measure(member.key, measure.name, measure.version) is None:
+            found = []
+            for step in steps:
+                found += _take(measure, runs.load(member.key, step, store).to(device), member, step, images)
+            store.commit_measure(member.key, measure.name, measure.version, found)
+
+
+def _take(measure: Measure, model: nn.Module, member: Member, step: int, images: Examples) -> list[dict]:
+    return [{"step": step, **dataclasses.asdict(value)} for value in measure.take(model, member, step, images)]
+
+
+def commit() -> str | None:
+    """The checkout's git commit, for the record; None outside a checkout."""
+    try:
+        found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=runs.CHECKOUT, capture_output=True, text=True)
+    except OSError:
+        return None
+    return found.stdout.strip()[:12] or None
