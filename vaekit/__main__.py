@@ -1,13 +1,10 @@
 """The command line: `python -m vaekit data | train | export`."""
 
 import argparse
-import importlib
 import sys
 
-from vaekit import data, results, runs, sweep
+from vaekit import data, results, runs, studies, sweep
 from vaekit.settings import SettingsError
-
-STUDIES = ("rate_generalisation",)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -20,18 +17,18 @@ def main(arguments: list[str] | None = None) -> int:
     command.set_defaults(run=fetch)
 
     command = commands.add_parser("train", help="train and measure what is missing of a study's members")
-    command.add_argument("study", choices=STUDIES)
+    command.add_argument("study", choices=studies.NAMES)
     command.add_argument("--scale", default="quick", help="quick, short or paper")
     command.add_argument(
         "-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="given",
         help="a parameter of the study's notebook, e.g. -p betas '[0.1, 1]'",
     )  # fmt: skip
     command.add_argument("--minutes", type=float, help="begin no fleet that would not end within so many minutes")
-    command.add_argument("--dry-run", action="store_true", help="say what is missing and what it would take; stop there")
+    command.add_argument("--dry-run", action="store_true", help="say what is missing and what it takes; stop there")
     command.set_defaults(run=train)
 
     command = commands.add_parser("export", help="merge a study's stored runs into results/")
-    command.add_argument("study", choices=STUDIES)
+    command.add_argument("study", choices=studies.NAMES)
     command.set_defaults(run=export)
 
     chosen = parser.parse_args(arguments)
@@ -42,11 +39,6 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
 
 
-def study_module(name: str):
-    """A study's module by its name."""
-    return importlib.import_module(f"vaekit.studies.{name}")
-
-
 def fetch(chosen: argparse.Namespace) -> int:
     """Download an image set."""
     print(data.fetch(chosen.name))
@@ -55,7 +47,7 @@ def fetch(chosen: argparse.Namespace) -> int:
 
 def train(chosen: argparse.Namespace) -> int:
     """Train what is missing of a study at a scale."""
-    study = study_module(chosen.study)
+    study = studies.study(chosen.study)
     settings = study.Settings.at(chosen.scale, **dict(chosen.given))
     store = runs.default_store()
     todo = sweep.plan(study.DESIGN, study.members(settings), store)
@@ -67,7 +59,7 @@ def train(chosen: argparse.Namespace) -> int:
 
 def export(chosen: argparse.Namespace) -> int:
     """Merge the store's runs of a study into its results folder."""
-    design = study_module(chosen.study).DESIGN
+    design = studies.study(chosen.study).DESIGN
     merged = sweep.tables(design)
     path = results.folder(design.name)
     commits = sorted({row["commit"] for row in merged.members.values() if row.get("commit")})

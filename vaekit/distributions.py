@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 
 class Gaussian(NamedTuple):
@@ -49,4 +50,5 @@ class Bernoulli(NamedTuple):
 
 def as_float(params):
     """The same parameters with every tensor below float32 raised to it, so that losses are never taken in bf16."""
-    return torch.utils._pytree.tree_map(lambda t: t.float() if t.dtype in (torch.bfloat16, torch.float16) else t, params)
+    low = (torch.bfloat16, torch.float16)
+    return tree_map(lambda value: value.float() if value.dtype in low else value, params)

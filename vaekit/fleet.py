@@ -13,6 +13,7 @@ of a GPU, and of models so small that Python's overhead rules. The two agree to 
 This module knows no disk, no keys and no VAE: the objective says what is minimised.
 """
 
+import copy
 import itertools
 import math
 import sys
@@ -111,8 +112,8 @@ class Trained:
 class Fleet(Sequence[Trained]):
     """A trained fleet: a sequence of `Trained`, in the order of its members, that gives models back."""
 
-    def __init__(self, make_model: Callable[[], nn.Module], budget: Budget, backend: str, trained: list[Trained]):
-        self.make_model, self.budget, self.backend, self._trained = make_model, budget, backend, trained
+    def __init__(self, template: nn.Module, budget: Budget, backend: str, trained: list[Trained]):
+        self.budget, self.backend, self._template, self._trained = budget, backend, template, trained
 
     def __getitem__(self, i):
         return self._trained[i]
@@ -129,7 +130,7 @@ class Fleet(Sequence[Trained]):
         step = max(snapshots, default=0) if step is None else step
         if step not in snapshots:
             raise KeyError(f"member {i} ({self[i].status}) has no snapshot at step {step}; it has {sorted(snapshots)}")
-        model = new_model(self.make_model, self[i].member.seed).to(PRECISIONS[self.budget.precision])
+        model = copy.deepcopy(self._template)
         model.load_state_dict(snapshots[step])
         return model.eval()
 
@@ -177,14 +178,15 @@ def train_fleet(
             f"{type(models[0]).__name__} has no noise_sites; set it to a dictionary from each noise's name to the "
             'shape that one image needs, e.g. {"z": (10,)}'
         )
-    backend = backend or default_backend(models[0], device)
+    template = copy.deepcopy(models[0]).cpu()
+    backend = backend or default_backend(template, device)
     hidden = progress is False or (progress is None and "ipykernel" not in sys.modules and not sys.stderr.isatty())
     with tqdm(total=len(members) * budget.steps, unit="step", disable=hidden, smoothing=0.05) as bar:
         if backend == "cores":
             trained = _train_cores(models, objective, members, images, labels, budget, threads, bar)
         else:
             trained = _train_stack(models, objective, members, images, labels, budget, bar)
-    return Fleet(make_model, budget, backend, trained)
+    return Fleet(template, budget, backend, trained)
 
 
 def default_backend(model: nn.Module, device: str) -> str:
@@ -227,16 +229,30 @@ def batch_indices(seed: int, size: int, batch_size: int, step: int, device=None,
 
 def _train_cores(models, objective, members, images, labels, budget, threads, bar) -> list[Trained]:
     stop = threading.Event()
+    with one_thread_each(threads) as pool:
+        try:
+            args = (objective, images, labels, budget, stop, bar)
+            jobs = [pool.submit(_train_one, model, m, *args) for model, m in zip(models, members, strict=True)]
+            models.clear()  # each thread drops its model when it is done
+            for job in as_completed(jobs):
+                job.result()  # an error in one ends all, now and not when the others are done
+            return [job.result() for job in jobs]
+        finally:
+            stop.set()
+
+
+@contextmanager
+def one_thread_each(threads: int | None = None) -> Iterator[ThreadPoolExecutor]:
+    """A pool whose workers run torch with one intra-op thread each (None: as many workers as torch has threads).
+
+    Whatever one of them computes has the same bits on any number of cores; and nothing waits for a thread that a busy
+    machine does not run, which costs small operations ten times their work.
+    """
     before = torch.get_num_threads()
     pool = ThreadPoolExecutor(threads or before, initializer=torch.set_num_threads, initargs=(1,))
     try:
-        args = (objective, images, labels, budget, stop, bar)
-        jobs = {pool.submit(_train_one, model, m, *args): i for i, (model, m) in enumerate(zip(models, members))}
-        models.clear()  # each thread drops its model when it is done
-        results = {jobs.pop(job): job.result() for job in as_completed(list(jobs))}
-        return [results[i] for i in range(len(members))]
+        yield pool
     finally:
-        stop.set()
         pool.shutdown(cancel_futures=True)
         # A worker's set_num_threads(1) is also the default of threads made later.
         torch.set_num_threads(before)
@@ -441,9 +457,9 @@ def device_problem(device: str) -> str | None:
     try:
         kind = torch.device(device)
     except RuntimeError:
-        return f"device is {device!r}, which torch does not know; use cpu or cuda"
+        return f"torch does not know {device!r}; use cpu or cuda"
     if kind.type == "cuda" and (kind.index or 0) >= torch.cuda.device_count():
-        return f"device is {device!r}, but torch sees {torch.cuda.device_count()} CUDA devices here; use cpu"
+        return f"{device!r} was asked for, but torch sees {torch.cuda.device_count()} CUDA devices here; use cpu"
     return None
 
 
@@ -470,7 +486,7 @@ def _check(members, images, labels, device, backend) -> None:
     if backend not in (None, "cores", "stack"):
         problems.append(f"backend is {backend!r}; use cores, stack or None")
     if problem := device_problem(device):
-        problems.append(problem)
+        problems.append(f"device: {problem}")
     elif backend == "cores" and torch.device(device).type != "cpu":
         problems.append(f"the cores backend is a CPU's; device is {device!r}, use stack there")
     if problems:

@@ -85,7 +85,9 @@ def normal_rows(
     size = math.prod(shape)
     words_each = -(-size // 4)
     if len(rows) and int(rows.max() + 1) * words_each > 2**32:
-        raise ValueError(f"row {int(rows.max())} of shape {shape} lies beyond the counter's 2**32 words; use fewer rows")
+        raise ValueError(
+            f"row {int(rows.max())} of shape {shape} lies beyond the counter's 2**32 words; use fewer rows"
+        )
     positions = rows.unsqueeze(-1) * words_each + torch.arange(words_each, device=rows.device)
     uniforms = _unit(bits(seed, purpose, step, site, positions), dtype).flatten(1)
     return _box_muller(uniforms)[:, :size].unflatten(-1, shape)

@@ -1,7 +1,7 @@
 """The evidence that a checkout carries: results/<study>/, tidy tables written by `export` and read by everything else.
 
     members.csv       one row a member: its key, its fields, status, code version, hardware, wall time
-    measures.csv      one row a value: member (the first 12 digits of its key), step, part, measure, arguments, value, se, n
+    measures.csv      one row a value: member (12 digits of its key), step, part, measure, arguments, value, se, n
     provenance.json   hashes of both tables, and what wrote them
 
 Exporting merges: it adds and replaces, and never removes a member that this store lacks.
@@ -59,20 +59,6 @@ class Tables:
         row = self.members[key]
         return member_of({name: value for name, value in row.items() if name not in ("key", *RECORDED)})
 
-    def frame(self):
-        """The tidy table as a pandas DataFrame: one row a value, beside it the fields of its member.
-
-        Arguments of the model and weights of the objective go by their own names (depth, beta); `key` is the member's.
-        """
-        import pandas as pd
-
-        members = pd.DataFrame([_flat(row) for row in self.members.values()])
-        rows = [{**row, "key": key} for key, found in self.measures.items() for row in found]
-        measures = pd.DataFrame(rows, columns=["key", *MEASURED[1:]])
-        if not len(members):
-            return pd.DataFrame(columns=["key", *MEASURED[1:]])
-        return measures.merge(members, on="key", how="inner")
-
 
 def from_store(store: Store, measures: Mapping[str, int], keys: Iterable[str] | None = None) -> Tables:
     """The tables of a store's runs; `measures` maps the measures wanted to their versions, `keys` limits the runs.
@@ -109,7 +95,7 @@ def read(path: Path) -> Tables:
     for name, content in contents.items():
         if hashlib.sha256(content).hexdigest() != hashes.get(name):
             raise ResultsError(
-                f"{path / name} is not what its provenance.json says; it is written by `python -m vaekit export` alone: "
+                f"{path / name} is not what its provenance.json says; `python -m vaekit export` alone writes it: "
                 "check it out again"
             )
     members = {row["key"]: row for row in _parse(contents["members.csv"])}
@@ -140,7 +126,9 @@ def write(path: Path, tables: Tables, provenance: Mapping[str, Any]) -> None:
     ]
     contents = {"members.csv": _format(rows, [*fields, *RECORDED]), "measures.csv": _format(values, MEASURED)}
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-    contents["provenance.json"] = json.dumps({**provenance, "sha256": hashes}, indent=1, sort_keys=True).encode() + b"\n"
+    contents["provenance.json"] = (
+        json.dumps({**provenance, "sha256": hashes}, indent=1, sort_keys=True).encode() + b"\n"
+    )
     for name, content in contents.items():
         partial = path / f".{name}.{uuid.uuid4().hex[:8]}"
         try:
@@ -151,10 +139,6 @@ def write(path: Path, tables: Tables, provenance: Mapping[str, Any]) -> None:
             os.replace(partial, path / name)
         finally:
             partial.unlink(missing_ok=True)
-
-
-def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name.partition(".")[2] or name: value for name, value in row.items()}
 
 
 def _order(row: Mapping[str, Any], fields: list[str]) -> tuple:

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from vaekit import data, models
 from vaekit.fleet import PRECISIONS
+from vaekit.settings import canonical
 
 SCHEMA = 1
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -34,11 +35,6 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 
 class StoreError(RuntimeError):
     """A store that cannot be written, or something in it that is not what it says."""
-
-
-def canonical(value: float | int) -> float:
-    """A float with 12 significant digits, so that 0.1 + 0.2 and 0.3 are one member."""
-    return float(f"{float(value):.12g}") + 0.0  # + 0.0: -0.0 is 0.0
 
 
 @dataclass(frozen=True)
@@ -339,7 +335,9 @@ def _verified(path: Path, digest: str) -> bytes:
         raise StoreError(f"{path} cannot be read ({error.strerror}); delete its folder to train it again") from None
     found = hashlib.sha256(content).hexdigest()
     if found != digest:
-        raise StoreError(f"{path} is damaged (sha256 {found[:12]}, was {digest[:12]}); delete its folder to train again")
+        raise StoreError(
+            f"{path} is damaged (sha256 {found[:12]}, was {digest[:12]}); delete its folder to train again"
+        )
     return content
 
 
@@ -366,4 +364,6 @@ def _fsync(folder: Path) -> None:
 
 def _refused(path: Path, error: OSError) -> StoreError:
     free = shutil.disk_usage(next(p for p in (path, *path.parents) if p.exists())).free
-    return StoreError(f"{path} could not be written ({error.strerror}; {free / 1e6:,.0f} MB are free); nothing was lost")
+    return StoreError(
+        f"{path} could not be written ({error.strerror}; {free / 1e6:,.0f} MB are free); nothing was lost"
+    )

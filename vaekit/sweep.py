@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from vaekit import data, results, runs
-from vaekit.fleet import Budget, FleetMember, default_backend, train_fleet
+from vaekit.fleet import Budget, FleetMember, default_backend, one_thread_each, train_fleet
 from vaekit.losses import OBJECTIVES
 from vaekit.runs import Member, Run, Store
 
@@ -28,7 +28,7 @@ _STACKED = 64  # members of a stacked fleet at the most
 
 @dataclass(frozen=True)
 class Value:
-    """One measured number: in nats per image unless the measure says otherwise, `se` its standard error over n images."""
+    """One measured number, in nats per image unless the measure says otherwise; `se` is its error over n images."""
 
     part: str
     measure: str
@@ -86,7 +86,7 @@ class Design:
 
 @dataclass
 class Plan:
-    """What a sweep would do: members that are known, that lack a measure, and those to train, by what can share a fleet.
+    """What a sweep would do: members that are known, that lack a measure, and groups to train that can share a fleet.
 
     `unmeasured` have their weights in the store; `unmeasurable` are in `results/` without them, so that a new measure
     would need them trained again.
@@ -164,7 +164,9 @@ def run(
 
 def report(design: Design, todo: Plan, device: str) -> str:
     """What a plan means: members known and missing, the time and the disk that the missing ones will take."""
-    lines = [f"{design.name}: {len(todo.known)} members known, {len(todo.unmeasured)} to be measured from their weights"]
+    lines = [
+        f"{design.name}: {len(todo.known)} members known, {len(todo.unmeasured)} to be measured from their weights"
+    ]
     if todo.unmeasurable:
         lines.append(f"  {len(todo.unmeasurable)} lack a measure, and their weights are not here to take it from")
     for group in todo.groups:
@@ -272,18 +274,23 @@ def _train(design: Design, fleet: list[Member], store: Store, device: str, progr
         "python": platform.python_version(),
         "commit": commit(),
     }
-    for i, (member, result) in enumerate(zip(fleet, trained, strict=True)):
-        kept = set(design.kept(member.steps))
-        found = {measure.name: [] for measure in design.measures}
-        for step in sorted(result.snapshots):
+
+    def measure(i: int) -> dict[str, list[dict]]:
+        found: dict[str, list[dict]] = {m.name: [] for m in design.measures}
+        for step in sorted(trained[i].snapshots):
             model = trained.model(i, step).to(device)
-            for measure in design.measures:
-                found[measure.name] += _take(measure, model, member, step, images)
-        # The run comes last: where it is there, so are its measures, those of snapshots that are not kept included.
-        for measure in design.measures:
-            store.commit_measure(member.key, measure.name, measure.version, found[measure.name])
-        weights = {step: state for step, state in result.snapshots.items() if step in kept}
-        store.commit(Run(member, result.status, result.reason, result.history, weights, record))
+            for m in design.measures:
+                found[m.name] += _take(m, model, fleet[i], step, images)
+        return found
+
+    kept = set(design.kept(first.steps))
+    with one_thread_each(None if device == "cpu" else 1) as pool:
+        for member, result, found in zip(fleet, trained, pool.map(measure, range(len(fleet))), strict=True):
+            # The run comes last: where it is there, so are its measures, those at steps that are not kept included.
+            for m in design.measures:
+                store.commit_measure(member.key, m.name, m.version, found[m.name])
+            weights = {step: state for step, state in result.snapshots.items() if step in kept}
+            store.commit(Run(member, result.status, result.reason, result.history, weights, record))
 
 
 def _measure_again(design: Design, member: Member, store: Store, device: str) -> None:

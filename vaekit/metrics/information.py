@@ -64,7 +64,8 @@ def information(
     for rows, others in blocks:
         own = Gaussian(posterior.mu[rows], posterior.logvar[rows])
         shape = (posterior.mu.shape[1],)
-        z = own.sample(randomness.normal_rows(seed, randomness.EVALUATION, 0, "information", rows, shape, torch.float64))
+        noise = randomness.normal_rows(seed, randomness.EVALUATION, 0, "information", rows, shape, torch.float64)
+        z = own.sample(noise)
         log_own = own.log_prob(z).sum(1)
         if others is None:
             log_q = _log_density(z, posterior).logsumexp(1) - math.log(size)

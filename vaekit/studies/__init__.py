@@ -1,0 +1,11 @@
+"""One package a study: its settings, members and measures, and beside them its figures and claims."""
+
+import importlib
+from types import ModuleType
+
+NAMES = ("rate_generalisation",)
+
+
+def study(name: str) -> ModuleType:
+    """A study's package by its name: with `Settings`, `members`, `run` and `DESIGN`."""
+    return importlib.import_module(f"{__name__}.{name}")

@@ -93,6 +93,7 @@ def dense_data_is_not_memorised(evidence: Evidence) -> Sequence[Part]:
     "Sparse data, CV(16k/147k), 1 layer: test D is U-shaped in beta while training D falls monotonically as beta falls",
     paper="training D decreases monotonically as beta is reduced; test D decreases, achieves a minimum, and somewhat "
     "increases afterwards (Figure 3, bottom)",
+    scale=replace(PAPER, grid={"beta": BETAS, "depth": (1,)}),
     steps=50_000,
     note="The minimum's place is chosen for each seed by the other seeds, so that noise does not read as a U.",
 )

@@ -1,6 +1,7 @@
-"""Study 3, rate-regularisation and generalisation (Bozkurt et al. 2021): its settings, members, measures and figures.
+"""Study 3, rate-regularisation and generalisation (Bozkurt et al. 2021).
 
-VAEs on Tetrominoes, over beta, depth and the size of the training set: does the rate help a VAE to generalise?
+VAEs on Tetrominoes, over beta, depth and the size of the training set: does the rate help a VAE to generalise? Here are
+the study's settings, its members and what is measured on each; `figures` and `claims` beside it read the tidy table.
 """
 
 import functools
@@ -32,6 +33,7 @@ _COMMON = {
     "batch_size": 128,
     "n_test": 0,
 }
+_PAPER = _COMMON | {"seeds": (0, 1, 2, 3, 4), "steps": 257_000, "n_train": (16_384, 81_920)}
 NESTED = 10_000  # test images on which ten samples of z are taken
 
 
@@ -57,7 +59,8 @@ class Settings(settings.Settings):
         | {"betas": (0.01, 0.1, 0.5, 1, 3), "seeds": (0,), "steps": 1_000, "n_train": (4_096,)}
         | {"hidden": 128, "batch_size": 64, "n_test": 1_024},
         "short": _COMMON | {"seeds": (0, 1, 2), "steps": 50_000, "n_train": (16_384,)},
-        "paper": _COMMON | {"seeds": (0, 1, 2, 3, 4), "steps": 257_000, "n_train": (16_384, 81_920)},
+        "paper": _PAPER,
+        "published": _PAPER,
     }
 
 
@@ -134,6 +137,13 @@ def _floor(images: Examples, part: str) -> torch.Tensor:
 
 def _mean(part: str, measure: str, arguments: str, values: torch.Tensor) -> Value:
     return Value(part, measure, arguments, *mean_and_se(values), len(values))
+
+
+def run(chosen: Settings):
+    """The tidy table of what was chosen, as a pandas DataFrame; trains what is not known (see `vaekit.tidy.table`)."""
+    from vaekit import tidy  # pandas: a bare machine that only trains does without
+
+    return tidy.table(DESIGN, members(chosen), chosen)
 
 
 DESIGN = Design(

@@ -1,0 +1,45 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # The claims
+#
+# Every claim of every study, its paper's value beside ours. Nothing here is typed: each verdict is computed from
+# `results/`, by a function that the tests hold to made-up tables which satisfy it, violate it and leave it undecided.
+#
+# *Outcome* and *scope* are two columns and never merged.
+#
+# reproduced
+# : the 95 % interval over at least three seeds lies where the paper says, after 0.8 and after all of the steps.
+#
+# not reproduced
+# : it lies elsewhere, at the paper's own number of steps: below it an effect may still come, and an absence may still
+#   go.
+#
+# undecided
+# : with the reason: too few seeds, too small a budget, an interval that holds both, rates too small to tell.
+#
+# needs data, not run
+# : nothing here speaks to it yet.
+
+# %%
+from vaekit import claims, figures
+from vaekit.studies import ledger
+
+verdicts = ledger.verdicts()
+
+# %%
+figures.text_table(ledger.tally(verdicts))
+
+# %%
+figures.text_table(claims.as_table(verdicts))

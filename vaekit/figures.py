@@ -1,0 +1,143 @@
+"""House style, and the plots that two studies or more draw: from the tidy table, never from live models."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import cycle
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from pandas.io.formats.style import Styler
+from torch import Tensor
+
+# Okabe and Ito's colours, told apart by colour-blind readers too.
+BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#777777"
+PARTS = {"train": (BLUE, "o", "training images"), "test": (ORANGE, "s", "test images")}
+STYLE = {
+    "figure.dpi": 100,
+    "figure.facecolor": "white",
+    "figure.constrained_layout.use": True,
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "lines.markersize": 5,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "vaekit",
+}
+
+
+def use_style() -> None:
+    """Draw in the house style from here on."""
+    plt.rcParams.update(STYLE)
+
+
+def panels(rows: int, columns: int, width: float = 4.2, height: float = 3.4, **how: Any) -> tuple[Figure, np.ndarray]:
+    """A figure of rows x columns axes, always as a two-dimensional array.
+
+    pyplot forgets it at once: so a notebook shows it where a cell returns it, once.
+    """
+    use_style()
+    figure, axes = plt.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False, **how)
+    plt.close(figure)
+    return figure, axes
+
+
+def rate_distortion(table: pd.DataFrame | Iterable[Mapping[str, Any]], ax: Axes | None = None) -> Figure:
+    """D over R in nats per image at the end of training, a curve for each part, a point for each beta.
+
+    `table` is the tidy table of one budget, or the rows of `metrics.rd_table`. Points are means over seeds with their
+    standard deviations; the star is beta = 1; grey diagonals are lines of equal ELBO, -D - R at beta = 1 (Bozkurt et
+    al. 2021, figure 3). Rings mark the members that were asked for, where others are shown beside them.
+    """
+    table = pd.DataFrame(table)
+    if ax is None:
+        ax = panels(1, 1)[1][0, 0]
+    final = table[table["step"] == table["steps"]]
+    if "arguments" in final:
+        final = final[final["arguments"].isin(["", "samples=1"])]
+    for part, (colour, marker, label) in PARTS.items():
+        rows = final[(final["part"] == part) & final["measure"].isin(["rate", "distortion"])]
+        if not len(rows):
+            continue
+        points = rows.pivot_table(index=["beta", "seed"], columns="measure", values="value").groupby("beta")
+        mean, spread = points.mean(), points.std().fillna(0)
+        r, d = mean["rate"], mean["distortion"]
+        how = {"color": colour, "marker": marker, "label": label, "capsize": 2, "lw": 1.2}
+        ax.errorbar(r, d, yerr=spread["distortion"], xerr=spread["rate"], **how)
+        if 1 in mean.index:
+            ax.plot(r[1], d[1], "*", color="white", mec=colour, ms=12, zorder=5)
+        if "asked" in rows and not rows["asked"].all():
+            asked = mean.loc[sorted(rows.loc[rows["asked"], "beta"].unique())]
+            ax.plot(asked["rate"], asked["distortion"], "o", mfc="none", mec="black", ms=11, mew=1.2)
+    _iso_elbo(ax)
+    ax.set(xlabel="rate R (nats per image)", ylabel="distortion D (nats per image)")
+    ax.legend(loc="upper right")
+    return ax.get_figure(root=True)
+
+
+def over_beta(
+    table: pd.DataFrame, measure: str, ax: Axes, arguments: str = "", part: str = "train", **how: Any
+) -> Axes:
+    """A measure over beta at the end of training, mean over seeds with its standard deviation, beta on a log axis."""
+    rows = table[(table["step"] == table["steps"]) & (table["measure"] == measure) & (table["part"] == part)]
+    points = rows[rows["arguments"] == arguments].groupby("beta")["value"]
+    mean, spread = points.mean(), points.std().fillna(0)
+    ax.errorbar(mean.index, mean, yerr=spread, capsize=2, **{"marker": "o", "lw": 1.2, **how})
+    ax.set(xscale="log", xlabel="beta")
+    return ax
+
+
+def learning_curves(table: pd.DataFrame, measure: str, arguments: str, ax: Axes, part: str = "test") -> Axes:
+    """A measure over training steps, one curve for each beta (mean over seeds), steps on a log axis."""
+    rows = table[(table["measure"] == measure) & (table["arguments"] == arguments) & (table["part"] == part)]
+    betas = sorted(rows["beta"].unique())
+    shades = plt.get_cmap("viridis")(np.linspace(0, 0.9, len(betas)))
+    for beta, shade, marker in zip(betas, shades, cycle("osv^D"), strict=False):
+        curve = rows[rows["beta"] == beta].groupby("step")["value"].mean()
+        ax.plot(curve.index, curve, color=shade, marker=marker, ms=3, lw=1.2, label=f"beta {beta:g}")
+    ax.set(xscale="log", xlabel="training steps")
+    return ax
+
+
+def pictures(images: Tensor, columns: int, ax: Axes | None = None) -> Figure:
+    """uint8 images (n, C, H, W) as one sheet, row by row, without axes."""
+    if ax is None:
+        ax = panels(1, 1, width=0.55 * columns, height=0.55 * -(-len(images) // columns))[1][0, 0]
+    array = images.permute(0, 2, 3, 1).cpu().numpy()
+    n, height, width, colours = array.shape
+    rows = -(-n // columns)
+    sheet = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1, colours), 255, np.uint8)
+    for i, image in enumerate(array):
+        y, x = i // columns * (height + 1), i % columns * (width + 1)
+        sheet[y : y + height, x : x + width] = image
+    ax.imshow(sheet if colours == 3 else sheet[..., 0], cmap="gray", interpolation="nearest")
+    ax.set_axis_off()
+    return ax.get_figure(root=True)
+
+
+def text_table(frame: pd.DataFrame) -> Styler:
+    """A table of text for a page: every word of it, escaped, without the index."""
+    look = {"text-align": "left", "vertical-align": "top", "white-space": "normal"}
+    styler = frame.style.hide(axis="index").format(escape="html").set_properties(**look)
+    styler.set_table_attributes('class="vaekit-table"').set_uuid("table")
+    return styler.set_table_styles([{"selector": "th", "props": [("text-align", "left")]}])
+
+
+def label_rows(axes: np.ndarray, labels: Sequence[str]) -> None:
+    """A line above the first panel of each row: its budget, which every figure states."""
+    for row, label in zip(axes, labels, strict=True):
+        row[0].text(0, 1.13, label, transform=row[0].transAxes, fontweight="bold", fontsize=9)
+
+
+def _iso_elbo(ax: Axes, every: float = 20.0) -> None:
+    """Diagonals of equal D + R behind the curves, `every` so many nats, through the range of the data."""
+    (left, bottom), (right, top) = ax.dataLim.min, ax.dataLim.max
+    for total in np.arange(np.ceil((left + bottom) / every), (right + top) / every) * every:
+        x = np.clip(total - bottom, left, right)
+        if bottom <= total - x <= top:
+            ax.axline((x, total - x), slope=-1, color="#cccccc", lw=0.7, zorder=0)

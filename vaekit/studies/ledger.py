@@ -1,0 +1,30 @@
+"""The ledger: the verdicts on all claims of all studies, from `results/` alone."""
+
+import importlib
+from collections import Counter
+from collections.abc import Iterable
+
+import pandas as pd
+
+from vaekit import claims, results, studies, tidy
+from vaekit.claims import Verdict
+
+OUTCOMES = (claims.REPRODUCED, claims.NOT_REPRODUCED, claims.UNDECIDED, claims.NEEDS_DATA, claims.NOT_RUN)
+
+
+def verdicts() -> list[Verdict]:
+    """The verdict on every claim of every study, in order. Errors: ResultsError for a damaged table."""
+    return [
+        verdict
+        for name in studies.NAMES
+        for verdict in claims.verdicts(
+            importlib.import_module(f"vaekit.studies.{name}.claims").CLAIMS,
+            tidy.frame(results.read(results.folder(name))),
+        )
+    ]
+
+
+def tally(found: Iterable[Verdict]) -> pd.DataFrame:
+    """How many claims have each outcome; what is true by construction is not counted (rule 7 of `claims`)."""
+    counts = Counter(verdict.outcome for verdict in found if verdict.counted)
+    return pd.DataFrame([{"outcome": outcome, "claims": counts[outcome]} for outcome in OUTCOMES])

@@ -1,0 +1,119 @@
+"""The tidy table: what every figure and every claim rests on, as a pandas DataFrame.
+
+One row a measured value: the fields of its member (arguments of the model and weights of the objective by their own
+names: depth, beta), how the member was made, and `step`, `part`, `measure`, `arguments`, `value`, `se`, `n`, `version`.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+from typing import Any
+
+import pandas as pd
+
+from vaekit import results, sweep
+from vaekit.results import ResultsError, Tables
+from vaekit.runs import Member
+from vaekit.settings import Settings
+from vaekit.sweep import Design
+
+# What may differ among the points of one curve and of the panels beside it; members that agree in the rest of their
+# fields have one budget.
+AXES = ("key", "seed", "beta", "depth", "data", "n_train", "split")
+
+
+def frame(tables: Tables) -> pd.DataFrame:
+    """The tables as one, a row a value. `model_args.depth` is `depth`, `weights.beta` is `beta`.
+
+    A member without any value (it diverged at once) keeps one row, with an empty value, so that it is not forgotten.
+    """
+    members = pd.DataFrame(
+        [{name.partition(".")[2] or name: value for name, value in row.items()} for row in tables.members.values()]
+    )
+    values = pd.DataFrame(
+        [{**row, "key": key} for key, rows in tables.measures.items() for row in rows],
+        columns=["key", *results.MEASURED[1:]],
+    )
+    return values.merge(members, on="key", how="right") if len(members) else values
+
+
+def table(design: Design, members: Sequence[Member], chosen: Settings) -> pd.DataFrame:
+    """What a notebook shows: the members asked for, beside all that is known of the same budget and images.
+
+    Trains what is missing first. At scale "published" it trains nothing and shows `results/` whole, or the part of it
+    that was asked for. The column `asked` marks the members that were.
+
+    Errors: ResultsError at "published", for members that `results/` lacks, with the command that would train them;
+    StoreError and DataError as in `sweep.run`.
+    """
+    if chosen.scale == "published":
+        return _published(design, members, chosen)
+    sweep.run(design, members, device=getattr(chosen, "device", "cpu"))
+    known = frame(sweep.tables(design, members=members))
+    asked = known["key"].isin({member.key for member in members})
+    shared = [name for name in _fields(known) if name not in ("key", "seed", "beta", "depth")]
+    alike = known[shared].apply(tuple, axis=1).isin(set(known[asked][shared].apply(tuple, axis=1)))
+    return known[alike].assign(asked=asked[alike]).reset_index(drop=True)
+
+
+def budgets(known: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The table cut by budget, the largest first, each with a label for its figures: no curve may mix two."""
+    columns = [name for name in _fields(known) if name not in AXES]
+    groups = [group for _, group in known.groupby(columns, dropna=False, sort=False)]
+    for group in sorted(groups, key=lambda g: (g["steps"].iloc[0], g["n"].max()), reverse=True):
+        first = group.iloc[0]
+        seeds = group["seed"].nunique()
+        width = f", {first['hidden']} units" if "hidden" in group else ""
+        images = ", ".join(sorted(group["data"].unique()))
+        yield (
+            (
+                f"{first['steps']:,} steps of {first['batch_size']}{width}, {images}, "
+                f"{seeds} seed{'s' if seeds > 1 else ''}"
+            ),
+            group,
+        )
+
+
+def last(known: pd.DataFrame, measure: str, **where: Any) -> pd.DataFrame:
+    """The rows of a measure at the end of training, further narrowed by the columns named."""
+    found = known[(known["measure"] == measure) & (known["step"] == known["steps"])]
+    for name, value in where.items():
+        found = found[found[name] == value]
+    return found
+
+
+def _fields(known: pd.DataFrame) -> list[str]:
+    """The columns that describe a member and not how or how well it was made, nor a value."""
+    return [name for name in known if name not in (*results.MEASURED, *results.RECORDED, "asked")] + ["code_version"]
+
+
+def _published(design: Design, members: Sequence[Member], chosen: Settings) -> pd.DataFrame:
+    known = frame(results.read(results.folder(design.name)))
+    if not len(known):
+        raise ResultsError(
+            f"results/{design.name} holds no member yet; `python -m vaekit train {design.name} --scale quick` and "
+            f"`python -m vaekit export {design.name}` make some"
+        )
+    given = {name: getattr(chosen, name) for name in sorted(chosen.given)}
+    columns = {_column(name, known): v if isinstance(v, tuple) else (v,) for name, v in given.items()}
+    columns = {name: values for name, values in columns.items() if name in known}
+    wanted = set(product(*columns.values()))
+    have = set(known[list(columns)].itertuples(index=False, name=None)) if columns else wanted
+    if lacking := sorted(wanted - have):
+        options = " ".join(f"-p {name} '{_shown(value)}'" for name, value in given.items())
+        raise ResultsError(
+            f"results/{design.name} lacks {len(lacking)} of what was asked for, first "
+            f"{', '.join(f'{name} {value}' for name, value in zip(columns, lacking[0], strict=True))}; train it by "
+            f"`python -m vaekit train {design.name} --scale short {options}`, then "
+            f"`python -m vaekit export {design.name}`"
+        )
+    for name, values in columns.items():
+        known = known[known[name].isin(values)]
+    return known.assign(asked=True).reset_index(drop=True)
+
+
+def _column(name: str, known: Mapping) -> str:
+    return name if name in known else name.removesuffix("s")
+
+
+def _shown(value: Any) -> str:
+    return "[" + ", ".join(map(str, value)) + "]" if isinstance(value, tuple) else str(value)
