@@ -1,6 +1,6 @@
 """House style, and the plots that two studies or more draw: from the tidy table, never from live models."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import Any
 
@@ -47,17 +47,16 @@ def panels(rows: int, columns: int, width: float = 4.2, height: float = 3.4, **h
     return figure, axes
 
 
-def rate_distortion(table: pd.DataFrame | Iterable[Mapping[str, Any]], ax: Axes | None = None) -> Figure:
+def rate_distortion(table: pd.DataFrame | Sequence[Mapping[str, Any]], ax: Axes | None = None) -> Figure:
     """D over R in nats per image at the end of training, a curve for each part, a point for each beta.
 
     `table` is the tidy table of one budget, or the rows of `metrics.rd_table`. Points are means over seeds with their
     standard deviations; the star is beta = 1; grey diagonals are lines of equal ELBO, -D - R at beta = 1 (Bozkurt et
     al. 2021, figure 3). Rings mark the members that were asked for, where others are shown beside them.
     """
-    table = pd.DataFrame(table)
-    if ax is None:
-        ax = panels(1, 1)[1][0, 0]
-    final = table[table["step"] == table["steps"]]
+    ax = _given(ax)
+    frame = pd.DataFrame(table)
+    final = frame[frame["step"] == frame["steps"]]
     if "arguments" in final:
         final = final[final["arguments"].isin(["", "samples=1"])]
     for part, (colour, marker, label) in PARTS.items():
@@ -77,7 +76,7 @@ def rate_distortion(table: pd.DataFrame | Iterable[Mapping[str, Any]], ax: Axes 
     _iso_elbo(ax)
     ax.set(xlabel="rate R (nats per image)", ylabel="distortion D (nats per image)")
     ax.legend(loc="upper right")
-    return ax.get_figure(root=True)
+    return _figure(ax)
 
 
 def over_beta(
@@ -106,8 +105,7 @@ def learning_curves(table: pd.DataFrame, measure: str, arguments: str, ax: Axes,
 
 def pictures(images: Tensor, columns: int, ax: Axes | None = None) -> Figure:
     """uint8 images (n, C, H, W) as one sheet, row by row, without axes."""
-    if ax is None:
-        ax = panels(1, 1, width=0.55 * columns, height=0.55 * -(-len(images) // columns))[1][0, 0]
+    ax = _given(ax, width=0.55 * columns, height=0.55 * -(-len(images) // columns))
     array = images.permute(0, 2, 3, 1).cpu().numpy()
     n, height, width, colours = array.shape
     rows = -(-n // columns)
@@ -117,7 +115,7 @@ def pictures(images: Tensor, columns: int, ax: Axes | None = None) -> Figure:
         sheet[y : y + height, x : x + width] = image
     ax.imshow(sheet if colours == 3 else sheet[..., 0], cmap="gray", interpolation="nearest")
     ax.set_axis_off()
-    return ax.get_figure(root=True)
+    return _figure(ax)
 
 
 def text_table(frame: pd.DataFrame) -> Styler:
@@ -128,10 +126,27 @@ def text_table(frame: pd.DataFrame) -> Styler:
     return styler.set_table_styles([{"selector": "th", "props": [("text-align", "left")]}])
 
 
+def leftmost(ax: Axes) -> bool:
+    """Whether a panel stands first in its row: where a legend goes that all panels share."""
+    place = ax.get_subplotspec()
+    return place is None or place.is_first_col()
+
+
 def label_rows(axes: np.ndarray, labels: Sequence[str]) -> None:
     """A line above the first panel of each row: its budget, which every figure states."""
     for row, label in zip(axes, labels, strict=True):
         row[0].text(0, 1.13, label, transform=row[0].transAxes, fontweight="bold", fontsize=9)
+
+
+def _given(ax: Axes | None, **size: float) -> Axes:
+    """The axes given, or those of a new figure."""
+    return panels(1, 1, **size)[1][0, 0] if ax is None else ax
+
+
+def _figure(ax: Axes) -> Figure:
+    figure = ax.get_figure(root=True)
+    assert figure is not None  # panels made it
+    return figure
 
 
 def _iso_elbo(ax: Axes, every: float = 20.0) -> None:

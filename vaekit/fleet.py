@@ -89,8 +89,10 @@ class FleetMember:
 
 def grid(seed: int | Iterable[int] = 0, **weights: float | Iterable[float]) -> list[FleetMember]:
     """Every combination of seeds and weights: grid(beta=[0.1, 1, 4], seed=[0, 1]) are six members."""
-    axes = [[v] if isinstance(v, int | float) else list(v) for v in (seed, *weights.values())]
-    return [FleetMember(s, dict(zip(weights, ws, strict=True))) for s, *ws in itertools.product(*axes)]
+    seeds = [seed] if isinstance(seed, int) else list(seed)
+    axes = [[v] if isinstance(v, int | float) else list(v) for v in weights.values()]
+    combinations = list(itertools.product(*axes))
+    return [FleetMember(s, dict(zip(weights, c, strict=True))) for s in seeds for c in combinations]
 
 
 @dataclass

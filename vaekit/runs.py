@@ -124,6 +124,14 @@ class Store:
     def __init__(self, root: Path | str):
         self.root = Path(root).absolute()
 
+    def obstacle(self) -> str | None:
+        """What visibly stands against storing anything, as a sentence; None where nothing does. Writes nothing."""
+        there = next(path for path in (self.root, *self.root.parents) if path.exists())
+        if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+            return None
+        why = "is read-only" if there.is_dir() else "is a file"
+        return f"the store {self.root} cannot be written: {there} {why}; set VAEKIT_RUNS to a folder that can"
+
     def check_writable(self) -> None:
         """Raise StoreError, naming the path and the reason, where nothing could be stored."""
         try:

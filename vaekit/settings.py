@@ -213,7 +213,7 @@ class Settings:
         chosen, _ = options["scale"].read("scale", scale := replaced.pop("scale", scale))
         values = {"scale": scale, **cls.SCALES.get(chosen, {}), **replaced}
         problems += [problem for name, raw in values.items() for problem in options[name].read(name, raw)[1]]
-        problems += cls.surroundings()
+        problems += cls.surroundings(chosen)
         if problems:
             raise SettingsError(*problems)
         return cls(given=frozenset(replaced), **values)
@@ -229,8 +229,11 @@ class Settings:
         return options | {"scale": dataclasses.replace(options["scale"], choices=tuple(cls.SCALES))}
 
     @classmethod
-    def surroundings(cls) -> Iterable[str]:
-        """What is wrong whatever the values, say a store that cannot be written: sentences, asked for by `at` alone."""
+    def surroundings(cls, scale: str | None) -> Iterable[str]:
+        """What is wrong whatever the values, say a store that cannot be written: sentences, asked for by `at` alone.
+
+        `scale` is the one that was asked for; None where there is no such scale.
+        """
         return ()
 
     def problems(self) -> Iterable[str]:

@@ -3,7 +3,7 @@
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vaekit import randomness
 from vaekit.distributions import as_float
@@ -12,12 +12,12 @@ from vaekit.losses import bernoulli_floor, distortion, rate
 
 @torch.no_grad()
 def evaluate(
-    model: nn.Module, images: Tensor, rows: Tensor, seed: int, draw: int | None = 0, batch_size: int = 1024
+    model, images: Tensor, rows: Tensor, seed: int, draw: int | None = 0, batch_size: int = 1024
 ) -> dict[str, Tensor]:
     """D and R of each image: {"distortion": (n,), "rate": (n,)}, float64 on the CPU, in nats.
 
     Args:
-        model: in eval mode; `forward(x, noise)` gives {"z": Gaussian, "x": likelihood}.
+        model: a module in eval mode; `forward(x, noise)` gives {"z": Gaussian, "x": likelihood}.
         images: uint8, (n, C, H, W), on the model's device.
         rows: (n,) numbers of the images, which key their noise.
         seed: of the noise.

@@ -34,6 +34,7 @@ class VAE(nn.Module):
     decoder: nn.Sequential
     mu: nn.Linear
     logvar: nn.Linear
+    logvar_x: Tensor
 
     def __init__(self, image_shape: tuple[int, int, int], latent_dim: int, likelihood: str, sigma: float):
         super().__init__()

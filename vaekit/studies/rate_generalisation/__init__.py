@@ -5,7 +5,7 @@ the study's settings, its members and what is measured on each; `figures` and `c
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
 from typing import ClassVar
@@ -13,8 +13,8 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from vaekit import settings
-from vaekit.data import NAMES, SPLITS
+from vaekit import runs, settings
+from vaekit.data import NAMES, SPLITS, DataError, load
 from vaekit.fleet import PRECISIONS, device_problem
 from vaekit.metrics import encode, evaluate, floor, information, mean_and_se
 from vaekit.runs import Member
@@ -56,12 +56,28 @@ class Settings(settings.Settings):
 
     SCALES: ClassVar = {
         "quick": _COMMON
-        | {"betas": (0.01, 0.1, 0.5, 1, 3), "seeds": (0,), "steps": 1_000, "n_train": (4_096,)}
+        | {"betas": (0.01, 0.1, 1, 3), "seeds": (0,), "steps": 1_000, "n_train": (4_096,)}
         | {"hidden": 128, "batch_size": 64, "n_test": 1_024},
         "short": _COMMON | {"seeds": (0, 1, 2), "steps": 50_000, "n_train": (16_384,)},
         "paper": _PAPER,
         "published": _PAPER,
     }
+
+    @classmethod
+    def surroundings(cls, scale: str | None) -> Iterable[str]:
+        """A store that cannot be written, unless nothing will be trained."""
+        obstacle = runs.default_store().obstacle()
+        return [obstacle] if obstacle and scale != "published" else []
+
+    def problems(self) -> Iterable[str]:
+        """Data sets that are not at hand, and splits that they do not have."""
+        found = []
+        for name, n_train in product(self.data, self.n_train) if self.scale != "published" else ():
+            try:
+                load(name).split(self.split, n_train)
+            except DataError as error:
+                found.append(str(error))
+        return dict.fromkeys(found)
 
 
 def members(chosen: Settings) -> list[Member]:

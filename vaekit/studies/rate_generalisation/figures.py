@@ -89,7 +89,7 @@ def learning_curves(table: pd.DataFrame) -> Figure:
     def draw(ax: Axes, shown: pd.DataFrame) -> None:
         figures.learning_curves(shown, "distortion", "samples=1", ax)
         ax.set(ylabel="test distortion D (nats per image)", yscale="log")
-        if ax.get_subplotspec().is_first_col():
+        if figures.leftmost(ax):
             ax.legend(ncols=2)
 
     return _by_depth(table, draw)
@@ -110,7 +110,7 @@ def figure_8(table: pd.DataFrame) -> Figure:
         ceiling = tidy.last(shown, "mi_ceiling")["value"].iloc[0]
         ax.axhline(ceiling, color=GREY, ls="--", lw=1, label="ceiling log N")
         ax.set(ylabel="nats per image", yscale="log")
-        if ax.get_subplotspec().is_first_col():
+        if figures.leftmost(ax):
             ax.legend(loc="lower left")
 
     return _by_depth(table, draw)

@@ -1,0 +1,35 @@
+# Each command is enough alone on a fresh clone: it makes .venv with the pinned versions first. No logic lives here.
+.PHONY: book test check lab results clean
+PY := .venv/bin/python
+STUDIES := rate_generalisation
+# The first that really runs (a pyenv shim may exist and not run), is 3.11 or 3.12, and can make an environment.
+PYTHON = $(shell for p in python3.11 python3.12 python3 python; do $$p -c 'import ensurepip, sys; sys.exit(sys.version_info[:2] not in {(3, 11), (3, 12)})' 2>/dev/null && echo $$p && break; done)
+
+book: .venv/stamp  ## Run the notebooks over results/ and build the book
+	$(PY) book/build.py
+
+test: .venv/stamp  ## All tests, warnings as errors
+	$(PY) -m pytest
+
+check: .venv/stamp  ## Lint, format, types, import layers, notebooks in step with their sources
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	$(PY) -m pyright
+	.venv/bin/lint-imports --no-logo
+	$(PY) book/pairs.py
+
+lab: .venv/stamp  ## JupyterLab on the notebooks, with the widgets
+	$(PY) -m jupyter lab --notebook-dir=notebooks
+
+results: $(STUDIES:%=results-%)  ## Every study at the paper's scale, into results/: for a GPU
+results-%: .venv/stamp
+	$(PY) -m vaekit train $* --scale paper && $(PY) -m vaekit export $*
+
+clean:  ## What a build leaves behind, the environment aside
+	rm -rf _build book/studies
+
+.venv/stamp: requirements.lock pyproject.toml
+	$(or $(PYTHON),$(error vaekit needs Python 3.11 or 3.12 with its venv module: none of python3.11, python3.12, python3 is one; install it (Debian: python3-venv), or say which with make PYTHON=/path/to/python3.12)) -m venv .venv
+	$(PY) -m pip install --quiet --requirement requirements.lock
+	$(PY) -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@

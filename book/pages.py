@@ -1,0 +1,78 @@
+"""The book's own Sphinx extension: pages ask no other host for anything, and every picture says what it shows.
+
+- MathJax comes from the package sphinx-mathjax-offline: one file, SVG output, so no fonts to fetch, over http and file://.
+- A picture without alt text is a warning, and warnings are errors.
+- Docstrings are prose with `code` and indented listings; autodoc gets them as the reStructuredText of just that.
+"""
+
+import importlib.metadata
+import importlib.util
+import re
+from pathlib import Path
+
+from docutils import nodes
+from sphinx.util import logging
+
+logger = logging.getLogger(__name__)
+
+MATHJAX = "tex-svg-full.js"
+
+
+def configure(app, config):
+    package = importlib.util.find_spec("sphinx-mathjax-offline")
+    config.html_static_path.append(str(Path(package.origin).parent / "static" / "mathjax" / MATHJAX))
+    config.mathjax_path = MATHJAX
+    config.html_theme_options["extra_footer"] = f"vaekit {importlib.metadata.version('vaekit')}"
+
+
+def require_alt_text(app, doctree, docname):
+    for image in doctree.findall(nodes.image):
+        if not image.get("alt", "").strip():
+            logger.warning("a picture without alt text: %s", image.get("uri", ""), location=image, type="pages")
+
+
+def docstring_to_rst(app, what, name, obj, options, lines):
+    """Rewrite a docstring in place: `x` becomes code, an indented listing a literal block, all else plain text."""
+    out, listing, doctest = [], False, False
+    for line, before in zip(lines, ["", *lines], strict=False):
+        blank, indented = not line.strip(), line.startswith("    ")
+        if indented and not listing and not before.strip():
+            out += ["::", ""]
+        listing = (indented and (listing or not before.strip())) or (blank and listing)
+        doctest = not blank and (doctest or line.startswith(">>>"))
+        out.append(line if listing or doctest else prose(line))
+    lines[:] = out
+
+
+def prose(line: str) -> str:
+    """One line of text as reStructuredText: code in double backticks; mark-up escaped, but for *stress*."""
+    text, *rest = re.split(r"(`+[^`]+`+)", line)
+    out = [escaped(text)]
+    for code, text in zip(rest[::2], rest[1::2], strict=True):
+        out += [f"``{code.strip('`')}``", "\\ " if text[:1].isalnum() else "", escaped(text)]
+    return "".join(out)
+
+
+def escaped(text: str) -> str:
+    parts = re.split(r"((?<!\w)\*\w[\w -]*\*(?!\w))", text)  # the odd ones are *stressed*
+    return "".join(p if i % 2 else re.sub(r"[*|\\`]|(?<=\w)_(?!\w)", r"\\\g<0>", p) for i, p in enumerate(parts))
+
+
+def skip_field_numbers(app, what, name, obj, skip, options):
+    """Leave out what a NamedTuple says of its fields by itself: "Alias for field number 0"."""
+    return skip or (getattr(obj, "__doc__", None) or "").startswith("Alias for field number") or None
+
+
+def readable_signature(app, what, name, obj, options, signature, returns):
+    """Write a dataclass field's default factory as `...`: Sphinx cannot read `<factory>`, and would show raw types."""
+    return (signature or "").replace("<factory>", "...") or signature, returns
+
+
+def setup(app):
+    app.setup_extension("sphinx.ext.autodoc")
+    app.connect("config-inited", configure)
+    app.connect("doctree-resolved", require_alt_text)
+    app.connect("autodoc-process-docstring", docstring_to_rst, priority=400)  # before napoleon reads "Args:"
+    app.connect("autodoc-process-signature", readable_signature)
+    app.connect("autodoc-skip-member", skip_field_numbers)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,320 @@
+"""The built book as a reader meets it: every page in headless Chromium, with the network off.
+
+The book is built once, into a temporary folder; VAEKIT_BOOK=…/_build/html tests one that is already there.
+"""
+
+import http.server
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from functools import partial
+from pathlib import Path
+from urllib.parse import unquote, urldefrag
+
+import browser as chromium
+import nbformat
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+NARROW = 390  # CSS pixels: a phone held upright
+
+# ---- the build, without a browser
+
+
+@pytest.fixture
+def book_folder_importable(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "book")
+
+
+def test_every_notebook_is_a_page_and_every_page_has_its_source():
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    files = [toc["root"], *(chapter["file"] for part in toc["parts"] for chapter in part["chapters"])]
+    studies = {Path(file).name for file in files if file.startswith("book/studies/")}
+    assert studies == {path.stem for path in (ROOT / "notebooks").glob("*.py")}
+    texts = {file for file in files if not file.startswith("book/studies/")}
+    assert texts == {f"book/{path.stem}" for path in (ROOT / "book").glob("*.md")}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("book_folder_importable")
+def test_a_notebook_that_fails_is_named_and_spoils_no_other(tmp_path, capsys):
+    import build
+
+    cells = {"bad": "1 / 0", "good": "2 + 3", "scaled": 'scale = "quick"'}
+    for name, source in cells.items():
+        cell = nbformat.v4.new_code_cell(source, metadata={"tags": ["parameters"]} if name == "scaled" else {})
+        kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+        nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=kernel), tmp_path / f"{name}.ipynb")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "bad.ipynb").write_text("the last good one")
+    assert build.run_notebooks(tmp_path, tmp_path / "out") == ["bad.ipynb"]
+    assert "ZeroDivisionError" in capsys.readouterr().err
+    assert (tmp_path / "out" / "bad.ipynb").read_text() == "the last good one"
+    good = nbformat.read(tmp_path / "out" / "good.ipynb", as_version=4)
+    assert good.cells[0].outputs[0].data["text/plain"] == "5"
+    scaled = nbformat.read(tmp_path / "out" / "scaled.ipynb", as_version=4)
+    assert "published" in scaled.cells[1].source
+    assert str(tmp_path) not in (tmp_path / "out" / "scaled.ipynb").read_text()  # pages are offered for download
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["bad.ipynb", "good.ipynb", "scaled.ipynb"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("alt", "fails"), [("", True), ("A grey square", False)])
+def test_a_picture_without_alt_text_fails_the_build(tmp_path, alt, fails):
+    source = tmp_path / "source"
+    source.mkdir()
+    path = f"import sys\nsys.path.insert(0, {str(ROOT / 'book')!r})\n"
+    (source / "conf.py").write_text(path + "extensions = ['pages']\nhtml_theme = 'sphinx_book_theme'\n")
+    (source / "index.rst").write_text(f"Title\n=====\n\n.. image:: a.svg\n   :alt: {alt}\n")
+    (source / "a.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"><rect width="9" height="9"/></svg>')
+    command = [sys.executable, "-m", "sphinx", "-W", "-q", source, tmp_path / "html"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert bool(result.returncode) == fails, result.stderr
+    assert ("without alt text" in result.stderr) == fails
+
+
+@pytest.mark.usefixtures("book_folder_importable")
+def test_docstrings_become_plain_restructuredtext():
+    from pages import docstring_to_rst
+
+    lines = [
+        "Of `nn.Module`s *only*, 2**32 of (*shape, n_train_).",
+        "",
+        "    a*b `c`",
+        "",
+        "    d",
+        "",
+        ">>> f(*x)",
+        "1",
+    ]
+    docstring_to_rst(None, "function", "f", None, None, lines)
+    first = r"Of ``nn.Module``\ s *only*, 2\*\*32 of (\*shape, n_train\_)."
+    assert lines == [first, "", "::", "", "    a*b `c`", "", "    d", "", ">>> f(*x)", "1"]
+
+
+@pytest.fixture(scope="session")
+def book(tmp_path_factory) -> Path:
+    """The folder of the built pages."""
+    if given := os.environ.get("VAEKIT_BOOK"):
+        return Path(given)
+    to = tmp_path_factory.mktemp("book")
+    result = subprocess.run([sys.executable, ROOT / "book" / "build.py", "--to", to], capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-4000:]
+    return to / "_build" / "html"
+
+
+def pages(book: Path) -> list[str]:
+    """The addresses of all pages, relative to the book; without the one at the top, which only leads to the first."""
+    found = sorted(path.relative_to(book).as_posix() for path in book.rglob("*.html"))
+    return [page for page in found if page != "index.html" and not page.startswith("_static/")]
+
+
+@pytest.mark.slow
+def test_no_page_names_a_script_style_or_picture_of_another_host(book):
+    loaded = re.compile(r"""<(?:script|link|img|iframe|source)\b[^>]*?(?:src|href)=["']?(?:https?:)?//[^\s>]*""")
+    networks = re.compile(r"unpkg\.com|jsdelivr|cdnjs|googleapis|gstatic")
+    for page in pages(book):
+        html = (book / page).read_text()
+        assert not loaded.findall(html), page
+        assert not networks.findall(html), page
+    for style in (book / "_static").rglob("*.css"):
+        assert not re.search(r"""(?:url\(|@import\s)["']?(?:https?:)?//""", style.read_text()), style.name
+
+
+@pytest.mark.slow
+def test_the_top_leads_to_the_first_page(book):
+    assert 'content="0; url=book/index.html"' in (book / "index.html").read_text()
+
+
+@pytest.mark.slow
+def test_the_book_is_small_enough_to_load_and_to_publish(book):
+    assert all((book / page).stat().st_size < 3e6 for page in pages(book))
+    assert sum(path.stat().st_size for path in book.rglob("*") if path.is_file()) < 50e6
+
+
+@pytest.mark.slow
+def test_no_page_or_download_names_a_path_of_the_machine_that_built_it(book):
+    mine = {str(ROOT), str(Path.home()), sys.prefix} - {"/"}
+    for path in [
+        *map(book.__truediv__, pages(book)),
+        *(book / "_sources").rglob("*"),
+        *(book / "_downloads").rglob("*"),
+    ]:
+        if path.is_file():
+            assert not [name for name in mine if name.encode() in path.read_bytes()], path.relative_to(book)
+
+
+# ---- the pages, in a browser
+
+FACTS = """(() => {
+    const all = (selector) => [...document.querySelectorAll(selector)];
+    return {
+        formulas: all(".math").length,
+        unset: all(".math").filter((e) => !e.querySelector("mjx-container")).map((e) => e.textContent.slice(0, 80)),
+        faulty: all("[data-mjx-error], mjx-merror").map((e) => e.dataset.mjxError || e.textContent),
+        pictures: [...document.images].map((i) => [i.src, i.alt.trim(), i.complete && i.naturalWidth > 0]),
+        links: all("a[href]").map((a) => a.href),
+        ids: all("[id]").map((e) => e.id),
+        headings: all(".bd-article h1").length,
+    };
+})()"""
+
+# Elements that reach beyond the right edge and can be neither scrolled to nor are meant to be outside.
+TOO_WIDE = """(() => {
+    const boxed = (e) => { for (; e && !e.matches("main"); e = e.parentElement)
+        if (["auto", "scroll"].includes(getComputedStyle(e).overflowX)) return true; return false; };
+    const outside = (e) => { const b = e.getBoundingClientRect(); return b.right > innerWidth + 1 && b.width > 1; };
+    const found = [...document.querySelectorAll("main *")].filter((e) => outside(e) && !boxed(e)
+        && e.checkVisibility({ visibilityProperty: true }) && !e.closest("mjx-assistive-mml, .visually-hidden"));
+    return { page: document.documentElement.scrollWidth, found: found.map((e) => e.outerHTML.slice(0, 99)) };
+})()"""
+
+# Text whose contrast with what is behind it (WCAG 2, 1.4.3) is under 3, in the theme that is named.
+FAINT = """(async (theme) => {
+    const still = document.createElement("style");
+    still.textContent = "* { transition: none !important; }";
+    document.head.append(still);
+    document.documentElement.dataset.theme = document.documentElement.dataset.mode = theme;
+    await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+    const context = Object.assign(document.createElement("canvas"), { width: 1, height: 1 })
+        .getContext("2d", { willReadFrequently: true });
+    const known = {};
+    const rgba = (colour) => known[colour] ??= (() => {
+        context.clearRect(0, 0, 1, 1); context.fillStyle = colour; context.fillRect(0, 0, 1, 1);
+        return [...context.getImageData(0, 0, 1, 1).data];
+    })();
+    const behind = (e) => { for (; e; e = e.parentElement) {
+        const colour = rgba(getComputedStyle(e).backgroundColor); if (colour[3] > 128) return colour; }
+        return theme == "dark" ? [0, 0, 0, 255] : [255, 255, 255, 255]; };
+    const light = (c) => [0.2126, 0.7152, 0.0722].reduce((sum, weight, i) => {
+        const v = c[i] / 255; return sum + weight * (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4); }, 0);
+    const faint = new Set();
+    for (const e of document.querySelectorAll("main *, nav *")) {
+        const text = [...e.childNodes].filter((n) => n.nodeType == 3).map((n) => n.data.trim()).join("");
+        if (!text || e.closest("svg, script, style, mjx-container")) continue;
+        if (!e.checkVisibility({ visibilityProperty: true })) continue;
+        const [a, b] = [light(rgba(getComputedStyle(e).color)), light(behind(e))];
+        const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+        if (contrast < 3) faint.add(`${contrast.toFixed(1)}: ${text.slice(0, 60)}`);
+    }
+    return [...faint];
+})"""
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="session")
+def address(book):
+    """Where the book is served."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(book)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(scope="session")
+def tab():
+    """A tab of a headless Chromium. Where it is missing: a failure in CI, else a skip that says so."""
+    program = chromium.find()
+    if program is None:
+        stop = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+        stop("Chromium is not installed (Debian: apt-get install chromium), so no page was opened")
+    opened = chromium.Browser(program)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="session")
+def visits(book, address, tab) -> dict[str, dict]:
+    """What each page showed, asked for and reported: wide and narrow, light and dark."""
+    found = {}
+    for page in pages(book):
+        tab.open(address + page)
+        facts = tab.evaluate(FACTS)
+        facts["faint"] = {theme: tab.evaluate(f"{FAINT}('{theme}')") for theme in ("light", "dark")}
+        tab.resize(NARROW)
+        facts["narrow"] = tab.evaluate(TOO_WIDE)
+        facts["errors"], facts["requests"] = tab.errors(), tab.requests()
+        found[page] = facts
+    return found
+
+
+def written(visits: dict) -> dict:
+    """The pages that are the book's own, not the theme's search page."""
+    return {page: facts for page, facts in visits.items() if page.startswith("book/")}
+
+
+def wrong(visits: dict, problem) -> dict:
+    """Page -> what `problem(facts)` found there, of the pages where it found something."""
+    return {page: found for page, facts in visits.items() if (found := problem(facts))}
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+class TestPages:
+    def test_no_page_asks_another_host_for_anything(self, visits, address):
+        local = (address, "data:", "blob:")
+        assert all(facts["requests"] for facts in visits.values())
+        assert not wrong(visits, lambda facts: [url for url in facts["requests"] if not url.startswith(local)])
+
+    def test_no_page_reports_an_error(self, visits):
+        assert not wrong(visits, lambda facts: facts["errors"])
+
+    def test_every_formula_is_set(self, visits):
+        assert visits["book/index.html"]["formulas"] > 0
+        assert not wrong(visits, lambda facts: facts["unset"] + facts["faulty"])
+
+    def test_every_picture_loads_and_says_what_it_shows(self, visits):
+        assert visits["book/index.html"]["pictures"]
+        assert not wrong(visits, lambda facts: [src for src, alt, loaded in facts["pictures"] if not (alt and loaded)])
+
+    def test_every_page_has_one_title(self, visits):
+        assert not wrong(written(visits), lambda facts: facts["headings"] != 1)
+
+    def test_links_within_the_book_lead_somewhere(self, visits, address, book):
+        def broken(facts):
+            for link in set(facts["links"]):
+                url, anchor = urldefrag(link)
+                if not url.startswith(address):
+                    continue
+                page = unquote(url.removeprefix(address).split("?")[0])
+                ids = visits[page]["ids"] if page in visits else None  # None: a file to download
+                if not (book / page).is_file() or (anchor and ids is not None and unquote(anchor) not in ids):
+                    yield link
+
+        assert not wrong(visits, lambda facts: list(broken(facts)))
+
+    def test_nothing_reaches_beyond_a_narrow_screen(self, visits):
+        assert not wrong(visits, lambda facts: facts["narrow"]["found"])
+        assert not wrong(visits, lambda facts: facts["narrow"]["page"] > NARROW)
+
+    @pytest.mark.parametrize("theme", ["light", "dark"])
+    def test_text_can_be_read(self, visits, theme):
+        assert not wrong(written(visits), lambda facts: facts["faint"][theme])
+
+    def test_the_search_finds_a_word(self, tab, address):
+        tab.open(address + "search.html?q=distortion")
+        hits = "document.querySelectorAll('ul.search li a').length"
+        deadline = time.monotonic() + 10
+        while not (found := tab.evaluate(hits)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert found
+
+    def test_the_book_opens_from_a_folder_too(self, tab, book):
+        """Without a server: file://, where a browser refuses modules and fonts by address."""
+        tab.open((book / "book" / "index.html").as_uri())
+        facts = tab.evaluate(FACTS)
+        assert facts["formulas"] > 0
+        assert not facts["unset"] + facts["faulty"]
+        assert all(loaded for _, _, loaded in facts["pictures"])
+        assert all(url.startswith(("file:", "data:")) for url in tab.requests())

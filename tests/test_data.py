@@ -1,0 +1,522 @@
+"""Loading, checking, splitting and fetching image sets; downloads come from a server on this machine."""
+
+import dataclasses
+import functools
+import gzip
+import hashlib
+import http.server
+import io
+import os
+import pickle
+import struct
+import subprocess
+import sys
+import tarfile
+import threading
+import tracemalloc
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import vaekit.data
+from vaekit.data import DataError, download, fetch, load, splits, stored
+from vaekit.data.stored import STORED
+
+SMALL = {
+    "mnist": stored.Stored("small grey images", (4, 4), n_train=10, n_test=5, sha256=None),
+    "cifar10": stored.Stored("small colour images", (4, 4, 3), n_train=10, n_test=5, sha256=None),
+    "cifar10_jpeg": stored.Stored("small copies", (4, 4, 3), n_train=10, n_test=5, sha256=None, downloadable=False),
+}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A data folder of its own, in which the stored sets are small."""
+    monkeypatch.setenv("VAEKIT_DATA", str(tmp_path / "data"))
+    for name, small in SMALL.items():
+        monkeypatch.setitem(STORED, name, small)
+    (tmp_path / "data").mkdir()
+    return tmp_path / "data"
+
+
+def made(name):
+    """Contents that fit a small set."""
+    random = np.random.default_rng(0)
+    arrays = {key: random.integers(0, 256, shape, dtype=np.uint8) for key, shape in SMALL[name].arrays.items()}
+    return {key: values % 10 if key.endswith("labels") else values for key, values in arrays.items()}
+
+
+def pin(monkeypatch, name, arrays):
+    monkeypatch.setitem(STORED, name, dataclasses.replace(SMALL[name], sha256=stored.digest(arrays)))
+
+
+# Loading
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_stored_set_comes_back(folder, name):
+    arrays = made(name)
+    np.savez_compressed(folder / f"{name}.npz", **arrays, source=np.array("here"))
+    data = load(name)
+    pixels = np.concatenate([arrays["train_images"], arrays["test_images"]])
+    expected = pixels[:, None] if name == "mnist" else np.moveaxis(pixels, 3, 1)
+    assert data.images.dtype == torch.uint8
+    assert np.array_equal(data.images.numpy(), expected)
+    assert data.image_shape == expected.shape[1:]
+    assert len(data) == 15
+    assert data.factors is None
+    labels = np.concatenate([arrays["train_labels"], arrays["test_labels"]])
+    assert data.labels is not None
+    assert data.labels.dtype == torch.int64
+    assert data.labels.tolist() == labels.tolist()
+    assert torch.equal(data.train, data.images[:10])
+    assert torch.equal(data.test, data.images[10:])
+    assert torch.equal(data.take([12, 3]), data.images[[12, 3]])
+    assert data.identity == f"sha256:{stored.digest(arrays)[:16]}"
+    assert data.source == SMALL[name].source
+
+
+def test_identity_is_of_contents_alone(folder):
+    arrays = made("mnist")
+    np.savez(folder / "mnist.npz", **arrays)
+    before = load("mnist").identity
+    np.savez_compressed(folder / "mnist.npz", **dict(reversed(arrays.items())), source=np.array("elsewhere"))
+    assert load("mnist").identity == before
+    arrays["test_images"][0, 0, 0] ^= 1
+    np.savez(folder / "mnist.npz", **arrays)
+    assert load("mnist").identity != before
+
+
+@pytest.mark.parametrize("name", ["tetrominoes", *SMALL])
+def test_identity_and_shape_are_known_without_reading(folder, monkeypatch, name):
+    if name in SMALL:
+        arrays = made(name)
+        np.savez(folder / f"{name}.npz", **arrays)
+        assert vaekit.data.identity(name) == load(name).identity
+        pin(monkeypatch, name, arrays)
+    expected = load(name)
+    monkeypatch.setattr(stored, "read", None)
+    assert vaekit.data.identity(name) == expected.identity
+    assert vaekit.data.image_shape(name) == expected.image_shape == tuple(expected.take([0]).shape[1:])
+
+
+def test_where_the_files_are(monkeypatch, tmp_path):
+    monkeypatch.setenv("VAEKIT_DATA", str(tmp_path))
+    assert stored.stored_path("mnist") == tmp_path / "mnist.npz"
+    assert stored.stored_path("mnist", tmp_path / "other") == tmp_path / "other" / "mnist.npz"
+    monkeypatch.delenv("VAEKIT_DATA")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert stored.stored_path("mnist") == tmp_path / "vaekit" / "mnist.npz"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert stored.stored_path("mnist") == Path.home() / ".cache" / "vaekit" / "mnist.npz"
+
+
+def test_unknown_and_absent_sets_name_the_next_step(folder):
+    with pytest.raises(DataError, match=r"unknown data set: 'fasion_mnist'.*mean 'fashion_mnist'.*tetrominoes, "):
+        load("fasion_mnist")
+    with pytest.raises(DataError, match=r"data/mnist\.npz is not there.*python -m vaekit data mnist.*tetrominoes"):
+        load("mnist")
+    with pytest.raises(DataError, match=r"data/cifar10_jpeg\.npz is not there.*never downloaded.*tetrominoes"):
+        load("cifar10_jpeg")
+    assert list(folder.iterdir()) == []
+
+
+def header(shape, dtype="|u1", extra=""):
+    text = f"{{'descr': {dtype!r}, 'fortran_order': False, 'shape': {shape}, {extra}}}".encode()
+    text = text.ljust(118 - 1) + b"\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text
+
+
+def replaced(**members):
+    """The .npz file of a good set, as bytes, with some of its members' bytes replaced, or left out where None."""
+    contents = io.BytesIO()
+    np.savez(contents, **made("mnist"))
+    with zipfile.ZipFile(contents) as archive:
+        files = {name[:-4]: archive.read(name) for name in archive.namelist()} | members
+    changed = io.BytesIO()
+    with zipfile.ZipFile(changed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            if data is not None:
+                archive.writestr(f"{name}.npy", data)
+    return changed.getvalue()
+
+
+class Bomb:
+    def __reduce__(self):
+        return (pytest.fail, ("something was unpickled",))
+
+
+HOSTILE = {
+    "no archive": (b"not an archive", "not a zip file"),
+    "empty": (b"", "not a zip file"),
+    "truncated": (replaced()[:-300], "not a zip file"),
+    "an array is missing": (replaced(test_labels=None), "lacks the array test_labels"),
+    "wrong dtype": (replaced(train_labels=header((10,), "<i8") + bytes(80)), "'<i8'.*not.*u1"),
+    "wrong shape": (replaced(train_images=header((10, 4, 5)) + bytes(200)), r"\(10, 4, 5\).*not.*\(10, 4, 4\)"),
+    "wrong count": (replaced(train_labels=header((11,)) + bytes(11)), r"\(11,\).*not.*\(10,\)"),
+    "huge shape": (replaced(train_images=header((10**12, 4, 4)) + bytes(99)), "1000000000000"),
+    "objects": (replaced(train_labels=header((10,), "|O") + pickle.dumps(Bomb())), r"'\|O'"),
+    "code in the header": (replaced(train_labels=header((10,), extra="'x': exit()")), "exit"),
+    "not an array": (replaced(train_labels=pickle.dumps(Bomb())), "train_labels is"),
+    "too short": (replaced(train_labels=header((10,)) + bytes(9)), "does not hold 10 bytes"),
+    "too long": (replaced(train_labels=header((10,)) + bytes(11)), "does not hold 10 bytes"),
+    "labels out of range": (
+        replaced(train_labels=header((10,)) + bytes([10] * 10)),
+        "holds 10, but labels are below",
+    ),
+    "another version of the format": (replaced(test_labels=b"\x93NUMPY\x02\x00" + b"\xff" * 9), "test_labels is"),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_what_is_not_the_set_is_one_error(folder, case):
+    contents, message = HOSTILE[case]
+    (folder / "mnist.npz").write_bytes(contents)
+    with pytest.raises(
+        DataError, match=rf"data/mnist\.npz is not a valid copy.*{message}.*python -m vaekit data mnist"
+    ):
+        load("mnist")
+
+
+def test_a_folder_in_the_file_s_place(folder):
+    (folder / "mnist.npz").mkdir()
+    with pytest.raises(DataError, match=r"mnist\.npz is not a valid copy"):
+        load("mnist")
+
+
+@pytest.mark.parametrize("start", [header((10, 4, 4)), b"\x93NUMPY\x02\x00" + struct.pack("<I", 2**27)])
+def test_a_zip_bomb_costs_no_memory(folder, start):
+    """A quarter of a gigabyte of zeros, deflated, behind the right header and behind one that claims to be as long."""
+    with (
+        zipfile.ZipFile(folder / "mnist.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        archive.open("train_images.npy", "w") as member,
+    ):
+        member.write(start)
+        for _ in range(2**4):
+            member.write(bytes(2**24))
+    tracemalloc.start()
+    with pytest.raises(DataError, match=r"train_images|lacks"):
+        load("mnist")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2e7
+
+
+def test_a_flipped_bit_anywhere_is_an_error_or_changes_nothing(folder):
+    np.savez(folder / "mnist.npz", **made("mnist"))
+    good, identity = (folder / "mnist.npz").read_bytes(), load("mnist").identity
+    random = np.random.default_rng(1)
+    refused = 0
+    for place in random.integers(0, len(good) * 8, 300):
+        changed = bytearray(good)
+        changed[place // 8] ^= 1 << place % 8
+        (folder / "mnist.npz").write_bytes(changed)
+        try:
+            assert load("mnist").identity == identity
+        except DataError:
+            refused += 1
+    assert refused > 200
+
+
+def test_other_contents_are_refused_with_both_hashes(folder, monkeypatch):
+    arrays = made("mnist")
+    pin(monkeypatch, "mnist", arrays)
+    np.savez(folder / "mnist.npz", **arrays)
+    load("mnist")
+    other = arrays | {"test_images": arrays["test_images"] ^ 1}
+    np.savez(folder / "mnist.npz", **other)
+    with pytest.raises(
+        DataError, match=f"hash to sha256:{stored.digest(other)}, not to sha256:{stored.digest(arrays)}"
+    ):
+        load("mnist")
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10_jpeg"])
+def test_the_known_sets(name):
+    if not stored.stored_path(name).exists():
+        pytest.skip(f"{stored.stored_path(name)} is not there (VAEKIT_DATA)")
+    data = load(name)
+    assert data.identity == f"sha256:{str(STORED[name].sha256)[:16]}"
+    assert data.labels is not None
+    counts = torch.bincount(data.labels[: STORED[name].n_train]).tolist()
+    mnist = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]  # as in the originals; the others are balanced
+    assert counts == (mnist if name == "mnist" else [STORED[name].n_train // 10] * 10)
+    assert data.images.shape == (len(data), *data.image_shape)
+    assert data.images.float().std() > 20
+
+
+# Splits
+
+
+@pytest.fixture(scope="module")
+def tetrominoes():
+    return load("tetrominoes")
+
+
+def as_set(indices):
+    return set(indices.tolist())
+
+
+@pytest.mark.parametrize("name", ["random", "checkerboard", "cv"])
+def test_splits_cover_the_set_once(tetrominoes, name):
+    split = tetrominoes.split(name, 20_000 if name == "cv" else None)
+    assert split.train.dtype == split.test.dtype == torch.int64
+    assert torch.equal(torch.cat([split.train, split.test]).sort().values, torch.arange(len(tetrominoes)))
+    assert torch.equal(tetrominoes.split(name, len(split.train) if name == "cv" else 81_920).train, split.train)
+
+
+def test_constant_volume_is_nested_and_tests_on_the_same_images_first(tetrominoes):
+    small, large = tetrominoes.split("cv", 16_384), tetrominoes.split("cv", np.int64(57_344))
+    assert len(small.train) == 16_384
+    assert len(small.test) == 147_456
+    assert len(large.train) == 57_344
+    assert torch.equal(large.train[:16_384], small.train)
+    assert torch.equal(large.test[:10_000], small.test[:10_000])
+    half, random = tetrominoes.split("cv", 81_920), tetrominoes.split("random")
+    assert torch.equal(half.train, random.train)
+    assert torch.equal(half.test, random.test)
+    # At random: every factor's mean over the training images is that of the whole, to 4 standard errors.
+    whole = tetrominoes.factors
+    error = (whole[small.train].mean(0) - whole.mean(0)).abs() / (whole.std(0) / 16_384**0.5)
+    assert error.max() < 4
+
+
+def test_checkerboard_alternates_in_every_factor(tetrominoes):
+    split = tetrominoes.split("checkerboard")
+    low = torch.tensor([0, 0, 2, 8, 8], dtype=torch.float64)
+    middle = torch.tensor([337.5 / 2, 0.4375, 3.5, 15.5, 15.5], dtype=torch.float64)
+    assert (tetrominoes.factors >= low).all()
+    upper = (tetrominoes.factors > middle).long()
+    assert (upper[split.train].sum(1) % 2 == 0).all()
+    assert (upper[split.test].sum(1) % 2 == 1).all()
+    cells = (upper * torch.tensor([16, 8, 4, 2, 1])).sum(1)
+    assert len(cells[split.train].unique()) == len(cells[split.test].unique()) == 16
+    assert len(split.train) == pytest.approx(81_920, rel=0.001)
+
+
+@pytest.mark.parametrize("n_train", [8_192, 16_384, 32_768, 57_344, 81_920])
+def test_constant_density_crops_both_parts(tetrominoes, n_train):
+    split, whole = tetrominoes.split("cd", n_train), tetrominoes.split("random")
+    assert as_set(split.train) <= as_set(whole.train)
+    assert as_set(split.test) <= as_set(whole.test)
+    assert len(split.train) == pytest.approx(n_train, rel=0.02)
+    assert len(split.test) == pytest.approx(n_train, rel=0.02)
+    side = (n_train / 81_920) ** 0.2
+    extent = torch.tensor([337.5, 0.875, 3, 15, 15], dtype=torch.float64)
+    used = tetrominoes.factors[torch.cat([split.train, split.test])]
+    share = (used.amax(0) - used.amin(0)) / extent
+    assert (share <= side).all()
+    assert (share > side - 0.01).all()
+    middle = (used.amax(0) + used.amin(0)) / 2
+    assert ((middle - torch.tensor([168.75, 0.4375, 3.5, 15.5, 15.5])).abs() / extent < 0.01).all()
+
+
+def test_splits_of_a_set_in_two_parts():
+    order = torch.randperm(100, generator=torch.Generator().manual_seed(0))
+    makers = splits.of_parts(lambda: order, n_train=100, n_test=20)
+    own, small, large = makers["own"](None), makers["cv"](10), makers["cv"](100)
+    assert own.train.tolist() == list(range(100))
+    assert own.test.tolist() == list(range(100, 120))
+    assert torch.equal(large.train[:10], small.train)
+    assert as_set(large.train) == as_set(own.train)
+    assert torch.equal(small.test, own.test)
+    assert makers["own"](100).train.tolist() == own.train.tolist()
+
+
+def test_impossible_splits_say_what_is_possible(tetrominoes):
+    cases = {
+        ("checkboard", None): r"unknown split of tetrominoes: 'checkboard' \(did you mean 'checkerboard'\?\); "
+        "there are random, cv, checkerboard, cd",
+        ("own", None): "unknown split of tetrominoes: 'own'; there are",
+        ("cv", None): "split cv of tetrominoes: n_train is a whole number from 1 to 163,839, not None",
+        ("cv", 0): "not 0",
+        ("cv", 163_840): "not 163840",
+        ("cv", 0.1): "not 0.1",
+        ("cv", True): "not True",
+        ("cv", "16384"): "not '16384'",
+        (
+            "random",
+            16_384,
+        ): "split random of tetrominoes: n_train is 81,920 or not given, not 16384; split cv takes any",
+        ("checkerboard", 16_384): "n_train is 81,920 or not given",
+        ("cd", 81_921): "split cd of tetrominoes: n_train is a whole number from 1 to 81,920, not 81921",
+        ("cd", None): "not None",
+    }
+    for (name, n_train), message in cases.items():
+        with pytest.raises(DataError, match=message):
+            tetrominoes.split(name, n_train)
+    assert set(tetrominoes.splitters) | {"own"} == set(vaekit.data.SPLITS)
+
+
+# Fetching
+
+
+def idx(array):
+    return gzip.compress(struct.pack(f">4B{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes())
+
+
+def cifar_archive(arrays, leave_out=None):
+    """The binary archive of a small set: a label, then the red, green and blue planes, for each image."""
+    records = {
+        part: np.concatenate(
+            [arrays[f"{part}_labels"][:, None], np.moveaxis(arrays[f"{part}_images"], 3, 1).reshape(-1, 48)], axis=1
+        )
+        for part in ("train", "test")
+    }
+    files = {f"data_batch_{i + 1}.bin": records["train"][2 * i : 2 * i + 2] for i in range(5)}
+    contents = io.BytesIO()
+    with tarfile.open(fileobj=contents, mode="w:gz") as archive:
+        for name, rows in {"readme.html": np.zeros(3, np.uint8), **files, "test_batch.bin": records["test"]}.items():
+            if name != leave_out:
+                member = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
+                member.size = rows.nbytes
+                archive.addfile(member, io.BytesIO(rows.tobytes()))
+    return contents.getvalue()
+
+
+def md5(contents):
+    return hashlib.md5(contents, usedforsecurity=False).hexdigest()
+
+
+@pytest.fixture
+def server(folder, tmp_path, monkeypatch):
+    """Serves small originals of mnist and cifar10 in the place of torchvision's mirrors; gives the served folder."""
+    served = tmp_path / "served"
+    served.mkdir()
+    datasets = download.torchvision_datasets()
+    resources = []
+    for (file, _), array in zip(datasets.MNIST.resources, made("mnist").values(), strict=True):
+        (served / file).write_bytes(idx(array))
+        resources.append((file, md5(idx(array))))
+    archive = cifar_archive(made("cifar10"))
+    (served / "cifar-10-binary.tar.gz").write_bytes(archive)
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, format, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=served)) as httpd:
+        thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        address = f"http://127.0.0.1:{httpd.server_port}/"
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        monkeypatch.setattr(datasets.MNIST, "mirrors", [address + "absent/", address])
+        monkeypatch.setattr(datasets.MNIST, "resources", resources)
+        monkeypatch.setattr(datasets.CIFAR10, "url", address + "cifar-10-python.tar.gz")
+        monkeypatch.setattr(download, "CIFAR10_BINARY", ("cifar-10-binary.tar.gz", md5(archive)))
+        yield served
+        httpd.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("name", ["mnist", "cifar10"])
+def test_fetch_writes_the_originals_once(server, folder, monkeypatch, name):
+    arrays = made(name)
+    pin(monkeypatch, name, arrays)
+    assert fetch(name) == f"{name} is fetched: {folder / name}.npz"
+    assert [file.name for file in folder.iterdir()] == [f"{name}.npz"]
+    assert load(name).identity == f"sha256:{stored.digest(arrays)[:16]}"
+    with np.load(folder / f"{name}.npz", allow_pickle=False) as file:
+        assert all(np.array_equal(file[key], value) for key, value in arrays.items())
+        assert str(file["source"]) == SMALL[name].source
+    for file in server.iterdir():
+        file.unlink()
+    assert fetch(name) == f"{name} is already there and valid: {folder / name}.npz"
+
+
+def test_fetch_replaces_what_is_not_valid_and_makes_its_folder(server, folder):
+    (folder / "mnist.npz").write_bytes(b"half a file")
+    assert "is fetched" in fetch("mnist")
+    assert "is fetched" in fetch("mnist", folder / "new" / "folder")
+    assert load("mnist").identity == load("mnist", folder / "new" / "folder").identity
+
+
+def test_a_failed_fetch_leaves_nothing_and_keeps_what_was_there(server, folder, monkeypatch):
+    images = server / "train-images-idx3-ubyte.gz"
+    good = images.read_bytes()
+    (folder / "mnist.npz").write_bytes(b"half a file")
+    for contents in (good[:-20], good + b"\0", b""):
+        images.write_bytes(contents)
+        with pytest.raises(
+            DataError, match=r"train-images-idx3-ubyte\.gz \(md5 \w+\) could not.*absent.*404.*corrupted"
+        ):
+            fetch("mnist")
+    images.write_bytes(good)
+    monkeypatch.setitem(STORED, "mnist", dataclasses.replace(SMALL["mnist"], sha256="0" * 64))
+    with pytest.raises(DataError, match=r"not mnist: its contents hash to sha256:\w{64}, not to sha256:0{64}"):
+        fetch("mnist")
+    monkeypatch.setitem(STORED, "mnist", dataclasses.replace(SMALL["mnist"], shape=(4, 5)))
+    with pytest.raises(DataError, match=r"not mnist: train-images-idx3-ubyte.gz is not an IDX file .* \(10, 4, 5\)"):
+        fetch("mnist")
+    assert [file.name for file in folder.iterdir()] == ["mnist.npz"]
+    assert (folder / "mnist.npz").read_bytes() == b"half a file"
+
+
+def test_an_archive_without_a_batch(server, folder, monkeypatch):
+    archive = cifar_archive(made("cifar10"), leave_out="data_batch_3.bin")
+    (server / "cifar-10-binary.tar.gz").write_bytes(archive)
+    monkeypatch.setattr(download, "CIFAR10_BINARY", ("cifar-10-binary.tar.gz", md5(archive)))
+    with pytest.raises(DataError, match=r"lacks cifar-10-batches-bin/data_batch_3.bin of 2 records of 49 bytes"):
+        fetch("cifar10")
+    assert list(folder.iterdir()) == []
+
+
+def test_offline_is_one_error(server, folder, monkeypatch):
+    datasets = download.torchvision_datasets()
+    monkeypatch.setattr(datasets.MNIST, "mirrors", ["http://127.0.0.1:1/", "http://no-such-host.invalid/"])
+    with pytest.raises(DataError, match=r"could not be downloaded.*refused.*no-such-host.*Nothing was written"):
+        fetch("mnist")
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("moment", ["download", "fsync", "rename"])
+@pytest.mark.parametrize("failure", [KeyboardInterrupt(), OSError(28, "No space left on device")], ids=["^C", "full"])
+def test_an_interrupt_or_a_full_disk_leaves_nothing(server, folder, monkeypatch, moment, failure):
+    def fail(*_):
+        raise failure
+
+    with monkeypatch.context() as patch:
+        if moment == "download":
+            patch.setattr(download, "read_idx", fail)
+        else:
+            patch.setattr(os, {"fsync": "fsync", "rename": "replace"}[moment], fail)
+        with pytest.raises((KeyboardInterrupt, DataError), match=r"|No space left.*VAEKIT_DATA") as caught:
+            fetch("mnist")
+    assert isinstance(caught.value, KeyboardInterrupt) == isinstance(failure, KeyboardInterrupt)
+    assert list(folder.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written(server, folder):
+    (folder / "file").write_text("")
+    with pytest.raises(DataError, match=r"file/mnist\.npz cannot be written.*VAEKIT_DATA"):
+        fetch("mnist", folder / "file")
+
+
+def test_what_is_not_downloaded(folder):
+    assert "nothing to download" in fetch("tetrominoes")
+    with pytest.raises(DataError, match=r"cifar10_jpeg\.npz is not there.*never downloaded"):
+        fetch("cifar10_jpeg")
+    with pytest.raises(DataError, match=r"unknown data set: 'cifar'.*did you mean 'cifar10'"):
+        fetch("cifar")
+
+
+def test_torchvision_s_addresses_and_checksums_are_there():
+    datasets = download.torchvision_datasets()
+    for origin in (datasets.MNIST, datasets.FashionMNIST):
+        assert [file for file, _ in origin.resources] == [
+            "train-images-idx3-ubyte.gz",
+            "train-labels-idx1-ubyte.gz",
+            "t10k-images-idx3-ubyte.gz",
+            "t10k-labels-idx1-ubyte.gz",
+        ]  # in the order of Stored.arrays
+        assert all(len(checksum) == 32 for _, checksum in origin.resources)
+        assert origin.mirrors
+    assert datasets.CIFAR10.url.endswith("/cifar-10-python.tar.gz")
+
+
+def test_only_fetch_imports_torchvision():
+    code = "import sys, vaekit.data; vaekit.data.load('tetrominoes').take([0]); assert 'torchvision' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,444 @@
+"""Fleets: what becomes of a member depends on its own settings alone, and is what a plain training loop gives.
+
+A bias in front of a BatchNorm moves nothing: its gradient is zero but for rounding, which Adam scales up to steps of
+full size. Where backends, whose rounding differs, are compared, these biases and the running means that follow them are
+left out; everything that the model computes with is compared. (At beta = 0 the bias of mu is one more such bias.)
+"""
+
+import time
+
+import pytest
+import torch
+from torch import nn
+
+from vaekit import fleet, randomness
+from vaekit.distributions import Bernoulli, Gaussian
+from vaekit.fleet import Budget, FleetMember, batch_indices, default_backend, grid, new_model, train_fleet
+from vaekit.losses import beta_objective
+from vaekit.models import ConvVAE, DenseVAE
+
+N, SHAPE = 60, (1, 8, 8)
+IMAGES = (randomness.uniform(0, randomness.FACTORS, 0, "test images", (N, *SHAPE)) * 256).to(torch.uint8)
+BACKENDS = ("cores", "stack")
+PRECISIONS = ("full", "bf16")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Tensors this small gain nothing from a second thread, and on a busy machine lose tenfold by it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def dense():
+    return DenseVAE(SHAPE, 1, 16, 3)
+
+
+def conv():
+    return ConvVAE(SHAPE, 2, (4, 6), 3, "gaussian", 0.3, batch_norm=True, slope=0.2)
+
+
+class Recurrent(nn.Module):
+    """A VAE that uses one layer four times, with noise of two sites."""
+
+    def __init__(self):
+        super().__init__()
+        self.noise_sites = {"z": (3,), "input": (64,)}
+        self.again, self.mu, self.out = nn.Linear(64, 64), nn.Linear(64, 3), nn.Linear(3, 64)
+
+    def forward(self, x, noise):
+        h = x.flatten(1) + 0.1 * noise["input"]
+        for _ in range(4):
+            h = self.again(h).relu()
+        q = Gaussian(self.mu(h), self.mu(h).detach() * 0)
+        return {"z": q, "x": Bernoulli(self.out(q.sample(noise["z"])).unflatten(1, SHAPE))}
+
+
+def seven():
+    """The member under test is the fourth; its siblings differ in everything that a member may differ in."""
+    subset = torch.arange(5, 55)
+    return [
+        FleetMember(7, {"beta": 4.0}),
+        FleetMember(1, {"beta": 1.0}, torch.arange(20)),
+        FleetMember(3, {"beta": 0.1}, subset),
+        FleetMember(3, {"beta": 1.0}, subset),
+        FleetMember(3, {"beta": 1.0}),
+        FleetMember(2**62 + 1, {"beta": 0.01}),
+        FleetMember(5, {"beta": 30.0}, torch.tensor([1, 1, 2])),
+    ]
+
+
+def train(make_model, members, steps=50, batch_size=12, precision="fp64", snapshots=(), **arguments):
+    objective, images = arguments.pop("objective", beta_objective), arguments.pop("images", IMAGES)
+    budget = Budget(steps, batch_size, precision=precision, snapshots=snapshots)
+    return train_fleet(make_model, objective, members, images, budget=budget, **arguments)
+
+
+def difference(a, b, leave_out=()):
+    """The largest relative difference of two state dicts; 0 only where they agree bit for bit."""
+    assert a.keys() == b.keys()
+    names = [name for name in a if name not in leave_out and not torch.equal(a[name], b[name])]
+    return max(
+        (((a[n].double() - b[n].double()).norm() / a[n].double().norm().clamp(min=1e-300)).item() for n in names),
+        default=0.0,
+    )
+
+
+def same(one, other):
+    """Whether two members went the same way, bit for bit."""
+    return (
+        (one.status, one.reason) == (other.status, other.reason)
+        and one.snapshots.keys() == other.snapshots.keys()
+        and all(difference(one.snapshots[s], other.snapshots[s]) == 0 for s in one.snapshots)
+        and one.history.keys() == other.history.keys()
+        and all(torch.equal(one.history[name], other.history[name]) for name in one.history)
+    )
+
+
+def behind_batch_norm(model):
+    """Names of biases in front of a BatchNorm, and of the running means that these biases shift."""
+    named = list(model.named_modules())
+    pairs = zip(named, named[1:], strict=False)
+    return [
+        name
+        for (first, _), (norm, module) in pairs
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)
+        for name in (f"{first}.bias", f"{norm}.running_mean")
+    ]
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("make_model", [dense, conv])
+def test_cores_a_member_is_bit_for_bit_the_same_in_any_company(make_model, precision):
+    members = seven()
+    settings = {"precision": precision, "snapshots": (10,), "steps": 30, "backend": "cores"}
+    (alone,) = train(make_model, members[3:4], threads=1, **settings)
+    for threads in (1, 2, 4):
+        assert same(train(make_model, members, threads=threads, **settings)[3], alone)
+
+
+def test_cores_autocast_s_shared_cache_does_not_couple_members():
+    # Autocast caches its bf16 copies of weights for the whole process, and any thread's exit empties that cache. A
+    # weight used more than once then adds up its gradient in bf16 or in float32, as the other threads happen to run.
+    members = grid(seed=range(4), beta=1)
+    settings = {"precision": "bf16", "steps": 60, "backend": "cores"}
+    together = train(Recurrent, members, threads=4, **settings)
+    assert all(same(train(Recurrent, [m], threads=1, **settings)[0], t) for m, t in zip(members, together, strict=True))
+
+
+@pytest.mark.parametrize("make_model", [dense, conv, Recurrent])
+def test_stack_in_float64_is_the_member_alone_and_the_cores_backend(make_model):
+    members = seven()
+    (alone,) = train(make_model, members[3:4], backend="stack")
+    stack = train(make_model, members, backend="stack")
+    cores = train(make_model, members, backend="cores", threads=2)
+    leave_out = behind_batch_norm(make_model())
+    assert len(leave_out) == (8 if make_model is conv else 0)
+    assert difference(stack[3].snapshots[50], alone.snapshots[50], leave_out) <= 1e-12
+    for s, c in zip(stack, cores, strict=True):
+        assert difference(s.snapshots[50], c.snapshots[50], leave_out) <= 1e-12
+        assert s.history.keys() == c.history.keys() == {"step", "loss", "rate", "distortion"}
+        for name in s.history:
+            torch.testing.assert_close(s.history[name], c.history[name], rtol=1e-11, atol=1e-11)
+
+
+def test_batch_norm_s_buffers_are_each_member_s_own():
+    for backend in BACKENDS:
+        trained = train(conv, seven(), steps=20, backend=backend, threads=2)
+        state = trained[3].snapshots[20]
+        assert state["encoder.1.num_batches_tracked"] == 20
+        assert state["encoder.1.running_var"].shape == (4,)
+        assert difference(state, trained[4].snapshots[20]) > 1e-3
+        x = IMAGES[:5].double() / 255
+        model = trained.model(3)
+        assert torch.equal(model.encode(x[:2]).mu, model.encode(x).mu[:2]) or torch.allclose(
+            model.encode(x[:2]).mu, model.encode(x).mu[:2], rtol=1e-12
+        )
+
+
+@pytest.mark.parametrize("make_model", [dense, conv])
+def test_a_member_is_what_a_plain_training_loop_gives(make_model):
+    member = FleetMember(3, {"beta": 0.5}, torch.arange(10, 47))
+    (trained,) = train(make_model, [member], steps=30, backend="cores", threads=1)
+    model = new_model(make_model, 3).double().train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    endless = torch.cat([randomness.permutation(3, randomness.ORDER, epoch, 37) for epoch in range(10)])
+    losses = []
+    for step in range(30):
+        x = IMAGES[10 + endless[12 * step : 12 * step + 12]].double() / 255
+        noise = {"z": randomness.normal(3, randomness.NOISE, step, "z", (12, 3), torch.float64)}
+        params = model(x, noise)
+        kl = 0.5 * (params["z"].mu ** 2 + params["z"].logvar.exp() - 1 - params["z"].logvar).sum()
+        loss = (-params["x"].log_prob(x).sum() + 0.5 * kl) / 12
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert difference(trained.snapshots[30], model.state_dict(), behind_batch_norm(model)) <= 1e-12
+    assert trained.history["loss"].tolist() == pytest.approx([sum(losses) / 30], rel=1e-12)
+    assert trained.history["step"].tolist() == [30]
+
+
+def nan_from(params, images, labels, weights, progress):
+    """Beta's objective, whose loss is NaN from the step that `nan` names, and only there (no branch: vmap sees it)."""
+    values = beta_objective(params, images, labels, weights, progress)
+    return values | {"loss": torch.where(progress >= weights["nan"], torch.nan, values["loss"])}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("precision", ["full", "fp64"])
+def test_a_nan_stays_at_home(backend, precision):
+    well = [FleetMember(s, {"beta": b, "nan": 1e9}) for s, b in ((0, 1.0), (1, 1.0), (1, 0.1))]
+    settings = {"objective": nan_from, "backend": backend, "precision": precision, "snapshots": (5, 10, 20)}
+    ill = [well[0], FleetMember(1, {"beta": 1.0, "nan": 13.0}), well[2]]
+    before, after = (train(dense, m, steps=120, threads=2, **settings) for m in (well, ill))
+    assert same(before[0], after[0])
+    assert same(before[2], after[2])
+    sick = after[1]
+    assert sick.status == "diverged"
+    assert sick.reason == "the loss of step 13 was not finite"
+    assert list(sick.snapshots) == [5, 10]
+    assert all(difference(sick.snapshots[s], before[1].snapshots[s]) == 0 for s in (5, 10))
+    assert sick.history["step"].tolist() == []
+    assert all(p.isfinite().all() for p in after.model(1).parameters())
+    with pytest.raises(KeyError, match=r"diverged.*\[5, 10\]"):
+        after.model(1, 20)
+
+
+def steep_from(params, images, labels, weights, progress):
+    """A loss that stays finite while its gradient is infinite from step `steep` on."""
+    values = beta_objective(params, images, labels, weights, progress)
+    spike = torch.where(progress >= weights["steep"], values["loss"] * 0, 1.0).sqrt()
+    return values | {"loss": values["loss"] + spike}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(("steep", "kept", "ends"), [(119, [50, 110], [100]), (109, [50], [100]), (49, [], [])])
+def test_weights_that_are_not_finite_are_no_snapshot(backend, steep, kept, ends):
+    members = [FleetMember(0, {"beta": 1.0, "steep": float(steep)}), FleetMember(0, {"beta": 1.0, "steep": 1e9})]
+    ill, well = train(dense, members, steps=120, snapshots=(50, 110), objective=steep_from, backend=backend, threads=2)
+    assert (ill.status, ill.reason) == ("diverged", f"the weights after step {steep + 1} were not finite")
+    assert list(ill.snapshots) == kept
+    assert ill.history["step"].tolist() == ends  # the same with both backends: whole windows from before
+    assert well.status == "finished"
+    assert well.history["step"].tolist() == [100, 120]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_longer_run_passes_through_the_shorter_one(backend):
+    members = grid(seed=[0, 1], beta=[0.1, 1.0])
+    longer = train(dense, members, steps=120, snapshots=(30, 100), backend=backend, precision="full")
+    for steps in (30, 100):
+        shorter = train(dense, members, steps=steps, backend=backend, precision="full")
+        for a, b in zip(longer, shorter, strict=True):
+            assert list(b.snapshots) == [steps]
+            assert difference(a.snapshots[steps], b.snapshots[steps]) == 0
+    for a, b in zip(longer, shorter, strict=True):  # a row of history is the mean of its own hundred steps
+        assert a.history["step"].tolist() == [100, 120]
+        assert all(a.history[name][0] == b.history[name][0] for name in a.history)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 12, 24, 25, 36])
+def test_every_image_is_seen_equally_often(batch_size):
+    size, epochs = 12, 4 * batch_size
+    orders = {}
+    batches = [batch_indices(3, size, batch_size, step, orders=orders) for step in range(4 * size)]
+    assert all(len(b) == batch_size for b in batches)
+    assert torch.equal(torch.cat(batches).bincount(minlength=size).unique(), torch.tensor([epochs]))
+    alone = [batch_indices(3, size, batch_size, step) for step in range(len(batches))]
+    assert all(torch.equal(a, b) for a, b in zip(batches, alone, strict=True))  # what is kept changes nothing
+    assert len(orders) <= -(-batch_size // size) + 2  # and stays small
+    seen = torch.cat(batches).unflatten(0, (-1, size))
+    assert torch.equal(seen.sort(1).values.unique(dim=0), torch.arange(size)[None])  # whole epochs
+    assert len(seen.unique(dim=0)) > epochs * 0.9  # each in an order of its own
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_batch_larger_than_the_subset_trains(backend):
+    members = [FleetMember(0, {"beta": 1.0}, torch.arange(5)), FleetMember(0, {"beta": 1.0}, torch.tensor([2]))]
+    assert [t.status for t in train(dense, members, steps=3, batch_size=13, backend=backend)] == ["finished"] * 2
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_objectives_get_labels_and_may_couple_the_images_of_a_batch(backend):
+    labels = torch.arange(N)
+
+    def objective(params, images, labels, weights, progress):
+        values = beta_objective(params, images, labels, weights, progress)
+        mu = params["z"].mu
+        pairs = -((mu[:, None] - mu[None]) ** 2).sum(-1)
+        coupled = pairs.logsumexp(1)  # what a marginal KL asks of a batch
+        brightest = images.flatten(1).sum(1) - SUMS[labels]
+        return {"loss": values["loss"] + weights["beta"] * coupled, "coupled": coupled, "mismatch": brightest.abs()}
+
+    members = seven()
+    (alone,) = train(dense, members[3:4], steps=20, objective=objective, labels=labels, backend=backend)
+    trained = train(dense, members, steps=20, objective=objective, labels=labels, backend=backend, threads=2)
+    assert difference(alone.snapshots[20], trained[3].snapshots[20]) <= (0 if backend == "cores" else 1e-12)
+    assert alone.history["mismatch"].item() < 1e-9  # each image came with its own label
+    assert alone.history["coupled"].item() > 0
+
+
+SUMS = (IMAGES.double() / 255).flatten(1).sum(1)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("ending", [None, RuntimeError, KeyboardInterrupt])
+def test_torch_s_global_state_is_left_alone_and_an_end_is_prompt(backend, ending):
+    calls = iter(range(10**9))
+
+    def objective(params, images, labels, weights, progress):
+        if ending and next(calls) == 20:
+            raise ending("in the objective")
+        return beta_objective(params, images, labels, weights, progress)
+
+    def state():
+        switches = (torch.is_grad_enabled(), torch.is_autocast_enabled("cpu"), torch.is_autocast_cache_enabled())
+        return torch.get_num_threads(), torch.get_default_dtype(), switches, torch.get_rng_state().tolist()
+
+    images = IMAGES.clone()
+    torch.set_num_threads(2)
+    before, start = state(), time.monotonic()
+    arguments = {"objective": objective, "backend": backend, "threads": 3, "images": images, "precision": "bf16"}
+    if ending:
+        with pytest.raises(ending, match="in the objective"):
+            train(dense, grid(seed=range(6), beta=1), steps=100_000, **arguments)
+        assert time.monotonic() - start < 20  # the whole would take minutes
+    else:
+        train(dense, grid(seed=range(6), beta=1), steps=5, **arguments)
+    assert state() == before
+    assert torch.equal(images, IMAGES)
+
+
+def test_a_start_reseeds_no_gpu_s_generator(monkeypatch):
+    reseeded = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", reseeded.append)
+    new_model(dense, 4)
+    assert not reseeded
+
+
+def test_the_start_is_the_seed_s_or_what_is_given():
+    same_seed = [new_model(dense, 4).state_dict() for _ in range(2)]
+    assert difference(*same_seed) == 0
+    assert difference(same_seed[0], new_model(dense, 5).state_dict()) > 0.1
+    untrained = Budget(1, 12, lr=0.0, precision="fp64")
+    (trained,) = train(dense, [FleetMember(4, {"beta": 1.0})], steps=5)
+    for backend in BACKENDS:
+        for start in (trained.snapshots[5], None):
+            member = FleetMember(4, {"beta": 1.0}, start=start)
+            (kept,) = train_fleet(dense, beta_objective, [member], IMAGES, budget=untrained, backend=backend)
+            assert difference(kept.snapshots[1], start or new_model(dense, 4).double().state_dict()) == 0
+
+
+class Odd(DenseVAE):
+    """A frozen weight, a weight of two names, and a buffer that is not saved."""
+
+    def __init__(self):
+        super().__init__(SHAPE, 1, 16, 3)
+        self.logvar.weight = self.mu.weight
+        self.decoder[0].weight.requires_grad_(False)
+        self.register_buffer("scratch", torch.ones(2), persistent=False)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_frozen_and_tied_weights_and_unsaved_buffers(backend):
+    member = FleetMember(0, {"beta": 1.0})
+    trained = train(Odd, [member, member], steps=10, backend=backend)
+    state, start = trained[1].snapshots[10], new_model(Odd, 0).double().state_dict()
+    assert state.keys() == start.keys()
+    assert torch.equal(state["decoder.0.weight"], start["decoder.0.weight"])
+    assert torch.equal(state["mu.weight"], state["logvar.weight"])
+    assert not torch.equal(state["mu.weight"], start["mu.weight"])
+    assert torch.equal(trained.model(1).mu.weight, state["mu.weight"])
+    assert difference(state, train(Odd, [member], steps=10, backend="cores")[0].snapshots[10]) < 1e-12
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(("precision", "dtype"), [("fp64", torch.float64), ("full", torch.float32),
+                                                  ("bf16", torch.float32)])  # fmt: skip
+def test_precision(backend, precision, dtype):
+    seen = []
+
+    def objective(params, images, labels, weights, progress):
+        seen.extend((params["x"].logits.dtype, params["z"].mu.dtype, images.dtype, weights["beta"].dtype))
+        return beta_objective(params, images, labels, weights, progress)
+
+    members = grid(seed=[0, 1], beta=1.0)
+    trained = train(dense, members, objective=objective, precision=precision, backend=backend)
+    assert set(seen) == {dtype}  # never a loss in bf16
+    state = trained[0].snapshots[50]
+    assert {v.dtype for v in state.values()} == {dtype}
+    gap = difference(state, train(dense, members, backend=backend)[0].snapshots[50])
+    low, high = {"fp64": (0, 0), "full": (1e-9, 1e-3), "bf16": (1e-5, 0.1)}[precision]
+    assert low <= gap <= high
+
+
+def test_fleet_gives_models_back_and_training_helps():
+    members = grid(seed=[0, 3], beta=[0.1, 4.0])
+    assert [(m.seed, m.weights["beta"]) for m in members] == [(0, 0.1), (0, 4.0), (3, 0.1), (3, 4.0)]
+    trained = train(dense, members, steps=300, snapshots=(100, 200), precision="full")
+    assert len(trained) == 4
+    assert (trained.backend, trained.budget.steps) == ("stack", 300)
+    assert [list(t.snapshots) for t in trained] == [[100, 200, 300]] * 4
+    for step in (100, 300, None):
+        model = trained.model(2, step)
+        assert not model.training
+        assert difference(model.state_dict(), trained[2].snapshots[step or 300]) == 0
+    model.mu.weight.data.zero_()  # a model that is given is one's own
+    assert trained.model(2).mu.weight.abs().max() > 0
+    for t in trained:
+        assert t.history["loss"][0] > t.history["loss"][-1]
+        total = t.history["distortion"] + t.member.weights["beta"] * t.history["rate"]
+        torch.testing.assert_close(t.history["loss"], total, rtol=1e-5, atol=0)
+    assert trained[0].history["rate"][-1] > trained[1].history["rate"][-1]  # a larger beta, a smaller rate
+    with pytest.raises(KeyError, match=r"no snapshot at step 7; it has \[100, 200, 300\]"):
+        trained.model(0, 7)
+
+
+def test_the_backend_is_a_fixed_choice():
+    large = DenseVAE((3, 32, 32))
+    assert [default_backend(m, d) for m in (dense(), large) for d in ("cpu", "cuda")] == ["stack", "stack", "cores",
+                                                                                         "stack"]  # fmt: skip
+
+
+def test_all_that_is_wrong_comes_in_one_error():
+    members = [
+        FleetMember(-1, {"beta": float("nan")}),
+        FleetMember(0, {"gamma": 1.0}, torch.tensor([0, N])),
+        FleetMember(0, {"beta": 1.0}, torch.tensor([], dtype=torch.int64)),
+    ]
+    with pytest.raises(ValueError) as error:
+        train(dense, members, images=IMAGES.float(), labels=torch.zeros(3), backend="racks", device="cuda:77")
+    said = str(error.value)
+    for part in ("uint8", "3 labels for 60 images", "names of their weights", "seed -1", "beta=nan", "member 1 trains",
+                 "member 2 trains", "racks", "cuda:77"):  # fmt: skip
+        assert part in said
+
+
+@pytest.mark.parametrize("indices", [torch.ones(N, dtype=torch.bool), torch.arange(9).to(torch.uint8),
+                                     torch.arange(9.0)])  # fmt: skip
+def test_a_mask_or_fractions_for_indices_are_refused_before_any_work(indices):
+    with pytest.raises(ValueError, match="int64"):
+        train(dense, [FleetMember(0, {"beta": 1.0}, indices)], steps=1)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: train(dense, []), "no members"),
+        (lambda: train(lambda: nn.Linear(2, 2), grid(beta=1)), "noise_sites"),
+        (lambda: Budget(0, 0, precision="half", snapshots=(5,)), r"steps.*'half'; use one of fp64, full, bf16.*\[5\]"),
+        (lambda: Budget(10, snapshots=(0, 11)), r"\[0, 11\]"),
+    ],
+)
+def test_bad_settings(make, says):
+    with pytest.raises(ValueError, match=says):
+        make()
+
+
+def test_history_s_windows_are_a_hundred_steps():
+    assert fleet.HISTORY_EVERY == 100
+    (trained,) = train(dense, grid(beta=1), steps=205, batch_size=4, backend="cores")
+    assert trained.history["step"].tolist() == [100, 200, 205]

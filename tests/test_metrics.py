@@ -1,0 +1,202 @@
+"""Measures on answers that are known: mixtures by numeric integration, a tiny case by hand, and independence of batches."""
+
+import math
+
+import pytest
+import torch
+
+from vaekit import randomness
+from vaekit.distributions import Bernoulli, Gaussian
+from vaekit.fleet import Budget, grid, train_fleet
+from vaekit.losses import beta_objective, bernoulli_floor, rate
+from vaekit.metrics import encode, evaluate, floor, information, mean_and_se, rd_table
+from vaekit.models import ConvVAE, DenseVAE
+
+SHAPE = (1, 8, 8)
+IMAGES = (randomness.uniform(1, randomness.FACTORS, 0, "test images", (30, *SHAPE)) * 256).to(torch.uint8)
+ESTIMATORS = ("exact", "batch")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Tensors this small gain nothing from a second thread, and on a busy machine lose tenfold by it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def components(mu, sd):
+    mu = torch.as_tensor(mu, dtype=torch.float64).reshape(len(mu), -1)
+    return Gaussian(mu, torch.full_like(mu, 2 * math.log(sd)))
+
+
+def integrals(posterior):
+    """Mutual information and marginal KL of a 1-D mixture, by numeric integration in nats."""
+    z = torch.linspace(-40, 40, 400_001, dtype=torch.float64)
+    parts = [Gaussian(m, s).log_prob(z) for m, s in zip(*posterior, strict=True)]
+    log_q = torch.stack(parts).logsumexp(0) - math.log(len(parts))
+    mi = sum(torch.trapezoid(p.exp() * (p - log_q), z) for p in parts) / len(parts)
+    prior = Gaussian(torch.tensor(0.0), torch.tensor(0.0)).log_prob(z)
+    return mi.item(), torch.trapezoid(log_q.exp() * (log_q - prior), z).item()
+
+
+@pytest.mark.parametrize("draw", [0, 3, None])
+@pytest.mark.parametrize("make", [lambda: DenseVAE(SHAPE, 1, 16, 3), lambda: ConvVAE(SHAPE, 1, 4, 3, batch_norm=True)])
+def test_evaluate_depends_neither_on_batches_nor_on_company(make, draw):
+    model, rows = make().double().eval(), torch.arange(100, 130)
+    whole = evaluate(model, IMAGES, rows, seed=5, draw=draw)
+    assert whole["distortion"].shape == whole["rate"].shape == (30,)
+    for batch_size in (1, 7, 30):
+        cut = evaluate(model, IMAGES, rows, seed=5, draw=draw, batch_size=batch_size)
+        for name in whole:
+            torch.testing.assert_close(cut[name], whole[name], rtol=1e-12, atol=1e-12)
+    chosen = torch.tensor([29, 0, 13])
+    few = evaluate(model, IMAGES[chosen], rows[chosen], seed=5, draw=draw)
+    torch.testing.assert_close(few["distortion"], whole["distortion"][chosen], rtol=1e-12, atol=1e-12)
+
+
+def test_evaluate_is_the_loss_s_distortion_and_rate_in_double_precision():
+    model, rows = DenseVAE(SHAPE, 1, 16, 3).eval(), torch.arange(30)
+    found = evaluate(model, IMAGES, rows, seed=5, draw=2)
+    noise = {"z": randomness.normal_rows(5, randomness.EVALUATION, 2, "z", rows, (3,))}
+    with torch.no_grad():
+        expected = beta_objective(model(IMAGES / 255, noise), IMAGES / 255, None, {"beta": 1}, None)
+    for name, values in found.items():
+        assert values.dtype == torch.float64
+        torch.testing.assert_close(values.float(), expected[name], rtol=1e-5, atol=1e-5)
+    others = [evaluate(model, IMAGES, rows, seed, draw)["distortion"] for seed, draw in ((5, 3), (6, 2), (5, None))]
+    assert not any(torch.equal(found["distortion"], other) for other in others)
+    at_mean = model.decode(model.encode(IMAGES / 255).mu)
+    torch.testing.assert_close(others[2].float(), -at_mean.log_prob(IMAGES / 255).flatten(1).sum(1).detach())
+
+
+def test_the_floor_of_bytes_is_the_floor_by_its_formula():
+    x = IMAGES.double() / 255
+    expected = -(torch.xlogy(x, x) + torch.xlogy(1 - x, 1 - x)).sum((1, 2, 3))
+    torch.testing.assert_close(floor(IMAGES, batch_size=7), expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(floor(IMAGES), bernoulli_floor(x), rtol=1e-12, atol=1e-12)
+    assert floor(torch.tensor([0, 255], dtype=torch.uint8).reshape(1, 1, 1, 2)).tolist() == [0.0]
+
+
+def test_mean_and_se():
+    values = torch.tensor([1.0, 2.0, 3.0, 6.0])
+    assert mean_and_se(values) == pytest.approx((3.0, math.sqrt((4 + 1 + 0 + 9) / 3 / 4)))
+    assert mean_and_se(values[:1]) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_codes_that_are_all_the_same_tell_nothing(estimator):
+    found = information(components([[0.5, -1.0]] * 300, 0.3), seed=0, estimator=estimator, batch_size=100)
+    assert found.mutual_information == pytest.approx(0, abs=1e-10)
+    assert found.ceiling == pytest.approx(math.log(300))
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_codes_far_apart_tell_the_image(estimator):
+    posterior = components(torch.arange(400) * 100.0, 0.5)
+    found = information(posterior, seed=1, estimator=estimator, batch_size=100)
+    assert found.mutual_information == pytest.approx(math.log(400), abs=1e-6)  # the ceiling, from batches of 100 too
+    assert found.mutual_information_se == pytest.approx(0, abs=1e-6)
+    assert found.n == 400
+
+
+@pytest.mark.parametrize(("spread", "sd"), [(1.0, 0.5), (3.0, 0.4), (0.3, 1.0)])
+def test_a_mixture_on_a_line_against_numeric_integration(spread, sd):
+    posterior = components(spread * torch.randn(40, generator=torch.Generator().manual_seed(2)).double(), sd)
+    mi, kl = integrals(posterior)
+    rates = rate(posterior)
+    assert mi + kl == pytest.approx(rates.mean().item(), abs=1e-6)  # Eq. 5 itself, by integration
+    many = [information(posterior, seed) for seed in range(100)]  # 40 samples each
+    for name, truth in (("mutual_information", mi), ("marginal_kl", kl)):
+        values = torch.tensor([getattr(found, name) for found in many], dtype=torch.float64)
+        assert values.mean().item() == pytest.approx(truth, abs=5 * values.std().item() / 10)
+        typical = torch.tensor([getattr(found, f"{name}_se") for found in many]).mean()
+        assert 0.2 * typical < values.std() < 1.5 * typical  # one sample a component spreads less than n at random
+    # a batch of all images is the exact estimator; smaller ones overshoot
+    whole = [information(posterior, seed, "batch", batch_size=40) for seed in range(3)]
+    for a, b in zip(whole, many, strict=False):
+        assert a.mutual_information == pytest.approx(b.mutual_information, rel=1e-9)
+        assert a.marginal_kl == pytest.approx(b.marginal_kl, rel=1e-9, abs=1e-9)
+    halves = [information(posterior, seed, "batch", batch_size=8).mutual_information for seed in range(100)]
+    assert sum(halves) / 100 > mi
+
+
+def test_the_batch_estimator_corrects_for_the_sample_s_own_component_by_hand():
+    posterior = components([[0.0], [0.4], [1.0], [2.5]], 0.7)
+    found = information(posterior, seed=3, estimator="batch", batch_size=2)
+    order = randomness.permutation(3, randomness.EVALUATION, 0, 4).tolist()
+    noise = randomness.normal_rows(3, randomness.EVALUATION, 0, "information", torch.arange(4), (1,), torch.float64)
+
+    def density(z, i):
+        return math.exp(-((z - posterior.mu[i].item()) ** 2) / (2 * 0.49)) / math.sqrt(2 * math.pi * 0.49)
+
+    mi, kl = [], []
+    for a, b in (order[:2], order[2:]):
+        for own, other in ((a, b), (b, a)):
+            z = posterior.mu[own].item() + 0.7 * noise[own].item()
+            q = density(z, own) / 4 + 3 / 4 * density(z, other)
+            mi.append(math.log(density(z, own) / q))
+            kl.append(math.log(q / (math.exp(-z * z / 2) / math.sqrt(2 * math.pi))))
+    assert found.mutual_information == pytest.approx(sum(mi) / 4, rel=1e-12)
+    assert found.marginal_kl == pytest.approx(sum(kl) / 4, rel=1e-12)
+    assert found.mutual_information_se == pytest.approx(torch.tensor(mi).std().item() / 2, rel=1e-5)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_an_aggregate_that_is_the_prior_has_no_marginal_kl(estimator):
+    sd, n = 0.6, 4000  # means N(0, 1 - sd^2), so that q(z) = N(0, 1) but for the 4000 means
+    mu = math.sqrt(1 - sd**2) * torch.randn(n, 1, generator=torch.Generator().manual_seed(4)).double()
+    found = information(components(mu, sd), seed=0, estimator=estimator, samples=4000)
+    assert abs(found.marginal_kl) < 5 * found.marginal_kl_se + 2 / 512
+    assert found.mutual_information == pytest.approx(-math.log(sd), abs=5 * found.mutual_information_se + 2 / 512)
+    shifted = information(components(mu + 2, sd), seed=0, estimator=estimator, samples=4000)
+    assert shifted.marginal_kl == pytest.approx(2.0, abs=5 * shifted.marginal_kl_se + 0.02)  # |shift|^2 / 2
+
+
+def test_the_rate_is_the_sum_of_both_in_expectation():
+    posterior = components(torch.randn(500, 4, generator=torch.Generator().manual_seed(5)).double(), 0.5)
+    found = information(posterior, seed=0)
+    se = math.hypot(found.mutual_information_se, found.marginal_kl_se)
+    assert found.mutual_information + found.marginal_kl == pytest.approx(rate(posterior).mean().item(), abs=4 * se)
+    assert found.mutual_information < found.ceiling
+    assert information(posterior, seed=0, samples=100).n == 100
+    assert information(posterior, seed=0, estimator="batch", batch_size=64).n == 448  # whole batches only
+    assert information(Gaussian(*(t.float() for t in posterior)), seed=0).mutual_information == pytest.approx(
+        found.mutual_information, abs=1e-4
+    )
+
+
+def test_encode_gives_the_posterior_of_every_image():
+    model = DenseVAE(SHAPE, 1, 16, 3).double().eval()
+    found, whole = encode(model, IMAGES, batch_size=7), model.encode(IMAGES.double() / 255)
+    torch.testing.assert_close(found.mu, whole.mu.detach())
+    torch.testing.assert_close(found.logvar, whole.logvar.detach())
+
+
+@pytest.mark.parametrize(("n", "estimator"), [(1, "exact"), (9, "miracle")])
+def test_bad_arguments(n, estimator):
+    with pytest.raises(ValueError, match="use exact or batch on two images or more"):
+        information(components([[0.0]] * n, 1.0), seed=0, estimator=estimator)
+
+
+def test_rd_table_has_a_row_for_each_value():
+    budget = Budget(6, 8, snapshots=(2,), precision="fp64")
+    fleet = train_fleet(lambda: DenseVAE(SHAPE, 1, 8, 2), beta_objective, grid([0, 4], beta=[0.5, 2]), IMAGES,
+                        budget=budget)  # fmt: skip
+    rows = rd_table(fleet, IMAGES[:9], part="test")
+    assert len(rows) == 4 * 2 * 2
+    keys = {(r["member"], r["seed"], r["beta"], r["step"], r["measure"]) for r in rows}
+    assert keys == {(i, s, b, step, m) for i, (s, b) in enumerate([(0, 0.5), (0, 2), (4, 0.5), (4, 2)])
+                    for step in (2, 6) for m in ("distortion", "rate")}  # fmt: skip
+    assert {(r["steps"], r["part"], r["n"]) for r in rows} == {(6, "test", 9)}
+    by_hand = evaluate(fleet.model(2, 2), IMAGES[:9], torch.arange(9), seed=4)
+    for name, values in by_hand.items():
+        (found,) = [r for r in rows if (r["member"], r["step"], r["measure"]) == (2, 2, name)]
+        assert (found["value"], found["se"]) == mean_and_se(values)
+
+
+def test_a_likelihood_at_the_image_reaches_the_floor():
+    x = (IMAGES.double() / 255).clamp(1e-9, 1 - 1e-9)
+    at_x = -Bernoulli(torch.logit(x)).log_prob(IMAGES.double() / 255).flatten(1).sum(1)
+    torch.testing.assert_close(floor(IMAGES), at_x, rtol=0, atol=1e-5)

@@ -1,0 +1,110 @@
+"""The notebooks as a runner meets them: papermill, an empty store, no data set, another working directory."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+
+from vaekit import runs
+from vaekit.studies import rate_generalisation as study
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+@pytest.fixture
+def empty_store(tmp_path, monkeypatch) -> runs.Store:
+    for name in ("runs", "data"):
+        monkeypatch.setenv(f"VAEKIT_{name.upper()}", str(tmp_path / name))
+    monkeypatch.chdir(tmp_path)
+    return runs.Store(tmp_path / "runs")
+
+
+def run(name: str, to: Path, **parameters):
+    path = str(ROOT / "notebooks" / f"{name}.ipynb")
+    return papermill.execute_notebook(path, str(to / "out.ipynb"), parameters, progress_bar=False)
+
+
+def text(notebook) -> str:
+    return json.dumps([cell.get("outputs", []) for cell in notebook.cells])
+
+
+def pictures(notebook) -> int:
+    return sum("image/png" in output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", []))
+
+
+def test_help_explains_every_parameter_of_the_study(tmp_path):
+    command = [sys.executable, "-m", "papermill", "--help-notebook", str(ROOT / "notebooks/rate_generalisation.ipynb")]
+    shown = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert "Unable to parse" not in shown.stdout + shown.stderr
+    parameters = {name for name, option in study.Settings.options().items() if option.parameter}
+    entries = shown.stdout.split("Parameters inferred")[1].split("\n  ")[1:]
+    explained = {entry.split(":")[0].strip(): entry for entry in entries if ":" in entry and "(default" in entry}
+    assert set(explained) == parameters
+    for entry in explained.values():
+        assert entry.split(")", 1)[1].strip(), entry
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_cells_are_short_and_define_nothing(path):
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "code":
+            assert len(cell.source.splitlines()) <= 15
+            if path.stem != "first_fleet":
+                assert not [line for line in cell.source.splitlines() if line.startswith(("def ", "class ", "async "))]
+
+
+@pytest.mark.slow
+def test_new_weights_alone_are_trained_and_drawn_beside_the_stored_ones(empty_store, tmp_path):
+    done = run("rate_generalisation", tmp_path, betas="[0.25]", depths=1, seeds="7", steps=1000)
+    [key] = empty_store.keys()
+    record = empty_store.record(key)
+    assert (record["member"]["weights.beta"], record["member"]["seed"]) == (0.25, 7)
+    assert record["member"]["steps"] == 1000
+    assert record["status"] == "finished"
+    assert pictures(done) == 5
+    # results/ holds members of this budget: the summary of the table counts them beside the new one.
+    assert "training 1 of 1 members" in text(done)
+    begun = (empty_store.root / "runs" / key[:2] / key / "run.json").stat().st_mtime_ns
+    again = run("rate_generalisation", tmp_path, betas=[0.25], depths=[1], seeds=7, steps=1000)
+    assert "training" not in text(again)
+    assert (empty_store.root / "runs" / key[:2] / key / "run.json").stat().st_mtime_ns == begun
+
+
+@pytest.mark.slow
+def test_published_trains_nothing(empty_store, tmp_path):
+    done = run("rate_generalisation", tmp_path, scale="published")
+    assert not list(empty_store.keys())
+    assert pictures(done) == 5
+    with pytest.raises(papermill.PapermillExecutionError, match="python -m vaekit train rate_generalisation"):
+        run("rate_generalisation", tmp_path, scale="published", betas="[0.123]")
+
+
+@pytest.mark.slow
+def test_all_that_is_wrong_comes_as_one_error_before_any_work(empty_store, tmp_path):
+    wrong = {"betas": "[-1, nan]", "seed": 3, "split": "cw", "data": "tetromino", "n_train": [], "device": "cuda:99"}
+    with pytest.raises(papermill.PapermillExecutionError) as raised:
+        run("rate_generalisation", tmp_path, **wrong)
+    for hint in (
+        "did you mean seeds?",
+        "did you mean cv?",
+        "did you mean tetrominoes?",
+        "-1",
+        "nan",
+        "empty",
+        "cuda:99",
+    ):
+        assert hint in raised.value.evalue, hint
+    assert not empty_store.root.exists()
+
+
+@pytest.mark.slow
+def test_first_fleet_trains_and_draws(empty_store, tmp_path):
+    done = run("first_fleet", tmp_path)
+    assert pictures(done) == 2
+    assert text(done).count("finished") == 6
+    assert not empty_store.root.exists()

@@ -1,0 +1,266 @@
+"""The files that set the project up say the same thing, and name no machine."""
+
+import importlib.metadata
+import itertools
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from vaekit import studies
+
+ROOT = Path(__file__).resolve().parents[1]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+SYSTEMS = {"linux": ("Linux", "x86_64"), "darwin": ("Darwin", "arm64")}
+
+
+def requirements(path: Path) -> list[Requirement]:
+    lines = (line.split(" #")[0].strip() for line in path.read_text().splitlines())
+    return [Requirement(line) for line in lines if line and not line.startswith("#")]
+
+
+def marker_environment(python: str, system: str) -> dict[str, str]:
+    name, machine = SYSTEMS[system]
+    return {
+        "python_version": python,
+        "python_full_version": f"{python}.0",
+        "sys_platform": system,
+        "platform_system": name,
+        "platform_machine": machine,
+        "os_name": "posix",
+        "implementation_name": "cpython",
+        "platform_python_implementation": "CPython",
+        "extra": "",
+    }
+
+
+def pins(python: str = "3.11", system: str = "linux") -> dict[str, str]:
+    """Canonical name -> version, of the lock's lines that hold for this Python and system."""
+    environment = marker_environment(python, system)
+    lines = [r for r in requirements(ROOT / "requirements.lock") if not r.marker or r.marker.evaluate(environment)]
+    return {canonicalize_name(r.name): str(r.specifier).removeprefix("==") for r in lines}
+
+
+def test_every_line_of_the_lock_is_one_exact_public_pin():
+    lines = requirements(ROOT / "requirements.lock")
+    assert all(re.fullmatch(r"==[0-9][0-9a-z.]*", str(r.specifier)) and not r.url for r in lines)
+    names = [canonicalize_name(r.name) for r in lines]
+    assert len(names) == len(set(names)) > 100
+    assert "vaekit" not in names
+
+
+def test_the_lock_keeps_the_versions_the_design_rests_on():
+    locked = pins()
+    assert int(locked["jupyter-book"].split(".")[0]) < 2  # version 2 reads neither _config.yml nor _toc.yml
+    assert locked["numpy"].startswith("1.26.")
+    assert (locked["torch"], locked["torchvision"]) == ("2.13.0", "0.28.0")
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize("python", ["3.11", "3.12"])
+def test_the_lock_is_closed_under_dependencies(python, system):
+    """What a locked package needs is locked too, at a version it takes. (torch's CUDA packages come with its build.)"""
+    locked, environment = pins(python, system), marker_environment(python, system)
+    missing = []
+    for name in locked:
+        try:
+            needs = importlib.metadata.requires(name) or []
+        except importlib.metadata.PackageNotFoundError:
+            continue  # a pin for another Python or system than this one
+        for need in map(Requirement, needs):
+            if need.marker and not need.marker.evaluate(environment):
+                continue
+            if name == "torch" and re.match(r"nvidia|cuda|triton", need.name):
+                continue
+            version = locked.get(canonicalize_name(need.name))
+            if version is None or not need.specifier.contains(version, prereleases=True):
+                missing.append(f"{name} needs {need}; the lock has {version}")
+    assert not missing
+
+
+def test_the_lock_satisfies_every_extra_of_the_package():
+    locked, project = pins(), PYPROJECT["project"]
+    wanted = itertools.chain(project["dependencies"], *project["optional-dependencies"].values())
+    for need in map(Requirement, wanted):
+        assert need.specifier.contains(locked[canonicalize_name(need.name)]), f"{need} is not what is locked"
+
+
+def test_what_is_installed_here_is_what_is_locked():
+    """Else the other tests say nothing about the lock. A local label (torch's +cpu) is the same version."""
+    installed = {canonicalize_name(d.name): d.version.split("+")[0] for d in importlib.metadata.distributions()}
+    here = pins(f"{sys.version_info.major}.{sys.version_info.minor}", sys.platform)
+    differ = {name: (version, installed.get(name)) for name, version in here.items() if installed.get(name) != version}
+    assert not differ, "run make test, which installs the lock into .venv"
+
+
+def test_the_conda_environment_has_the_same_pins():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    *plain, pip = environment["dependencies"]
+    lines = pip["pip"]
+    files = [ROOT / line.removeprefix("-r ") for line in lines if line.startswith("-r ")]
+    found = {canonicalize_name(r.name): str(r.specifier)[2:] for file in files for r in requirements(file)}
+    everything = {canonicalize_name(r.name): str(r.specifier)[2:] for r in requirements(ROOT / "requirements.lock")}
+    assert found == everything
+    assert [line for line in lines if not line.startswith("-r ")] == ["-e ."]
+    assert plain in (["python=3.11", "pip"], ["python=3.12", "pip"])  # no version is named twice
+
+
+def fake_path(folder: Path, **interpreters: str) -> str:
+    """A PATH of POSIX tools and the given interpreters, each a line of shell."""
+    folder.mkdir(parents=True)
+    for tool in ("sh", "make", "true"):
+        (folder / tool).symlink_to(subprocess.run(["which", tool], capture_output=True, text=True).stdout.strip())
+    for name, line in {"python3.11": "", "python3.12": "", "python3": "", "python": "", **interpreters}.items():
+        (folder / name).write_text(f"#!/bin/sh\n{line or 'exit 127'}\n")
+        (folder / name).chmod(0o755)
+    return str(folder)
+
+
+def dry_make(folder: Path, path: str, target: str = ".venv/stamp") -> subprocess.CompletedProcess:
+    """`make -n` on a bare copy of the set-up files, in a folder whose name has a space."""
+    folder.mkdir()
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        (folder / name).write_text((ROOT / name).read_text())
+    environment = {"PATH": path}
+    return subprocess.run(["make", "-n", target], cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def test_make_takes_the_first_python_that_really_runs(tmp_path):
+    real = f'exec "{sys.executable}" "$@"'
+    result = dry_make(tmp_path / "a clone", fake_path(tmp_path / "bin", **{"python3.12": real}))
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("python3.12 -m venv .venv")
+
+
+def test_make_says_in_one_line_that_no_python_will_do(tmp_path):
+    too_new = f'exec "{sys.executable}" -c "import sys; sys.exit(1)"'
+    result = dry_make(tmp_path / "a clone", fake_path(tmp_path / "bin", python3=too_new), target="book")
+    assert result.returncode != 0
+    assert "needs Python 3.11 or 3.12" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_make_has_the_commands_and_none_is_mistaken_for_a_folder():
+    text = (ROOT / "Makefile").read_text()
+    phony = set(re.search(r"^\.PHONY: (.*)$", text, re.M)[1].split())
+    assert {"book", "test", "check", "lab", "results"} <= phony
+    assert phony <= set(re.findall(r"^([a-z]+):", text, re.M))
+
+
+def test_make_results_covers_every_study():
+    named = re.search(r"^STUDIES := (.*)$", (ROOT / "Makefile").read_text(), re.M)[1].split()
+    assert sorted(named) == sorted(studies.NAMES)
+
+
+def test_ci_runs_check_then_test_once_each():
+    lines = (ROOT / ".ci" / "run").read_text().splitlines()
+    assert [line.split()[1] for line in lines if re.match(r"make (check|test)\b", line)] == ["check", "test"]
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def test_one_version_is_named_everywhere():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == PYPROJECT["project"]["version"] == importlib.metadata.version("vaekit")
+    assert citation["license"] == PYPROJECT["project"]["license"]
+
+
+def tracked_files() -> list[Path]:
+    listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if listing.returncode:
+        pytest.skip("not a git checkout, so there is no list of tracked files")
+    return [ROOT / name for name in listing.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+# Put together here, so that this file does not hold what it looks for.
+HOSTS = [".".join(parts) for parts in (("pypi", "org"), ("pythonhosted", "org"), ("npmjs", "org"), ("deb", "debian"))]
+FORBIDDEN = re.compile("|".join([r"(?<![\w.~])/(?:root|home|Users|work)/\w", *map(re.escape, HOSTS)]))
+
+
+def test_no_tracked_file_names_a_machine_or_a_registry():
+    found = []
+    for path in tracked_files():
+        data = path.read_bytes()
+        if b"\0" in data:  # a picture or weights
+            continue
+        for number, line in enumerate(data.decode().splitlines(), 1):
+            if FORBIDDEN.search(line):
+                found.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()[:100]}")
+    assert not found
+
+
+@pytest.fixture
+def pairs(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "book")
+    import pairs
+
+    return pairs
+
+
+NOTEBOOK = """\
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# A title
+
+# %% tags=["parameters"]
+beta = 1
+"""
+
+
+def test_the_notebooks_are_in_step_with_their_sources(pairs, capsys):
+    assert pairs.main([]) == 0, capsys.readouterr().out
+
+
+@pytest.mark.parametrize("fault", ["none", "absent", "outputs", "source", "tag", "cell", "orphan"])
+def test_a_pair_out_of_step_is_seen(pairs, tmp_path, monkeypatch, capsys, fault):
+    monkeypatch.setattr(pairs, "NOTEBOOKS", tmp_path)
+    source, partner = tmp_path / "x.py", tmp_path / "x.ipynb"
+    source.write_text(NOTEBOOK)
+    if fault != "absent":
+        assert pairs.main(["--write"]) == 0
+        notebook = nbformat.read(partner, as_version=4)
+        match fault:
+            case "outputs":
+                notebook.cells[1].outputs = [nbformat.v4.new_output("stream", text="1")]
+            case "source":
+                notebook.cells[1].source = "beta = 2"
+            case "tag":
+                notebook.cells[1].metadata = {}
+            case "cell":
+                notebook.cells.append(nbformat.v4.new_code_cell("beta"))
+        nbformat.write(notebook, partner)
+    if fault == "orphan":
+        source.unlink()
+    assert pairs.main([]) == (fault != "none"), capsys.readouterr().out
+
+
+def test_every_notebook_says_which_kernel_runs_it_and_has_one_parameters_cell_at_most():
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        notebook = nbformat.read(path, as_version=4)
+        assert notebook.metadata.kernelspec.name == "python3", path.name
+        assert sum("parameters" in cell.metadata.get("tags", []) for cell in notebook.cells) <= 1, path.name
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_what_the_front_pages_point_to_is_there(name):
+    text = (ROOT / name).read_text()
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", text)
+    paths = re.findall(r"`((?:vaekit|book|notebooks|tests)/[\w./]*|\w+\.(?:md|toml|lock|yml))`", text)
+    assert links + paths
+    made_by_the_reader = {"notebooks/X.py", "vaekit/studies/X/"}
+    missing = [path for path in {*links, *paths} - made_by_the_reader if not (ROOT / path).exists()]
+    assert not missing
