@@ -84,7 +84,10 @@ plots.figure_3(table)
 # %% [markdown]
 # *Look at* the right end of the test curve, where $\beta$ is smallest and the rate largest. Claim 3.3 says that it
 # turns up again there while the training curve does not. The vertical gap between the curves is what the model does
-# not generalise. Where rings are drawn, they mark the members that were asked for.
+# not generalise. Where rings are drawn, they mark the members that were asked for. The numbers, in nats per image:
+
+# %% tags=["full-width"]
+figures.text_table(plots.numbers(table))
 
 # %% mystnb={"image": {"alt": "Test distortion over training steps on logarithmic axes, one curve for each beta, a panel for each depth and budget."}, "figure": {"caption": "Test distortion while training, mean over seeds, one row a budget.", "name": "fig-learning-curves"}}
 plots.learning_curves(table)
@@ -114,7 +117,7 @@ plots.figure_8(table)
 # Computed from the table that the figures are drawn from. *Outcome* and *scope* are two things: what was found, and
 # on what it was measured. {doc}`scorecard` has the rules.
 
-# %%
+# %% tags=["full-width"]
 figures.text_table(claims.verdict_table(ours.CLAIMS, table))
 
 # %% [markdown]

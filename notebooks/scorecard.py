@@ -32,6 +32,9 @@
 # needs data, not run
 # : nothing here speaks to it yet.
 
+# %% [markdown]
+# ## How many
+
 # %%
 from vaekit import claims, figures
 from vaekit.studies import ledger
@@ -41,5 +44,8 @@ verdicts = ledger.verdicts()
 # %%
 figures.text_table(ledger.tally(verdicts))
 
-# %%
+# %% [markdown]
+# ## One by one
+
+# %% tags=["full-width"]
 figures.text_table(claims.as_table(verdicts))

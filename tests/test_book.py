@@ -3,13 +3,16 @@
 The book is built once, into a temporary folder; VAEKIT_BOOK=…/_build/html tests one that is already there.
 """
 
+import csv
 import http.server
 import os
 import re
+import statistics
 import subprocess
 import sys
 import threading
 import time
+from collections import Counter, defaultdict
 from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
@@ -18,6 +21,7 @@ import browser as chromium
 import nbformat
 import pytest
 import yaml
+from bs4 import BeautifulSoup
 
 ROOT = Path(__file__).resolve().parents[1]
 NARROW = 390  # CSS pixels: a phone held upright
@@ -146,6 +150,54 @@ def test_no_page_or_download_names_a_path_of_the_machine_that_built_it(book):
     ]:
         if path.is_file():
             assert not [name for name in mine if name.encode() in path.read_bytes()], path.relative_to(book)
+
+
+# ---- the numbers, by a path of their own: from the CSV to the page without pandas, tidy or figures
+
+
+def tables(page: Path) -> list[list[dict[str, str]]]:
+    """The text tables of a page, as rows by column heading."""
+    found = BeautifulSoup(page.read_text(), "html.parser").select("table.vaekit-table")
+    cells = [[[cell.get_text(strip=True) for cell in row.select("th, td")] for row in t.select("tr")] for t in found]
+    return [[dict(zip(head, row, strict=True)) for row in rows] for head, *rows in cells]
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+@pytest.mark.slow
+def test_the_study_shows_the_numbers_of_its_results(book):
+    folder = ROOT / "results" / "rate_generalisation"
+    members = {row["key"][:12]: row for row in rows_of(folder / "members.csv")}
+    ends = defaultdict(list)
+    for row in rows_of(folder / "measures.csv"):
+        member = members[row["member"]]
+        if row["step"] == member["steps"] and row["arguments"] in ("", "samples=1"):
+            point = int(member["steps"]), int(member["model_args.depth"]), float(member["weights.beta"])
+            ends[(*point, row["measure"], row["part"])].append(float(row["value"]))
+    shown = next(t for t in tables(book / "book/studies/rate_generalisation.html") if "D (test)" in t[0])
+    assert len(shown) == len({point[:3] for point in ends})
+    for row in shown:
+        steps = int(re.search(r"([\d,]+) steps", row["images and budget"])[1].replace(",", ""))
+        for name, measure in {"R": "rate", "D": "distortion", "floor": "distortion_floor"}.items():
+            for part in ("train", "test"):
+                values = ends[(steps, int(row["layers"]), float(row["beta"]), measure, part)]
+                mean, *spread = row[f"{name} ({part})"].split(" ± ")
+                assert float(mean) == pytest.approx(statistics.mean(values), abs=0.051)
+                if spread:
+                    assert float(spread[0]) == pytest.approx(statistics.stdev(values), abs=0.051)
+                assert len(values) == int(row["seeds"])
+
+
+@pytest.mark.slow
+def test_the_ledger_and_the_study_say_the_same(book):
+    ledger = next(t for t in tables(book / "book/studies/scorecard.html") if "outcome" in t[0] and "scope" in t[0])
+    study = next(t for t in tables(book / "book/studies/rate_generalisation.html") if "scope" in t[0])
+    assert [row for row in ledger if row["claim"].startswith("3.")] == study
+    tally = next(t for t in tables(book / "book/studies/scorecard.html") if set(t[0]) == {"outcome", "claims"})
+    counts = Counter(re.split(r" \(", row["outcome"])[0] for row in ledger)
+    assert {row["outcome"]: int(row["claims"]) for row in tally if row["claims"] != "0"} == counts
 
 
 # ---- the pages, in a browser

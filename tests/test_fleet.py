@@ -6,6 +6,7 @@ left out; everything that the model computes with is compared. (At beta = 0 the 
 """
 
 import time
+from itertools import pairwise
 
 import pytest
 import torch
@@ -100,10 +101,9 @@ def same(one, other):
 def behind_batch_norm(model):
     """Names of biases in front of a BatchNorm, and of the running means that these biases shift."""
     named = list(model.named_modules())
-    pairs = zip(named, named[1:], strict=False)
     return [
         name
-        for (first, _), (norm, module) in pairs
+        for (first, _), (norm, module) in pairwise(named)
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)
         for name in (f"{first}.bias", f"{norm}.running_mean")
     ]

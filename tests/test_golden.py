@@ -22,7 +22,8 @@ from vaekit.models import CODE_VERSIONS, build
 
 FILE = Path(__file__).parent / "golden" / "traces.json"
 SHAPE, STEPS = (1, 8, 8), 20
-CASES = {  # the model's family and its arguments; biases that a BatchNorm removes move by rounding alone, and are not summed
+# Biases that a BatchNorm removes move by rounding alone, and are not summed.
+CASES = {
     "dense_vae": ("dense_vae", {"depth": 2, "hidden": 12, "latent_dim": 3}),
     "conv_vae": ("conv_vae", {"depth": 2, "channels": 4, "latent_dim": 3}),
     "conv_vae with batch_norm": ("conv_vae", {"depth": 2, "channels": (3, 5), "latent_dim": 3, "likelihood": "gaussian",

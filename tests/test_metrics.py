@@ -1,4 +1,4 @@
-"""Measures on answers that are known: mixtures by numeric integration, a tiny case by hand, and independence of batches."""
+"""Measures on answers that are known: mixtures by numeric integration, a case by hand, and independence of batches."""
 
 import math
 
@@ -8,7 +8,7 @@ import torch
 from vaekit import randomness
 from vaekit.distributions import Bernoulli, Gaussian
 from vaekit.fleet import Budget, grid, train_fleet
-from vaekit.losses import beta_objective, bernoulli_floor, rate
+from vaekit.losses import bernoulli_floor, beta_objective, rate
 from vaekit.metrics import encode, evaluate, floor, information, mean_and_se, rd_table
 from vaekit.models import ConvVAE, DenseVAE
 
@@ -176,7 +176,7 @@ def test_encode_gives_the_posterior_of_every_image():
 
 @pytest.mark.parametrize(("n", "estimator"), [(1, "exact"), (9, "miracle")])
 def test_bad_arguments(n, estimator):
-    with pytest.raises(ValueError, match="use exact or batch on two images or more"):
+    with pytest.raises(ValueError, match="use exact or batch, and two or more"):
         information(components([[0.0]] * n, 1.0), seed=0, estimator=estimator)
 
 

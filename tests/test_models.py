@@ -1,6 +1,7 @@
 """The dense and the convolutional VAE: shapes, sizes by closed formula, named layers, and what they refuse."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -53,7 +54,7 @@ def test_size_of_a_convolutional_vae(channels, batch_norm):
     depth, latent_dim, side = 4, 10, 32
     widths = [3] + ([channels] * depth if isinstance(channels, int) else list(channels))
     features = widths[-1] * (side // 2**depth) ** 2
-    kernels = sum(16 * i * o for i, o in zip(widths, widths[1:], strict=False))  # the same on either side
+    kernels = sum(16 * i * o for i, o in pairwise(widths))  # the same on either side
     linear = 2 * (features + 1) * latent_dim + (latent_dim + 1) * features
     biases = sum(widths[1:]) + sum(widths[:-1])
     norms = 2 * (sum(widths[1:]) + features + sum(widths[1:-1])) if batch_norm else 0

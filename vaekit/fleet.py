@@ -60,8 +60,13 @@ class Budget:
 
     def __post_init__(self):
         problems = []
-        if self.steps < 1 or self.batch_size < 1:
-            problems.append(f"steps and batch_size are whole numbers above 0, not {self.steps} and {self.batch_size}")
+        for name in ("steps", "batch_size"):
+            if not isinstance(value := getattr(self, name), int) or value < 1:
+                problems.append(f"{name} is {value!r}; give a whole number above 0")
+        if not (0 < self.lr < math.inf and 0 <= self.weight_decay < math.inf):
+            problems.append(
+                f"lr is {self.lr!r} and weight_decay {self.weight_decay!r}; give finite numbers, lr above 0"
+            )
         if self.precision not in PRECISIONS:
             problems.append(f"precision is {self.precision!r}; use one of {', '.join(PRECISIONS)}")
         if beyond := [s for s in self.snapshots if not 0 < s <= self.steps]:
@@ -174,7 +179,7 @@ def train_fleet(
     _check(members, images, labels, device, backend)
     images = images.to(device)
     labels = None if labels is None else labels.to(device)
-    models = [new_model(make_model, m.seed, m.start).to(device, PRECISIONS[budget.precision]) for m in members]
+    models = [new_model(make_model, m.seed, m.start, PRECISIONS[budget.precision]).to(device) for m in members]
     if not isinstance(getattr(models[0], "noise_sites", None), Mapping):
         raise ValueError(
             f"{type(models[0]).__name__} has no noise_sites; set it to a dictionary from each noise's name to the "
@@ -183,7 +188,7 @@ def train_fleet(
     template = copy.deepcopy(models[0]).cpu()
     backend = backend or default_backend(template, device)
     hidden = progress is False or (progress is None and "ipykernel" not in sys.modules and not sys.stderr.isatty())
-    with tqdm(total=len(members) * budget.steps, unit="step", disable=hidden, smoothing=0.05) as bar:
+    with tqdm(total=len(members) * budget.steps, unit="step", disable=hidden, mininterval=0.5, smoothing=0.05) as bar:
         if backend == "cores":
             trained = _train_cores(models, objective, members, images, labels, budget, threads, bar)
         else:
@@ -200,12 +205,14 @@ def default_backend(model: nn.Module, device: str) -> str:
     return "cores" if torch.device(device).type == "cpu" and not tiny else "stack"
 
 
-def new_model(make_model: Callable[[], nn.Module], seed: int, start: Mapping[str, Tensor] | None = None) -> nn.Module:
+def new_model(
+    make_model: Callable[[], nn.Module], seed: int, start: Mapping[str, Tensor] | None = None, dtype=None
+) -> nn.Module:
     """A model whose own initialisation ran under `seed`, on the CPU, with torch's global generator left as it was."""
     with torch.random.fork_rng(devices=[]):
         words = randomness.bits(seed, randomness.INIT, 0, "start", torch.zeros(1, dtype=torch.int64))
-        torch.manual_seed(int(words[0, 0]) << 31 ^ int(words[0, 1]))
-        model = make_model()
+        torch.default_generator.manual_seed(int(words[0, 0]) << 31 ^ int(words[0, 1]))
+        model = make_model().to(dtype)
     if start is not None:
         model.load_state_dict(start)
     return model.train()
@@ -303,10 +310,10 @@ def _train_one(model, member, objective, images, labels, budget, stop, bar) -> T
 def _train_stack(models, objective, members, images, labels, budget, bar) -> list[Trained]:
     dtype, device = PRECISIONS[budget.precision], images.device
     params, buffers = torch.func.stack_module_state(models)
-    params = {name: p.detach().requires_grad_() for name, p in params.items()}
     base = models[0]
+    saved = _names_of(base)
     models.clear()
-    optimizer = _adam(params.values(), budget)
+    optimizer = _adam([p for p in params.values() if p.requires_grad], budget)
     names = list(members[0].weights)
     weights = {name: torch.tensor([m.weights[name] for m in members], dtype=dtype, device=device) for name in names}
     seeds, which = torch.tensor([m.seed for m in members], device=device).unique(return_inverse=True)
@@ -350,9 +357,8 @@ def _train_stack(models, objective, members, images, labels, budget, bar) -> lis
             if step + 1 in budget.snapshots or step + 1 == budget.steps:
                 stacked = {name: value.detach().cpu() for name, value in (params | buffers).items()}
                 for i, result in enumerate(results):
-                    result.snapshots[step + 1] = {name: value[i].clone() for name, value in stacked.items()}
+                    result.snapshots[step + 1] = {name: stacked[source][i].clone() for name, source in saved.items()}
             bar.update(len(members))
-    history.close()
     for i, (result, step) in enumerate(zip(results, stopped_at.tolist(), strict=True)):
         broken = [s for s, state in result.snapshots.items() if not _finite(state)]
         if step < budget.steps or broken:
@@ -360,13 +366,19 @@ def _train_stack(models, objective, members, images, labels, budget, bar) -> lis
             result.status, result.reason = "diverged", reason
             step = min([step, *broken])
             result.snapshots = {s: state for s, state in result.snapshots.items() if s <= step and s not in broken}
-        result.history = history.upto(step if result.status == "diverged" else budget.steps, row=i)
+            result.history = history.upto(step, row=i)
+    history.close()  # a window that is not full is a finished member's alone
+    for i, result in enumerate(results):
+        if result.status == "finished":
+            result.history = history.upto(budget.steps, row=i)
     return results
 
 
 def _means(call, objective, x, y, noise, weights, progress, precision) -> dict[str, Tensor]:
     """The objective's means over one member's batch."""
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16", cache_enabled=False):
+        # The cache of bfloat16 weights is the process's, and any thread that leaves autocast empties it: with it, how a
+        # weight that is used twice sums its gradient would depend on the company.
         params = call(x, noise)
     return {name: v.mean() for name, v in objective(as_float(params), x, y, weights, progress).items()}
 
@@ -426,6 +438,14 @@ class _History:
         return {"step": steps} | {name: torch.tensor(v, dtype=torch.float64) for name, v in values.items()}
 
 
+def _names_of(model: nn.Module) -> dict[str, str]:
+    """Every name in the state dict to the name under which the tensor is stacked: tied tensors are stacked once."""
+    first: dict[int, str] = {}
+    for name, tensor in itertools.chain(model.named_parameters(), model.named_buffers()):
+        first.setdefault(id(tensor), name)
+    return {name: first[id(tensor)] for name, tensor in model.state_dict(keep_vars=True).items()}
+
+
 def _finite(state: Mapping[str, Tensor]) -> bool:
     return all(bool(value.isfinite().all()) for value in state.values())
 
@@ -481,9 +501,11 @@ def _check(members, images, labels, device, backend) -> None:
             problems.append(f"member {i} has seed {member.seed}; seeds lie in [0, 2**63)")
         if bad := [f"{name}={value}" for name, value in member.weights.items() if not math.isfinite(value)]:
             problems.append(f"member {i} has {', '.join(bad)}; weights are finite numbers")
-        if (indices := member.indices) is not None and (
-            not len(indices) or int(indices.min()) < 0 or int(indices.max()) >= len(images)
-        ):
+        if (indices := member.indices) is not None and (indices.dtype != torch.int64 or indices.dim() != 1):
+            problems.append(
+                f"member {i} has indices of {indices.dtype} and shape {tuple(indices.shape)}; give int64, (n,)"
+            )
+        elif indices is not None and (not len(indices) or int(indices.min()) < 0 or int(indices.max()) >= len(images)):
             problems.append(f"member {i} trains on no images, or on some beyond the {len(images)} that there are")
     if backend not in (None, "cores", "stack"):
         problems.append(f"backend is {backend!r}; use cores, stack or None")

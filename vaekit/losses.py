@@ -2,8 +2,8 @@
 
 An *objective* maps (params, images, labels, weights, progress) to a dictionary of tensors of shape (batch,): `loss`,
 which training minimises in the mean, and whatever else is worth recording. `params` is what the model returned,
-`weights` the member's own numbers by name (each a number or a scalar tensor), `progress` the fraction of the training
-that is done, in [0, 1).
+`weights` the member's own numbers by name (each a number or a scalar tensor), `progress` the number of steps done, a
+scalar tensor: a warm-up is so many steps long, whatever the budget.
 """
 
 from collections.abc import Callable, Mapping

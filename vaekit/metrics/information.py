@@ -48,12 +48,13 @@ def information(
             sample's own component, 1/N q(z|x) + (N - 1)/N times the mean of the others; over all whole batches. It
             overshoots.
 
-    Errors: ValueError for another estimator, or for fewer than two images.
+    Errors: ValueError for another estimator, or for fewer than two images, samples or images in a batch.
     """
     posterior = Gaussian(posterior.mu.double(), posterior.logvar.double())
     size = len(posterior.mu)
-    if estimator not in ("exact", "batch") or size < 2:
-        raise ValueError(f"estimator is {estimator!r} on {size} images; use exact or batch on two images or more")
+    if estimator not in ("exact", "batch") or min(size, samples, batch_size) < 2:
+        asked = f"estimator is {estimator!r} on {size} images with {samples} samples in batches of {batch_size}"
+        raise ValueError(f"{asked}; use exact or batch, and two or more of each")
     order = randomness.permutation(seed, randomness.EVALUATION, 0, size, posterior.mu.device)
     if estimator == "exact":
         blocks = [(rows, None) for rows in order[:samples].split(256)]

@@ -25,6 +25,7 @@ class VAE(nn.Module):
 
     Args:
         image_shape: (C, H, W).
+        depth: layers of the encoder, and of its mirror.
         latent_dim: dimensions of the code z.
         likelihood: "bernoulli" (on logits) or "gaussian" (mean, with one fixed standard deviation).
         sigma: that standard deviation, in units of the images' [0, 1]; unused by "bernoulli".
@@ -36,10 +37,12 @@ class VAE(nn.Module):
     logvar: nn.Linear
     logvar_x: Tensor
 
-    def __init__(self, image_shape: tuple[int, int, int], latent_dim: int, likelihood: str, sigma: float):
+    def __init__(self, image_shape: tuple[int, int, int], depth: int, latent_dim: int, likelihood: str, sigma: float):
         super().__init__()
         if likelihood not in LIKELIHOODS:
             raise ValueError(f"likelihood is {likelihood!r}; use one of {', '.join(LIKELIHOODS)}")
+        if sigma <= 0 or latent_dim < 1 or depth < 1:
+            raise ValueError(f"sigma is {sigma}, latent_dim {latent_dim}, depth {depth}; give them above 0")
         self.image_shape = tuple(image_shape)
         self.noise_sites = {"z": (latent_dim,)}
         self.likelihood = likelihood
@@ -87,7 +90,7 @@ class DenseVAE(VAE):
     def __init__(
         self, image_shape=(3, 32, 32), depth=1, hidden=512, latent_dim=10, likelihood="bernoulli", sigma: float = 1.0
     ):
-        super().__init__(image_shape, latent_dim, likelihood, sigma)
+        super().__init__(image_shape, depth, latent_dim, likelihood, sigma)
         pixels = math.prod(image_shape)
         self.encoder = nn.Sequential(nn.Flatten(), *_dense_stack([pixels] + [hidden] * depth))
         self.mu, self.logvar = nn.Linear(hidden, latent_dim), nn.Linear(hidden, latent_dim)
@@ -117,7 +120,7 @@ class ConvVAE(VAE):
         batch_norm=False,
         slope: float = 0.0,
     ):
-        super().__init__(image_shape, latent_dim, likelihood, sigma)
+        super().__init__(image_shape, depth, latent_dim, likelihood, sigma)
         colours, height, width = image_shape
         if height % 2**depth or width % 2**depth:
             raise ValueError(f"images are {height} x {width}; {depth} stride-2 layers want multiples of {2**depth}")

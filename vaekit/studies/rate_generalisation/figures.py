@@ -83,6 +83,31 @@ def figure_3(table: pd.DataFrame) -> Figure:
     return _by_depth(table, draw)
 
 
+def numbers(table: pd.DataFrame) -> pd.DataFrame:
+    """The numbers of figure 3 as text, a row for each point: means over seeds with standard deviations, in nats.
+
+    D is at one sample of z, and stands beside its floor on the same images.
+    """
+    columns = {
+        "R (train)": ("train", "rate", ""),
+        "D (train)": ("train", "distortion", "samples=1"),
+        "floor (train)": ("train", "distortion_floor", ""),
+        "R (test)": ("test", "rate", ""),
+        "D (test)": ("test", "distortion", "samples=1"),
+        "floor (test)": ("test", "distortion_floor", ""),
+    }
+    rows = []
+    for label, group in _panels(table):
+        for (depth, beta), point in group.groupby(["depth", "beta"]):
+            row = {"images and budget": label, "layers": depth, "beta": f"{beta:g}", "seeds": point["seed"].nunique()}
+            for name, (part, measure, arguments) in columns.items():
+                values = tidy.last(point, measure, part=part, arguments=arguments)["value"]
+                spread = f" ± {values.std():.1f}" if len(values) > 1 and "floor" not in name else ""
+                row[name] = f"{values.mean():.1f}{spread}"
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
 def learning_curves(table: pd.DataFrame) -> Figure:
     """D on the test images over training steps: has a curve come to rest, and is its order over beta still changing?"""
 

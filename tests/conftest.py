@@ -1,0 +1,24 @@
+"""Fixtures of the tests that train or store."""
+
+import pytest
+import torch
+
+from vaekit import fleet
+
+
+@pytest.fixture
+def one_thread():
+    """Small operations on one thread: on a busy machine, threads wait for each other longer than they work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch, one_thread):
+    """A folder with a store, results and data of its own; members train one after the other, a member a core."""
+    for name in ("runs", "results", "data"):
+        monkeypatch.setenv(f"VAEKIT_{name.upper()}", str(tmp_path / name))
+    monkeypatch.setattr(fleet, "_TINY", 0)
+    return tmp_path

@@ -1,0 +1,252 @@
+"""The tables that a checkout carries: they come back as they were, whatever is in them, or are refused by name."""
+
+import csv
+import hashlib
+import io
+import itertools
+import json
+
+import pytest
+from test_runs import ODD
+from tiny import ARGUMENTS, FullDisk, member, run_of, tables
+
+from vaekit import results
+from vaekit.results import ResultsError, Tables, from_store, read, write
+from vaekit.runs import Store, StoreError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+CONV = member(model="conv_vae", model_args={"depth": 2, "channels": (4, 8), "slope": 1e-5, "batch_norm": True})
+
+
+def files(path):
+    return {file.name: file.read_bytes() for file in path.iterdir()}
+
+
+def written(path, made):
+    write(path, made, {"note": "made up"})
+    return read(path)
+
+
+# What is written comes back
+
+
+def test_nothing_is_no_error(tmp_path):
+    assert read(tmp_path / "none") == Tables()
+    assert written(tmp_path, Tables()) == Tables()
+
+
+def test_tables_come_back(tmp_path):
+    made = tables([member(beta, seed) for beta in (0.1, 1, 1e-5) for seed in (0, 1)])
+    again = written(tmp_path, made)
+    assert again.members == made.members
+    for key, rows in made.measures.items():
+        order = [(row["measure"], row["arguments"], row["part"], row["step"]) for row in again.measures[key]]
+        assert order == sorted(order)
+        rows = sorted(rows, key=lambda row: (row["measure"], row["arguments"], row["part"], row["step"]))
+        for row, wanted in zip(again.measures[key], rows, strict=True):
+            assert row == {**wanted, "value": pytest.approx(wanted["value"], rel=1e-11)}
+    assert json.loads((tmp_path / "provenance.json").read_text())["note"] == "made up"
+
+
+@pytest.mark.parametrize("odd", [*ODD, CONV])
+def test_a_member_has_the_same_key_after_a_csv(tmp_path, odd):
+    again = written(tmp_path, Tables({odd.key: {"key": odd.key, **odd.row()}}))
+    assert again.member(odd.key) == odd
+    assert again.member(odd.key).key == odd.key
+
+
+def test_members_of_different_models_share_a_table(tmp_path):
+    chosen = [member(), CONV, member(model_args=ARGUMENTS | {"likelihood": "gaussian", "sigma": 0.1})]
+    again = written(tmp_path, Tables({m.key: {"key": m.key, **m.row()} for m in chosen}))
+    assert [again.member(m.key).key for m in chosen] == [m.key for m in chosen]
+
+
+def test_a_key_that_looks_like_a_number_is_a_key(tmp_path):
+    keys = ["12e456789012" + "0" * 52, "123456789012" + "3" * 52, "0" * 64]
+    row = {"step": 1, "part": "test", "measure": "rate", "arguments": "", "value": 0.1, "se": 0.0, "n": 2, "version": 1}
+    made = Tables(
+        {key: {"key": key, **member(parent=key).row()} for key in keys},
+        {key: [{"member": key[: results.SHORT], **row}] for key in keys},
+    )
+    again = written(tmp_path, made)
+    assert again.measures == made.measures
+    assert {key: again.members[key]["parent"] for key in keys} == {key: key for key in keys}
+
+
+TEXTS = [
+    "<b>bold</b> & 'so'",
+    'a, "b"; c',
+    "two\nlines",
+    "old\rlines",
+    "both\r\nlines",
+    "β = ½",
+    " spaces ",
+    "1e5",
+    "None",
+]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_any_text_comes_back(tmp_path, text):
+    made = tables([member()])
+    (row,) = made.members.values()
+    row |= {"reason": text, "hardware": text}
+    assert written(tmp_path, made).members == made.members
+
+
+@pytest.mark.parametrize("number", [1.0, 100.0, 1e-5, 0.1, 1e22, -0.0, float("inf"), 5, None])
+def test_a_number_keeps_its_value_and_its_kind(tmp_path, number):
+    made = tables([member()])
+    (row,) = made.members.values()
+    row["wall_time"] = number
+    (again,) = written(tmp_path, made).members.values()
+    assert again["wall_time"] == number
+    assert type(again["wall_time"]) is type(number)
+
+
+def test_the_same_tables_are_the_same_bytes(tmp_path):
+    members = [member(beta, seed) for beta in (1, 0.1, 10) for seed in (1, 0)] + [CONV]
+    made = tables(members)
+    turned = Tables(
+        dict(reversed(made.members.items())), {key: rows[::-1] for key, rows in reversed(made.measures.items())}
+    )
+    first = written(tmp_path / "a", made)
+    written(tmp_path / "b", turned)
+    written(tmp_path / "c", first)
+    assert files(tmp_path / "a") == files(tmp_path / "b") == files(tmp_path / "c")
+    assert set(files(tmp_path / "a")) == {"members.csv", "measures.csv", "provenance.json"}
+
+
+def test_betas_are_listed_by_size(tmp_path):
+    betas = [10.0, 9.0, 1e-5, 0.1]
+    again = written(tmp_path, tables([member(beta) for beta in betas]))
+    assert [row["weights.beta"] for row in again.members.values()] == sorted(betas)
+
+
+# Merging, choosing, and what a store holds
+
+
+def test_merging_adds_and_replaces_and_never_removes():
+    old, new = tables([member(0.1), member(1)]), tables([member(1), member(2)])
+    for row in new.members.values():
+        row["hardware"] = "new"
+    shared = member(1).key
+    new.measures[shared] = [{**row, "value": 7.0} for row in new.measures[shared] if row["measure"] == "rate"]
+    merged = old.merged(new)
+    assert merged.members.keys() == {member(beta).key for beta in (0.1, 1, 2)}
+    assert merged.members[member(0.1).key]["hardware"] == "made up"
+    assert merged.members[shared]["hardware"] == "new"
+    rates = [row for row in merged.measures[shared] if row["measure"] == "rate"]
+    assert rates == new.measures[shared]
+    others = [row for row in merged.measures[shared] if row["measure"] != "rate"]
+    assert others == [row for row in old.measures[shared] if row["measure"] != "rate"]
+    assert old == tables([member(0.1), member(1)])
+    assert old.merged(Tables()) == Tables().merged(old) == old
+
+
+def test_only_the_keys_asked_for():
+    made = tables([member(0.1), member(1)])
+    assert made.only([member(1).key, "none"]) == tables([member(1)])
+
+
+def test_a_stores_tables(tmp_path):
+    store = Store(tmp_path)
+    key, diverged = store.commit(run_of(member())), store.commit(run_of(member(2), (), "diverged", "not <finite>"))
+    row = {"step": 20, "part": "test", "measure": "rate", "arguments": "", "value": 1 / 3, "se": 0.1, "n": 16}
+    store.commit_measure(key, "rates", 1, [row])
+    store.commit_measure(key, "rates", 2, [row | {"value": 1.0}])
+    found = from_store(store, {"rates": 2, "others": 1})
+    assert found.measures == {key: [{"member": key[:12], **row, "value": 1.0, "version": 2}], diverged: []}
+    assert found.member(key) == member()
+    assert found.members[diverged]["reason"] == "not <finite>"
+    assert from_store(store, {}, [key]).members.keys() == {key}
+    (store.root / "runs" / key[:2] / key / "run.json").write_text("{}")
+    with pytest.raises(StoreError, match=key):
+        from_store(store, {})
+
+
+# What is damaged is refused by name
+
+
+def redone(path, **contents):
+    """Change tables and make the hashes fit: what whoever edits by hand and means it would do."""
+    provenance = json.loads((path / "provenance.json").read_bytes())
+    for name, content in contents.items():
+        (path / f"{name}.csv").write_bytes(content)
+        provenance["sha256"][f"{name}.csv"] = hashlib.sha256(content).hexdigest()
+    (path / "provenance.json").write_text(json.dumps(provenance))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    written(tmp_path, tables([member(0.1), member(1)]))
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["members.csv", "measures.csv"])
+def test_a_table_edited_by_hand_is_refused(folder, name):
+    path = folder / name
+    path.write_bytes(path.read_bytes().replace(b"1", b"2", 1))
+    with pytest.raises(ResultsError, match=str(path)):
+        read(folder)
+
+
+@pytest.mark.parametrize("name", ["members.csv", "measures.csv", "provenance.json"])
+def test_a_lacking_file_is_no_empty_table(folder, name):
+    (folder / name).unlink()
+    with pytest.raises(ResultsError, match=f"{folder}.*{name}"):
+        read(folder)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "1", '{"sha256": []}', '{"sha256": null}', "{}", "[" * 100_000])
+def test_a_provenance_that_is_none_is_refused(folder, content):
+    (folder / "provenance.json").write_text(content)
+    with pytest.raises(ResultsError, match=str(folder)):
+        read(folder)
+
+
+def edits(table):
+    lines = table.splitlines(keepends=True)
+    row = next(csv.reader(io.StringIO(lines[1].decode())))
+    return {
+        "a foreign member": table + b",".join([b"f" * 12, *lines[1].split(b",")[1:]]),
+        "a cell too many": table + lines[1].strip() + b",1\n",
+        "a cell too few": table + b",".join(lines[1].split(b",")[:-1]) + b"\n",
+        "no header": b"".join(lines[1:]),
+        "a quote left open": table + b'"' + lines[1],
+        "not text": table + b"\xff\xfe\n",
+        "empty": b"",
+        "a row of one cell": table + row[0].encode() + b"\n",
+    }
+
+
+@pytest.mark.parametrize("name", ["members", "measures"])
+@pytest.mark.parametrize("kind", list(edits(b"a,b\nc,d\n")))
+def test_a_table_that_is_none_is_refused_even_with_its_hash(folder, name, kind):
+    if (name, kind) == ("members", "a foreign member"):
+        pytest.skip("a member is foreign to nothing")
+    redone(folder, **{name: edits((folder / f"{name}.csv").read_bytes())[kind]})
+    with pytest.raises(ResultsError, match=str(folder)):
+        read(folder)
+
+
+def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch):
+    old, new = tables([member(0.1)]), tables([member(0.1), member(1)])
+    for nth in itertools.count(1):
+        path = tmp_path / str(nth)
+        before = written(path, old)
+        with monkeypatch.context() as patch:
+            disk = FullDisk(patch, results, nth)
+            try:
+                write(path, new, {})
+            except (ResultsError, OSError) as error:
+                assert "No space left" in str(error)  # noqa: PT017
+        assert set(files(path)) == {"members.csv", "measures.csv", "provenance.json"}
+        try:
+            assert read(path).members.keys() in (before.members.keys(), new.members.keys())
+        except ResultsError as error:
+            assert str(path) in str(error)  # noqa: PT017
+        assert written(path, new).members == new.members
+        if not disk.refused:
+            break
+    assert nth > 9  # three files: opened, written, synced, renamed

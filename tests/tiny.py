@@ -1,0 +1,113 @@
+"""Members, runs and tables so small, or made up, that a test of the store or of a figure takes no time."""
+
+import dataclasses
+import errno
+import io
+import math
+import os
+
+import torch
+
+from vaekit import results
+from vaekit.fleet import new_model
+from vaekit.runs import Member, Run
+from vaekit.studies import rate_generalisation as study
+
+ARGUMENTS = {"depth": 1, "hidden": 4, "latent_dim": 2}
+
+
+def member(beta=0.1, seed=0, model_args=ARGUMENTS, **changes) -> Member:
+    fields = {"model": "dense_vae", "data": "tetrominoes", "split": "cv", "objective": "beta", "steps": 20}
+    fields |= {"n_train": 32, "n_test": 16, "batch_size": 8}
+    return Member(**(fields | changes), model_args=model_args, weights={"beta": beta}, seed=seed)
+
+
+def run_of(member: Member, steps=(16, 20), status="finished", reason="", **record) -> Run:
+    """A run that was never trained: its weights are those of the start, moved a little with each step."""
+    start = new_model(member.build, member.seed).state_dict()
+    weights = {step: {name: value + step / 1000 for name, value in start.items()} for step in steps}
+    history = {"step": torch.tensor([member.steps]), "loss": torch.tensor([1 / 3], dtype=torch.float64)}
+    return Run(member, status, reason, history, weights, {"study": study.DESIGN.name, "hardware": "made up"} | record)
+
+
+def settings(scale="quick", hidden=4, batch_size=8, n_test=16, **given) -> study.Settings:
+    given = {"betas": [0.1, 1], "depths": [1], "steps": 20, "n_train": 32} | given
+    chosen = study.Settings.at(scale, **given)
+    return dataclasses.replace(chosen, hidden=hidden, batch_size=batch_size, n_test=n_test)
+
+
+def value(member: Member, step: int, part: str, measure: str, arguments: str) -> float:
+    """What `tables` says was measured: smooth in beta, and different for each of the arguments."""
+    beta, depth = dict(member.weights)["beta"], dict(member.model_args)["depth"]
+    code = 20 / (1 + beta) - depth - 0.01 * member.seed
+    number = {
+        "distortion": 60 + 10 * beta + depth + 1000 / step + 0.1 * member.seed + 5 * part.startswith("test"),
+        "rate": code + part.startswith("test"),
+        "distortion_floor": 40.0,
+        "mutual_information": min(code, 3.4) + arguments.endswith("512") / 10,
+        "marginal_kl": max(code - 3.4, 0.01) + arguments.endswith("512") / 10,
+        "mi_ceiling": math.log(member.n_train or 2),
+    }
+    return number[measure] + {"samples=10": 0.01, "mean": 0.02}.get(arguments, 0)
+
+
+def tables(members, status="finished") -> results.Tables:
+    """All that study 3 measures on these members, made up; a diverged member has no value."""
+    parts = ("train", "test", "test_a", "test_b")
+    always = [(part, name, how) for part in parts for name, how in (("distortion", "samples=1"), ("rate", ""))]
+    always += [
+        ("train", name, f"estimator={how}")
+        for name in ("mutual_information", "marginal_kl")
+        for how in ("exact", "batch512")
+    ]
+    always += [("train", "mi_ceiling", "")]
+    final = [(part, *what) for part in parts[:2] for what in (("distortion", "mean"), ("distortion_floor", ""))]
+    final += [("test", "distortion", "samples=10")]
+    made = results.Tables()
+    for m in members:
+        recorded = dict.fromkeys(results.RECORDED) | {"status": status, "code_version": 1, "hardware": "made up"}
+        made.members[m.key] = {"key": m.key, **m.row(), **recorded, "wall_time": 1.5}
+        made.measures[m.key] = [
+            {"member": m.key[: results.SHORT], "step": step, "part": part, "measure": name, "arguments": arguments}
+            | {"value": value(m, step, part, name, arguments), "se": 0.5, "n": 16, "version": 1}
+            for step in (study.snapshots(m.steps) if status == "finished" else ())
+            for part, name, arguments in always + (final if step == m.steps else [])
+        ]
+    return made
+
+
+class FullDisk:
+    """A disk that refuses the nth of all calls that change it, through os and a module's own open; see `calls`."""
+
+    def __init__(self, monkeypatch, module, nth: int):
+        self.nth, self.calls = nth, []
+        for name in ("mkdir", "fsync", "rename", "replace"):
+            monkeypatch.setattr(os, name, self._counted(name, getattr(os, name)))
+        disk = self
+
+        class File(io.FileIO):
+            def write(self, content):
+                try:
+                    disk.call("write")
+                except OSError:
+                    super().write(content[: len(content) // 2])
+                    raise
+                return super().write(content)
+
+        monkeypatch.setattr(module, "open", self._counted("open", File), raising=False)
+
+    def call(self, name):
+        self.calls.append(name)
+        if len(self.calls) == self.nth:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    @property
+    def refused(self) -> bool:
+        return len(self.calls) >= self.nth
+
+    def _counted(self, name, real):
+        def call(*args, **how):
+            self.call(name)
+            return real(*args, **how)
+
+        return call
