@@ -57,7 +57,7 @@ class Settings(settings.Settings):
     SCALES: ClassVar = {
         "quick": _COMMON
         | {"betas": (0.01, 0.1, 1, 3), "seeds": (0,), "steps": 1_000, "n_train": (4_096,)}
-        | {"hidden": 128, "batch_size": 64, "n_test": 1_024},
+        | {"hidden": 64, "batch_size": 64, "n_test": 1_024},
         "short": _COMMON | {"seeds": (0, 1, 2), "steps": 50_000, "n_train": (16_384,)},
         "paper": _PAPER,
         "published": _PAPER,

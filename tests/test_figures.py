@@ -1,0 +1,238 @@
+"""Figures are drawn from a table, without a warning, and show its numbers."""
+
+import itertools
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.lines import AxLine
+from tiny import ARGUMENTS, member, tables, value
+
+from vaekit import figures, tidy
+from vaekit.data import tetrominoes
+from vaekit.figures import over_beta, pictures, rate_distortion
+from vaekit.studies.rate_generalisation import figures as study
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402
+
+BETAS = (0.01, 0.1, 1.0, 3.0)
+PARTS = ("train", "test")
+
+
+@pytest.fixture(autouse=True)
+def _house_style_goes_again():
+    with matplotlib.rc_context():
+        yield
+    assert not plt.get_fignums()  # a notebook would show a figure that is still open a second time
+
+
+def grid(betas=BETAS, depths=(1, 3), seeds=(0, 1), **changes):
+    return [
+        member(beta, seed, ARGUMENTS | {"depth": depth}, **changes)
+        for beta, depth, seed in itertools.product(betas, depths, seeds)
+    ]
+
+
+def frame(members):
+    return tidy.frame(tables(members))
+
+
+def drawn(figure):
+    """Draw a figure whole, as saving it does."""
+    figure.canvas.draw()
+    return figure
+
+
+def curve(line):
+    return [list(np.round(np.asarray(values, float), 9)) for values in line.get_data()]
+
+
+def errorbars(ax):
+    """Points of the error bars by label: {label: [x, y]}."""
+    return {bars.get_label(): curve(bars.lines[0]) for bars in ax.containers}
+
+
+def means(measure, arguments, part, betas=BETAS, depth=1, seeds=(0, 1), step=20):
+    """What `tables` made up, averaged over seeds."""
+    return [
+        round(float(np.mean([value(m, step, part, measure, arguments) for m in grid([beta], [depth], seeds)])), 9)
+        for beta in betas
+    ]
+
+
+def test_rate_distortion_shows_the_tables_means():
+    (ax,) = drawn(rate_distortion(frame(grid(depths=[1])))).axes
+    points = errorbars(ax)
+    assert points.keys() == {"training images", "test images"}
+    for part in PARTS:
+        wanted = [means("rate", "", part), means("distortion", "samples=1", part)]
+        assert points[figures.PARTS[part][2]] == wanted
+    stars = [curve(line) for line in ax.lines if line.get_marker() == "*"]
+    assert stars == [
+        [[means(m, a, part, [1.0])[0]] for m, a in (("rate", ""), ("distortion", "samples=1"))] for part in PARTS
+    ]
+    assert not [line for line in ax.lines if line.get_mec() == "black"]
+    assert "nats per image" in ax.get_xlabel()
+    assert "nats per image" in ax.get_ylabel()
+
+
+def test_spread_over_seeds_is_drawn():
+    (ax,) = rate_distortion(frame(grid(depths=[1]))).axes
+    (across, up) = ax.containers[0].lines[2]
+    for bars, measure, side in ((across, "rate", 0), (up, "distortion", 1)):
+        lengths = [abs(np.diff(segment[:, side]).item()) for segment in bars.get_segments()]
+        sd = {"rate": 0.01, "distortion": 0.1}[measure] / np.sqrt(2)
+        assert lengths == pytest.approx([2 * sd] * len(BETAS))
+
+
+def test_lines_of_equal_elbo_cross_the_curves_and_widen_nothing():
+    (ax,) = drawn(rate_distortion(frame(grid(depths=[1])))).axes
+    lines = [line for line in ax.lines if isinstance(line, AxLine)]
+    assert lines
+    assert all(line.get_slope() == -1 for line in lines)
+    totals = [sum(line.get_xy1()) for line in lines]
+    assert np.diff(totals) == pytest.approx([20] * (len(totals) - 1))
+    assert ax.get_xlim()[1] < 1.2 * max(means("rate", "", "test"))
+
+
+def test_asked_points_have_a_ring():
+    table = frame(grid(depths=[1]))
+    table = table.assign(asked=table["beta"].isin([0.1, 3]))
+    (ax,) = rate_distortion(table).axes
+    rings = [curve(line) for line in ax.lines if line.get_mec() == "black"]
+    wanted = [[means(m, a, part, [0.1, 3]) for m, a in (("rate", ""), ("distortion", "samples=1"))] for part in PARTS]
+    assert rings == wanted
+
+
+@pytest.mark.parametrize("betas", [[1.0], [0.1], [0.0, 0.1, 1.0], [0.0]])
+def test_few_betas_and_a_beta_of_zero(betas):
+    table = frame(grid(betas, [1], [0]))
+    (ax,) = drawn(study.figure_3(table)).axes
+    assert errorbars(ax)["test images"][1] == means("distortion", "samples=1", "test", betas, seeds=[0])
+    drawn(study.learning_curves(table))
+    (ax,) = drawn(study.figure_8(table)).axes
+    shown = ax.transAxes.inverted().transform(ax.transData.transform([(beta, 1.0) for beta in betas]))[:, 0]
+    assert ((shown >= 0) & (shown <= 1)).all()
+
+
+def test_over_beta_shows_one_measure_by_one_estimator():
+    _, axes = figures.panels(1, 1)
+    ax = over_beta(frame(grid(depths=[1])), "marginal_kl", axes[0, 0], "estimator=batch512", label="KL")
+    assert errorbars(ax) == {"KL": [list(BETAS), means("marginal_kl", "estimator=batch512", "train")]}
+    assert ax.get_xscale() == "log"
+
+
+def test_learning_curves_show_every_step_of_every_beta():
+    figure = drawn(study.learning_curves(frame(grid(depths=[3], steps=400))))
+    (ax,) = figure.axes
+    steps = [80, 100, 160, 200, 240, 320, 400]
+    wanted = {
+        f"beta {beta:g}": [
+            steps,
+            [means("distortion", "samples=1", "test", [beta], depth=3, step=step)[0] for step in steps],
+        ]
+        for beta in BETAS
+    }
+    assert {line.get_label(): curve(line) for line in ax.lines} == wanted
+
+
+def test_figures_have_a_row_for_each_budget_and_a_panel_for_each_depth():
+    members = grid() + grid(steps=400, depths=(1,)) + grid(n_train=64) + grid([0.1], n_test=None)
+    table = frame(members).assign(asked=False)
+    table.loc[(table["beta"] == 0.1), "asked"] = True
+    for make in (study.figure_3, study.learning_curves, study.figure_8):
+        figure = drawn(make(table))
+        assert len(figure.axes) == 8
+        titles = [ax.texts[0].get_text() for ax in figure.axes[::2]]
+        assert titles[0] == "CV(32): 400 steps of 8, 4 units, tetrominoes, 2 seeds"
+        assert sorted(title.split(":")[0] for title in titles) == ["CV(32)"] * 3 + ["CV(64)"]
+        assert all("20 steps of 8" in title for title in titles[1:])
+        assert not figure.axes[1].axison  # three layers were not trained for 400 steps
+        assert [ax.get_title() for ax in figure.axes[2:4]] == ["1-layer MLP", "3-layer MLP"]
+
+
+def test_figure_3_draws_each_depths_own_numbers_above_the_floor():
+    figure = drawn(study.figure_3(frame(grid())))
+    for ax, depth in zip(figure.axes, (1, 3), strict=True):
+        wanted = [means(m, a, "test", depth=depth) for m, a in (("rate", ""), ("distortion", "samples=1"))]
+        assert errorbars(ax)["test images"] == wanted
+        (floor,) = [line for line in ax.lines if line.get_linestyle() == ":"]
+        assert set(floor.get_ydata()) == {40.0}
+        assert ax.get_ylim()[0] < 40.0
+
+
+def test_figure_8_draws_both_estimators_and_the_ceiling():
+    (ax,) = drawn(study.figure_8(frame(grid(depths=[1])))).axes
+    wanted = {
+        f"{name}, {how}": [list(BETAS), means(measure, f"estimator={how}", "train")]
+        for measure, name in (("mutual_information", "mutual information"), ("marginal_kl", "marginal KL"))
+        for how in ("exact", "batch512")
+    }
+    assert errorbars(ax) == wanted
+    (ceiling,) = [line for line in ax.lines if line.get_label() == "ceiling log N"]
+    assert ceiling.get_ydata() == pytest.approx([np.log(32)] * 2)
+
+
+def test_members_that_diverged_leave_their_place_empty():
+    diverged = tables(grid([0.1], [3]), status="diverged")
+    table = tidy.frame(tables(grid([0.1, 1], [1])).merged(diverged))
+    alone = tidy.frame(diverged)
+    for make in (study.figure_3, study.learning_curves, study.figure_8):
+        assert len(drawn(make(table)).axes) == 2
+        drawn(make(alone))
+        drawn(make(table.assign(asked=table["depth"] == 3)))
+
+
+def test_pictures_are_the_pixels_row_by_row():
+    colour = torch.randint(0, 256, (5, 3, 4, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    for images in (colour, colour[:, :1]):
+        (ax,) = drawn(pictures(images, columns=2)).axes
+        sheet = np.atleast_3d(ax.images[0].get_array())
+        assert sheet.shape == (3 * 5 - 1, 2 * 7 - 1, images.shape[1])
+        for i, image in enumerate(images):
+            y, x = i // 2 * 5, i % 2 * 7
+            assert np.array_equal(sheet[y : y + 4, x : x + 6], image.permute(1, 2, 0))
+        assert (sheet[4] == 255).all()
+        assert (sheet[:, 6] == 255).all()
+        assert (sheet[10:, 7:] == 255).all()
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_figures_1_and_2_draw_the_data():
+    sheet = drawn(study.figure_1(4, 2)).axes[0].images[0].get_array()
+    made = tetrominoes.image_set()
+    first = made.take(made.split("random").train[:1])[0]
+    assert np.array_equal(sheet[:32, :32], first.permute(1, 2, 0))
+    figure = drawn(study.figure_2(n_train=16_384, shown=400))
+    assert len(figure.axes) == 4
+    titles = [ax.get_title().split("\n") for ax in figure.axes]
+    assert titles[0] == ["50/50 at random", "81,920 / 81,920"]
+    assert titles[3] == ["constant volume", "16,384 / 147,456"]
+    for ax in figure.axes:
+        points = {line.get_label(): len(line.get_xdata()) for line in ax.lines}
+        assert points.keys() == {"training images", "test images"}
+        assert 0 < sum(points.values()) <= 400
+    assert sum(points.values()) == 400  # the last split, constant volume, leaves no image out
+    assert 0 < points["training images"] < 100
+
+
+def test_the_numbers_of_figure_3_are_the_tables():
+    shown = study.numbers(frame(grid(betas=[0.1], depths=[3])))
+    (row,) = shown.to_dict("records")
+    assert (row["layers"], row["beta"], row["seeds"]) == (3, "0.1", 2)
+    assert row["images and budget"] == "CV(32): 20 steps of 8, 4 units, tetrominoes, 2 seeds"
+    (mean,) = means("distortion", "samples=1", "test", [0.1], depth=3)
+    assert row["D (test)"] == f"{mean:.1f} ± 0.1"
+    assert row["floor (test)"] == "40.0"
+    single = study.numbers(frame(grid(betas=[0.1], depths=[3], seeds=[0])))
+    assert "±" not in "".join(map(str, single.iloc[0]))
+
+
+def test_a_table_of_text_is_escaped():
+    html = figures.text_table(pd.DataFrame({"<i>": ["<script>x</script>", "a & b"]})).to_html()
+    assert "<script>" not in html
+    assert "&lt;script&gt;" in html
+    assert "a &amp; b" in html

@@ -1,0 +1,157 @@
+"""The table of a notebook: what was asked for, beside what is known of the same budget, and nothing else."""
+
+import pandas as pd
+import pytest
+from tiny import member, run_of, settings, tables
+
+from vaekit import results, runs, sweep, tidy
+from vaekit.results import ResultsError, Tables
+from vaekit.studies import rate_generalisation as study
+
+pytestmark = pytest.mark.usefixtures("place")
+NAME = study.DESIGN.name
+
+
+def published(members):
+    results.write(results.folder(NAME), tables(members), {})
+
+
+def asked(chosen):
+    return tidy.table(study.DESIGN, study.members(chosen), chosen)
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """The betas of all that is trained."""
+    betas, real = [], sweep.train_fleet
+
+    def counted(make_model, objective, members, *args, **how):
+        betas.extend(m.weights["beta"] for m in members)
+        return real(make_model, objective, members, *args, **how)
+
+    monkeypatch.setattr(sweep, "train_fleet", counted)
+    return betas
+
+
+def test_a_table_trains_what_is_missing_and_shows_it_beside_its_kind(trained, capsys):
+    others = settings(betas=[0.1, 0.2]), settings(steps=10), settings(n_test=15), settings(n_train=31)
+    published([m for chosen in others for m in study.members(chosen)])
+    chosen = settings(betas=[0.1, 0.7], depths=[1])
+    table = asked(chosen)
+    assert trained == [0.7]
+    assert table.groupby("beta")["asked"].agg(["all", "any"]).to_dict("index") == {
+        0.1: {"all": True, "any": True},
+        0.2: {"all": False, "any": False},
+        0.7: {"all": True, "any": True},
+    }
+    assert set(table["steps"]) == {20}
+    assert set(table["n_test"]) == {16}
+    assert set(table["n_train"]) == {32}
+    again = asked(chosen)
+    assert trained == [0.7]
+    pd.testing.assert_frame_equal(table, again)
+    deeper = asked(settings(betas=[0.1], depths=[2]))
+    assert set(deeper["depth"]) == {1, 2}  # panels stand beside each other, whichever was asked for
+    assert set(deeper.loc[deeper["asked"], "depth"]) == {2}
+
+
+def test_members_that_are_tested_on_all_images_have_their_kind_too(trained):
+    quick, whole = settings(betas=[0.1, 0.2]), settings(betas=[0.1, 0.2], n_test=0)
+    published([*study.members(quick), *study.members(whole)])
+    table = asked(settings(betas=[0.1], n_test=0))
+    assert not trained
+    assert set(table["beta"]) == {0.1, 0.2}
+    assert table["n_test"].isna().all()
+    assert set(table.loc[table["asked"], "beta"]) == {0.1}
+    assert set(asked(settings(betas=[0.1]))["n_test"]) == {16}
+
+
+def test_a_row_is_a_value_with_its_member():
+    one = member(0.25, seed=3)
+    frame = tidy.frame(tables([one, member(1)]))
+    row = frame[(frame["key"] == one.key) & (frame["measure"] == "mi_ceiling") & (frame["step"] == 20)]
+    (row,) = row.to_dict("records")
+    wanted = {"beta": 0.25, "seed": 3, "depth": 1, "hidden": 4, "steps": 20, "part": "train", "arguments": "", "n": 16}
+    assert {name: row[name] for name in wanted} == wanted
+    assert row["value"] == pytest.approx(3.4657359)
+    assert len(frame) == sum(map(len, tables([one, member(1)]).measures.values()))
+
+
+def test_a_diverged_member_is_not_forgotten():
+    made = tables([member(1)]).merged(tables([member(2)], status="diverged"))
+    frame = tidy.frame(made)
+    (row,) = frame[frame["beta"] == 2].to_dict("records")
+    assert row["status"] == "diverged"
+    assert pd.isna(row["value"])
+    assert len(tidy.frame(tables([member(2)], status="diverged"))) == 1
+    assert not len(tidy.frame(Tables()))
+
+
+def test_a_diverged_member_is_in_its_notebooks_table(trained):
+    table = asked(settings(betas=[1e300], depths=[1]))
+    assert table[["beta", "status", "asked"]].to_dict("records") == [
+        {"beta": 1e300, "status": "diverged", "asked": True}
+    ]
+
+
+def test_budgets_are_never_mixed():
+    kinds = [
+        {},
+        {"steps": 40},
+        {"batch_size": 9},
+        {"lr": 0.01},
+        {"precision": "fp64"},
+        {"n_test": None},
+        {"model_args": {"depth": 1, "hidden": 5, "latent_dim": 2}},
+    ]
+    members = [member(beta, **kind) for kind in kinds for beta in (0.1, 1)]
+    members += [member(0.1, seed=1), member(0.1, n_train=33), member(0.1, split="random")]
+    found = list(tidy.budgets(tidy.frame(tables(members))))
+    assert len(found) == len(kinds)
+    assert [group["steps"].iloc[0] for _, group in found] == [40] + [20] * (len(kinds) - 1)
+    constant = ["steps", "batch_size", "lr", "precision", "n_test", "hidden"]
+    assert all((group[constant].nunique(dropna=False) == 1).all() for _, group in found)
+    assert sum(len(group) for _, group in found) == len(tidy.frame(tables(members)))
+    labels = [label for label, _ in found]
+    assert labels[0] == "40 steps of 8, 4 units, tetrominoes, 1 seed"
+    assert any(label.endswith("2 seeds") for label in labels)
+
+
+def test_the_last_values():
+    frame = tidy.frame(tables([member(0.1), member(1)]))
+    found = tidy.last(frame, "distortion", part="test", arguments="samples=10")
+    assert list(found["beta"]) == [0.1, 1]
+    assert set(found["step"]) == {20}
+    assert not len(tidy.last(frame, "distortion", beta=3))
+
+
+# Published: what results/ holds, and nothing is trained
+
+
+def test_published_shows_all_that_there_is(trained):
+    members = [m for chosen in (settings(seeds=[0, 1]), settings(steps=10)) for m in study.members(chosen)]
+    published(members)
+    table = asked(study.Settings.at("published"))
+    assert set(table["key"]) == {m.key for m in members}
+    assert table["asked"].all()
+    assert not trained
+
+
+def test_published_shows_a_part_of_it(trained):
+    published([m for chosen in (settings(seeds=[0, 1]), settings(steps=10)) for m in study.members(chosen)])
+    table = asked(study.Settings.at("published", betas="[1]", seeds=1, steps=20))
+    assert set(table["key"]) == {m.key for m in study.members(settings(betas=[1], seeds=[1]))}
+    assert set(asked(study.Settings.at("published", data="tetrominoes", device="cpu"))["steps"]) == {10, 20}
+
+
+def test_what_published_lacks_is_one_error_with_the_command(trained):
+    with pytest.raises(ResultsError, match=r"holds no member yet; `python -m vaekit train rate_generalisation"):
+        asked(study.Settings.at("published"))
+    published(study.members(settings()))
+    runs.default_store().commit(run_of(study.members(settings(betas=[0.3]))[0]))
+    with pytest.raises(ResultsError) as caught:
+        asked(study.Settings.at("published", betas=[0.1, 0.3], depths=[1]))
+    assert "lacks 1 of what was asked for, first beta 0.3, depth 1" in str(caught.value)
+    command = "python -m vaekit train rate_generalisation --scale short -p betas '[0.1, 0.3]' -p depths '[1]'"
+    assert command in str(caught.value)
+    assert not trained
