@@ -179,7 +179,7 @@ def test_the_study_shows_the_numbers_of_its_results(book):
     shown = next(t for t in tables(book / "book/studies/rate_generalisation.html") if "D (test)" in t[0])
     assert len(shown) == len({point[:3] for point in ends})
     for row in shown:
-        steps = int(re.search(r"([\d,]+) steps", row["images and budget"])[1].replace(",", ""))
+        steps = int(row["steps"].replace(",", ""))
         for name, measure in {"R": "rate", "D": "distortion", "floor": "distortion_floor"}.items():
             for part in ("train", "test"):
                 values = ends[(steps, int(row["layers"]), float(row["beta"]), measure, part)]

@@ -59,6 +59,8 @@ def test_train_then_export_then_show(place, capsys):
     assert len(list(runs.default_store().keys())) == 2
     assert main(["train", NAME, "-p", "betas", "[0.1, 0.7]", "-p", "seeds", "0"]) == 0
     assert "1 members known" in capsys.readouterr().out
+    assert main(["train", NAME]) == 0
+    assert "not begun" not in capsys.readouterr().out
     assert main(["export", NAME]) == 0
     assert f"3 members, 210 values: {place / 'results' / NAME}" in capsys.readouterr().out
     before = {file.name: file.read_bytes() for file in (place / "results" / NAME).iterdir()}
@@ -84,6 +86,15 @@ def test_export_of_nothing_is_an_empty_table(capsys):
     assert main(["export", NAME]) == 0
     assert "0 members, 0 values" in capsys.readouterr().out
     assert results.read(results.folder(NAME)) == results.Tables()
+
+
+def test_a_stopped_sweep_says_how_to_go_on(monkeypatch, capsys):
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sweep, "_train", stop)
+    assert main(["train", NAME]) == 130
+    assert capsys.readouterr().err.startswith("stopped")
 
 
 def test_no_time_trains_nothing(untrained, capsys):

@@ -16,7 +16,7 @@ from vaekit.figures import over_beta, pictures, rate_distortion
 from vaekit.studies.rate_generalisation import figures as study
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
+import matplotlib.pyplot as plt
 
 BETAS = (0.01, 0.1, 1.0, 3.0)
 PARTS = ("train", "test")
@@ -176,14 +176,16 @@ def test_figure_8_draws_both_estimators_and_the_ceiling():
     assert ceiling.get_ydata() == pytest.approx([np.log(32)] * 2)
 
 
-def test_members_that_diverged_leave_their_place_empty():
-    diverged = tables(grid([0.1], [3]), status="diverged")
+@pytest.mark.parametrize("when", ["at once", "late"])
+def test_members_that_diverged_leave_their_place_empty(when):
+    diverged = tables(grid([0.1], [3]), status="diverged" if when == "at once" else "finished")
+    for key, rows in diverged.measures.items():
+        diverged.measures[key] = [row for row in rows if row["step"] < 20]
     table = tidy.frame(tables(grid([0.1, 1], [1])).merged(diverged))
-    alone = tidy.frame(diverged)
     for make in (study.figure_3, study.learning_curves, study.figure_8):
-        assert len(drawn(make(table)).axes) == 2
-        drawn(make(alone))
-        drawn(make(table.assign(asked=table["depth"] == 3)))
+        for shown in (table, tidy.frame(diverged), table.assign(asked=table["depth"] == 3)):
+            figure = drawn(make(shown))
+            assert len(figure.axes) == shown["depth"].nunique()
 
 
 def test_pictures_are_the_pixels_row_by_row():
@@ -223,7 +225,7 @@ def test_the_numbers_of_figure_3_are_the_tables():
     shown = study.numbers(frame(grid(betas=[0.1], depths=[3])))
     (row,) = shown.to_dict("records")
     assert (row["layers"], row["beta"], row["seeds"]) == (3, "0.1", 2)
-    assert row["images and budget"] == "CV(32): 20 steps of 8, 4 units, tetrominoes, 2 seeds"
+    assert (row["images"], row["steps"]) == ("CV(32)", "20")
     (mean,) = means("distortion", "samples=1", "test", [0.1], depth=3)
     assert row["D (test)"] == f"{mean:.1f} ± 0.1"
     assert row["floor (test)"] == "40.0"

@@ -52,7 +52,7 @@ def test_odd_but_good_values_are_taken():
 
 
 def test_images_that_are_not_there_are_refused_at_once():
-    with pytest.raises((SettingsError, DataError), match="mnist.npz is not there"):
+    with pytest.raises((SettingsError, DataError), match=r"mnist\.npz is not there"):
         study.Settings.at("quick", data="mnist")
 
 

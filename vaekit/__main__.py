@@ -37,6 +37,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (data.DataError, SettingsError, runs.StoreError, results.ResultsError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped: finished members are stored, and the same command goes on from there", file=sys.stderr)
+        return 130
 
 
 def fetch(chosen: argparse.Namespace) -> int:
@@ -50,11 +53,21 @@ def train(chosen: argparse.Namespace) -> int:
     study = studies.study(chosen.study)
     settings = study.Settings.at(chosen.scale, **dict(chosen.given))
     store = runs.default_store()
-    todo = sweep.plan(study.DESIGN, study.members(settings), store)
-    print(sweep.report(study.DESIGN, todo, settings.device), flush=True)
-    if not chosen.dry_run:
-        sweep.run(study.DESIGN, study.members(settings), store, settings.device, chosen.minutes)
+    members = study.members(settings)
+    if settings.scale == "published":
+        raise SettingsError(
+            "scale: published shows what results/ holds and trains nothing; wanted quick, short or paper"
+        )
+    if chosen.dry_run:
+        print(sweep.report(study.DESIGN, sweep.plan(study.DESIGN, members, store), settings.device))
+    elif not sweep.run(study.DESIGN, members, store, settings.device, chosen.minutes, say=say).missing:
+        print(f"all {len(members)} members are known")
     return 0
+
+
+def say(line: str) -> None:
+    """Print at once, also into a file that somebody follows."""
+    print(line, flush=True)
 
 
 def export(chosen: argparse.Namespace) -> int:

@@ -16,7 +16,7 @@ from torch import Tensor
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#777777"
 PARTS = {"train": (BLUE, "o", "training images"), "test": (ORANGE, "s", "test images")}
 STYLE: dict[Any, Any] = {
-    "figure.dpi": 100,
+    "figure.dpi": 144,
     "figure.facecolor": "white",
     "figure.constrained_layout.use": True,
     "font.size": 10,
@@ -122,7 +122,7 @@ def text_table(frame: pd.DataFrame) -> Styler:
     """A table of text for a page: every word of it, escaped, without the index."""
     look = {"text-align": "left", "vertical-align": "top", "white-space": "normal"}
     styler = frame.style.hide(axis="index").format(escape="html").set_properties(**look)
-    styler.set_table_attributes('class="vaekit-table"').set_uuid("table")
+    styler.set_table_attributes('class="dataframe vaekit-table"').set_uuid("table")
     return styler.set_table_styles([{"selector": "th", "props": [("text-align", "left")]}])
 
 

@@ -64,9 +64,7 @@ class Budget:
             if not isinstance(value := getattr(self, name), int) or value < 1:
                 problems.append(f"{name} is {value!r}; give a whole number above 0")
         if not (0 <= self.lr < math.inf and 0 <= self.weight_decay < math.inf):
-            problems.append(
-                f"lr is {self.lr!r} and weight_decay {self.weight_decay!r}; give finite numbers from 0 up"
-            )
+            problems.append(f"lr is {self.lr!r} and weight_decay {self.weight_decay!r}; give finite numbers from 0 up")
         if self.precision not in PRECISIONS:
             problems.append(f"precision is {self.precision!r}; use one of {', '.join(PRECISIONS)}")
         if beyond := [s for s in self.snapshots if not 0 < s <= self.steps]:

@@ -133,7 +133,7 @@ def run(
     progress: bool | None = None,
     say: Callable[[str], None] = print,
 ) -> Plan:
-    """Train what is missing, measure it, store it; return the plan that was carried out.
+    """Say what is missing and what it takes, train it, measure it, store it; return the plan that was carried out.
 
     With `minutes`, no fleet is begun that would not end within them. Errors: StoreError before any training where the
     store cannot be written; DataError where a data set cannot be had.
@@ -143,6 +143,7 @@ def run(
     if not todo.missing and not todo.unmeasured:
         return todo
     store.check_writable()
+    say(report(design, todo, device))
     for member in todo.unmeasured:
         _measure_again(design, member, store, device)
     end = math.inf if minutes is None else time.monotonic() + 60 * minutes
@@ -198,7 +199,8 @@ def describe(member: Member) -> str:
 
 def seconds_per_step(member: Member, device: str) -> float:
     """Seconds of a model-step in a fleet that fills the device, from short fleets on made images, timed now."""
-    images = torch.randint(0, 256, (512, *data.image_shape(member.data)), dtype=torch.uint8)
+    shape = (512, *data.image_shape(member.data))
+    images = torch.arange(math.prod(shape)).remainder(251).to(torch.uint8).reshape(shape)
     size = fleet_size(member, device)
     alike = [FleetMember(seed, dict(member.weights)) for seed in range(size)]
     taken = []

@@ -99,7 +99,8 @@ def numbers(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for label, group in _panels(table):
         for (depth, beta), point in group.groupby(["depth", "beta"]):
-            row = {"images and budget": label, "layers": depth, "beta": f"{beta:g}", "seeds": point["seed"].nunique()}
+            row = {"images": label.split(":")[0], "steps": f"{point['steps'].iloc[0]:,}", "layers": depth}
+            row |= {"beta": f"{beta:g}", "seeds": point["seed"].nunique()}
             for name, (part, measure, arguments) in columns.items():
                 values = tidy.last(point, measure, part=part, arguments=arguments)["value"]
                 spread = f" ± {values.std():.1f}" if len(values) > 1 and "floor" not in name else ""
