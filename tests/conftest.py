@@ -3,8 +3,6 @@
 import pytest
 import torch
 
-from vaekit import fleet
-
 
 @pytest.fixture
 def one_thread():
@@ -17,8 +15,7 @@ def one_thread():
 
 @pytest.fixture
 def place(tmp_path, monkeypatch, one_thread):
-    """A folder with a store, results and data of its own; members train one after the other, a member a core."""
+    """A folder with a store, results and data of its own; members train one after the other."""
     for name in ("runs", "results", "data"):
         monkeypatch.setenv(f"VAEKIT_{name.upper()}", str(tmp_path / name))
-    monkeypatch.setattr(fleet, "_TINY", 0)
     return tmp_path

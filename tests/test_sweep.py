@@ -261,7 +261,8 @@ def test_values_are_the_same_in_any_fleet_bit_for_bit(place):
 
 @pytest.fixture
 def stacked(monkeypatch):
-    monkeypatch.setattr(fleet, "_TINY", 10**9)
+    for module in (fleet, sweep):
+        monkeypatch.setattr(module, "default_backend", lambda device: "stack")
     monkeypatch.setattr(sweep, "_STACKED", 2)
 
 
@@ -309,7 +310,7 @@ def test_no_fleet_is_begun_that_would_not_end_in_time(store, trained, clock):
 def test_no_fleet_is_begun_when_time_is_over(stacked, monkeypatch):
     assert fleet_size(member(), "cpu") == 2
     assert [fleet_size(member(), "cpu", 1.0, left) for left in (3.0, 1.5, 0.5, 0.0, -1.0, -60.0)] == [2, 1, 0, 0, 0, 0]
-    monkeypatch.setattr(fleet, "_TINY", 0)
+    monkeypatch.setattr(sweep, "default_backend", lambda device: "cores")
     assert [fleet_size(member(), "cpu", 1.0, left) for left in (3.0, 1.0, 0.5, -9.0)] == [1, 1, 0, 0]
 
 

@@ -60,9 +60,13 @@ def train(chosen: argparse.Namespace) -> int:
         )
     if chosen.dry_run:
         print(sweep.report(study.DESIGN, sweep.plan(study.DESIGN, members, store), settings.device))
-    elif not sweep.run(study.DESIGN, members, store, settings.device, chosen.minutes, say=say).missing:
-        print(f"all {len(members)} members are known")
-    return 0
+        return 0
+    trained = sweep.run(study.DESIGN, members, store, settings.device, chosen.minutes, say=say).missing
+    ended = [store.record(member.key)["status"] for member in trained if member.key in store]
+    print(
+        f"{len(ended)} members were trained, {ended.count('diverged')} of them diverged; {len(members)} were asked for"
+    )
+    return 1 if ended and set(ended) == {"diverged"} else 0
 
 
 def say(line: str) -> None:

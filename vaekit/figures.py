@@ -86,9 +86,21 @@ def over_beta(
     rows = table[(table["step"] == table["steps"]) & (table["measure"] == measure) & (table["part"] == part)]
     points = rows[rows["arguments"] == arguments].groupby("beta")["value"]
     mean, spread = points.mean(), points.std().fillna(0)
+    _beta_axis(ax, mean.index)
     ax.errorbar(mean.index, mean, yerr=spread, capsize=2, **{"marker": "o", "lw": 1.2, **how})
-    ax.set(xscale="log", xlabel="beta")
     return ax
+
+
+def _beta_axis(ax: Axes, betas: Sequence[float]) -> None:
+    """Beta on a log axis, with a place for 0 where it is among them, and room where there is but one."""
+    positive = [beta for beta in betas if beta > 0] or [1.0]
+    if min(betas) <= 0:
+        ax.set_xscale("symlog", linthresh=min(positive))
+        ax.set_xlim(-min(positive) / 2, 2 * max(positive))
+    else:
+        ax.set_xscale("log")
+        ax.set_xlim(min(positive) / 1.5, 1.5 * max(positive))
+    ax.set(xlabel="beta")
 
 
 def learning_curves(table: pd.DataFrame, measure: str, arguments: str, ax: Axes, part: str = "test") -> Axes:

@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -57,7 +58,13 @@ class Tables:
     def member(self, key: str) -> Member:
         """The member of a row."""
         row = self.members[key]
-        return member_of({name: value for name, value in row.items() if name not in ("key", *RECORDED)})
+        return member_of(
+            {
+                name: value
+                for name, value in row.items()
+                if name not in ("key", *RECORDED) and not (value is None and "." in name)
+            }
+        )
 
 
 def from_store(store: Store, measures: Mapping[str, int], keys: Iterable[str] | None = None) -> Tables:
@@ -85,23 +92,27 @@ def folder(study: str) -> Path:
 
 def read(path: Path) -> Tables:
     """The tables of one results folder; empty where there is none. Errors: ResultsError names a damaged file."""
-    if not (path / "provenance.json").exists():
+    names = ("members.csv", "measures.csv")
+    if not any((path / name).exists() for name in (*names, "provenance.json")):
         return Tables()
     try:
         hashes = json.loads((path / "provenance.json").read_bytes())["sha256"]
-        contents = {name: (path / name).read_bytes() for name in ("members.csv", "measures.csv")}
-    except (OSError, ValueError, KeyError) as error:
+        contents = {name: (path / name).read_bytes() for name in names}
+        damaged = [name for name in names if hashlib.sha256(contents[name]).hexdigest() != hashes.get(name)]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ResultsError(f"the results in {path} cannot be read ({error}); check out the folder again") from None
-    for name, content in contents.items():
-        if hashlib.sha256(content).hexdigest() != hashes.get(name):
-            raise ResultsError(
-                f"{path / name} is not what its provenance.json says; `python -m vaekit export` alone writes it: "
-                "check it out again"
-            )
-    members = {row["key"]: row for row in _parse(contents["members.csv"])}
+    if damaged:
+        raise ResultsError(
+            f"{path / damaged[0]} is not what its provenance.json says; `python -m vaekit export` alone writes it: "
+            "check it out again"
+        )
+    rows, values = (_parse(path / name, contents[name]) for name in names)
+    members = {row["key"]: row for row in rows}
+    if len(members) < len(rows) or not all(re.fullmatch("[0-9a-f]{64}", key or "") for key in members):
+        raise ResultsError(f"{path / 'members.csv'} holds a key twice, or one that is none; check it out again")
     keys = {key[:SHORT]: key for key in members}
     tables = Tables(members, {key: [] for key in members})
-    for row in _parse(contents["measures.csv"]):
+    for row in values:
         if row["member"] not in keys:
             raise ResultsError(f"{path / 'measures.csv'} measures {row['member']}, which members.csv lacks")
         tables.measures[keys[row["member"]]].append({**row, "arguments": row["arguments"] or ""})
@@ -111,11 +122,11 @@ def read(path: Path) -> Tables:
 def write(path: Path, tables: Tables, provenance: Mapping[str, Any]) -> None:
     """Write tables to a results folder, each file by a rename, provenance last.
 
-    A cut between the renames leaves hashes that do not match, which `read` reports and the next export mends.
+    A cut between the renames leaves hashes that do not match, which `read` reports: check the folder out again, then
+    export. Errors: ResultsError where the disk refuses.
     """
-    path.mkdir(parents=True, exist_ok=True)
-    fields = list(dict.fromkeys(name for row in tables.members.values() for name in row if name not in RECORDED))
-    rows = sorted(tables.members.values(), key=lambda row: _order(row, fields))
+    fields = sorted({name for row in tables.members.values() for name in row} - {"key", *RECORDED})
+    rows = sorted(tables.members.values(), key=lambda row: _order(row, [*fields, "key"]))
     values = [
         row
         for member in rows
@@ -124,36 +135,46 @@ def write(path: Path, tables: Tables, provenance: Mapping[str, Any]) -> None:
             key=lambda r: (r["measure"], r["arguments"] or "", r["part"], r["step"]),
         )
     ]
-    contents = {"members.csv": _format(rows, [*fields, *RECORDED]), "measures.csv": _format(values, MEASURED)}
+    contents = {"members.csv": _format(rows, ["key", *fields, *RECORDED]), "measures.csv": _format(values, MEASURED)}
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     contents["provenance.json"] = (
         json.dumps({**provenance, "sha256": hashes}, indent=1, sort_keys=True).encode() + b"\n"
     )
-    for name, content in contents.items():
-        partial = path / f".{name}.{uuid.uuid4().hex[:8]}"
-        try:
-            with open(partial, "xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path / name)
-        finally:
-            partial.unlink(missing_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        for name, content in contents.items():
+            _write(path / name, content)
+    except OSError as error:
+        raise ResultsError(f"the results in {path} could not be written ({error.strerror})") from error
+
+
+def _write(path: Path, content: bytes) -> None:
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        with open(partial, "xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _order(row: Mapping[str, Any], fields: list[str]) -> tuple:
     """Members in the order of their fields, numbers by size, so that a table's diff can be read."""
-    values = [row.get(name) for name in fields if name != "key"]
+    values = [row.get(name) for name in fields]
     return tuple((0, v, "") if isinstance(v, int | float) else (1, 0, str(v or "")) for v in values)
 
 
 def _format(rows: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> bytes:
-    text = io.StringIO()
     columns = list(columns)
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([_cell(row.get(name)) for name in columns] for row in rows)
-    return text.getvalue().encode()
+    lines = [columns, *([_cell(row.get(name)) for name in columns] for row in rows)]
+    return "".join(",".join(map(_quoted, line)) + "\n" for line in lines).encode()
+
+
+def _quoted(cell: str) -> str:
+    """A cell of a CSV; csv.writer of Python 3.11 leaves a lone carriage return unquoted, which no reader takes."""
+    return '"' + cell.replace('"', '""') + '"' if set(cell) & set(',"\r\n') else cell
 
 
 def _cell(value: Any) -> str:
@@ -166,12 +187,19 @@ def _cell(value: Any) -> str:
     return json.dumps(value) if isinstance(value, list | tuple | bool) else str(value)
 
 
-def _parse(content: bytes) -> list[dict[str, Any]]:
+def _parse(path: Path, content: bytes) -> list[dict[str, Any]]:
+    """The rows of a table. Errors: ResultsError names the file that is none."""
+    needed = {"members.csv": {"key", *RECORDED}, "measures.csv": set(MEASURED)}[path.name]
     try:
-        rows = csv.DictReader(io.StringIO(content.decode()), strict=True)
-        return [{name: (cell or None) if name in _TEXT else _value(cell) for name, cell in row.items()} for row in rows]
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise ResultsError(f"a results table is no CSV ({error}); check it out again") from None
+        header, *lines = csv.reader(io.StringIO(content.decode(), newline=""), strict=True)
+        if lacking := needed - set(header):
+            raise ValueError(f"it lacks the columns {', '.join(sorted(lacking))}")
+        return [
+            {name: (cell or None) if name in _TEXT else _value(cell) for name, cell in zip(header, line, strict=True)}
+            for line in lines
+        ]
+    except (csv.Error, ValueError) as error:
+        raise ResultsError(f"{path} is not a table that export writes ({error}); check it out again") from None
 
 
 def _value(cell: str) -> Any:

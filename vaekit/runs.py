@@ -10,13 +10,15 @@ come from hashes alone, and no code path loads a pickle.
 """
 
 import dataclasses
+import errno
 import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,10 @@ from vaekit.fleet import PRECISIONS
 from vaekit.settings import canonical
 
 SCHEMA = 1
+_HISTORY = "history.safetensors"
+_NAME = re.compile(r"history\.safetensors|weights-[1-9][0-9]*\.safetensors")
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
+_ATTEMPTS = 8
 CHECKOUT = Path(__file__).resolve().parents[1]
 
 
@@ -63,9 +69,8 @@ class Member:
     parent: str | None = None
 
     def __post_init__(self):
-        plain = {k: list(v) if isinstance(v, tuple | list) else v for k, v in dict(self.model_args).items()}
         pairs = {
-            "model_args": tuple(sorted((k, tuple(v) if isinstance(v, list) else v) for k, v in plain.items())),
+            "model_args": tuple(sorted((name, _argument(value)) for name, value in dict(self.model_args).items())),
             "weights": tuple(sorted((name, canonical(value)) for name, value in dict(self.weights).items())),
             "lr": canonical(self.lr),
             "weight_decay": canonical(self.weight_decay),
@@ -89,13 +94,7 @@ class Member:
     @property
     def key(self) -> str:
         """sha256 of the canonical JSON of what decides the result: 64 hexadecimal digits."""
-        content = {
-            "schema": SCHEMA,
-            "code_version": self.code_version,
-            "data": data.identity(self.data),
-            "member": self.row(),
-        }
-        return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+        return _key(SCHEMA, self.code_version, data.identity(self.data), self.row())
 
     def build(self) -> nn.Module:
         """A new, untrained model of this member's architecture, in its precision."""
@@ -134,15 +133,16 @@ class Store:
 
     def check_writable(self) -> None:
         """Raise StoreError, naming the path and the reason, where nothing could be stored."""
+        staging = self._staging()
         try:
-            staging = self._staging()
             staging.mkdir(parents=True)
             (staging / "probe").write_bytes(b"probe")
-            shutil.rmtree(staging)
         except OSError as error:
             raise StoreError(
                 f"the store {self.root} cannot be written ({error.strerror}); set VAEKIT_RUNS to a folder that can"
             ) from error
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
 
     def keys(self) -> Iterator[str]:
         """The keys of all runs that are there, unverified, in order."""
@@ -155,9 +155,14 @@ class Store:
         """A run's run.json. Errors: StoreError where it is absent, damaged or another member's."""
         path = self._run(key) / "run.json"
         try:
-            record = json.loads(path.read_bytes())
-            wrong = record["key"] != key or record["status"] not in ("finished", "diverged")
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            record = _unsealed(path.read_bytes())
+            # What the key is made of stands in the record, so that runs of older versions can be checked, too.
+            parts = (record["schema"], record["code_version"], record["data_identity"], record["member"])
+            wrong = record["key"] != key or _key(*parts) != key
+            named = all(_NAME.fullmatch(name) and isinstance(digest, str) for name, digest in record["files"].items())
+            if not named or _HISTORY not in record["files"] or record["status"] not in ("finished", "diverged"):
+                raise ValueError("its status or its files are none that a run has")
+        except _UNREADABLE as error:
             raise StoreError(f"{path} cannot be read as a run ({error}); delete its folder to train it again") from None
         if wrong:
             raise StoreError(f"{path} holds another run than its folder says; delete the folder to train it again")
@@ -173,8 +178,7 @@ class Store:
 
     def history(self, key: str) -> dict[str, Tensor]:
         """A run's history, verified: "step" and the objective's means, tensors of one length."""
-        name = "history.safetensors"
-        return safetensors.torch.load(_verified(self._run(key) / name, self.record(key)["files"][name]))
+        return safetensors.torch.load(_verified(self._run(key) / _HISTORY, self.record(key)["files"][_HISTORY]))
 
     def verify(self, key: str) -> None:
         """Read every file of a run. Errors: StoreError names the first that is damaged or lacking."""
@@ -188,7 +192,7 @@ class Store:
         """
         key = run.member.key
         files = {f"weights-{step}.safetensors": safetensors.torch.save(dict(w)) for step, w in run.weights.items()}
-        files["history.safetensors"] = safetensors.torch.save(dict(run.history))
+        files[_HISTORY] = safetensors.torch.save(dict(run.history))
         record = {
             "schema": SCHEMA,
             "key": key,
@@ -201,32 +205,26 @@ class Store:
             **run.record,
         }
         target = self._run(key)
-        # run.json comes last: a folder that has one has all that it names.
-        staging = self._write({**files, "run.json": _json(record)})
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if target.exists():
-                self._keep_or_quarantine(key)
-            if not target.exists():
+
+        def place(staging: Path) -> None:
+            if not self._there(key):
                 os.rename(staging, target)
-                _fsync(target.parent)
-        except OSError as error:
-            raise _refused(target, error) from error
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+
+        # run.json comes last: a folder that has one has all that it names.
+        self._commit(target, {**files, "run.json": _sealed(record)}, place)
         return key
 
     def measure(self, key: str, name: str, version: int) -> list[dict[str, Any]] | None:
         """The rows of one measure of a member, or None where it is not there. Errors: StoreError if it is damaged."""
         path = self._measure(key, name, version)
         try:
-            content = json.loads(path.read_bytes())
+            content = _unsealed(path.read_bytes())
             rows = content["rows"]
-            if content["sha256"] != hashlib.sha256(_json(rows)).hexdigest():
-                raise ValueError("its hash does not match its rows")
+            if (content["key"], content["measure"], content["version"]) != (key, name, version):
+                raise ValueError("it is another member's, or another measure")
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except _UNREADABLE as error:
             raise StoreError(f"{path} is damaged ({error}); delete it to measure again") from None
         return rows
 
@@ -234,44 +232,51 @@ class Store:
         """Store the rows of one measure of a member by a rename. Errors: StoreError where the disk refuses."""
         target = self._measure(key, name, version)
         content = {"key": key, "measure": name, "version": version, "rows": rows}
-        staging = self._write({target.name: _json(content | {"sha256": hashlib.sha256(_json(rows)).hexdigest()})})
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(staging / target.name, target)
-            _fsync(target.parent)
-        except OSError as error:
-            raise _refused(target, error) from error
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+        self._commit(target, {target.name: _sealed(content)}, lambda staging: os.replace(staging / target.name, target))
 
     def quarantine(self, key: str) -> Path:
         """Move a damaged run out of the way, and return where to."""
-        target = self.root / "quarantine" / f"{key}-{uuid.uuid4().hex[:8]}"
+        source, target = self._run(key), self.root / "quarantine" / f"{key}-{uuid.uuid4().hex[:8]}"
         target.parent.mkdir(parents=True, exist_ok=True)
-        os.rename(self._run(key), target)
+        os.rename(source, target)
         return target
 
-    def _keep_or_quarantine(self, key: str) -> None:
+    def _there(self, key: str) -> bool:
+        """Whether a run is there and whole; what is there and damaged is quarantined."""
+        if not self._run(key).exists():
+            return False
         try:
             self.verify(key)
         except StoreError:
             self.quarantine(key)
+            return False
+        return True
 
-    def _write(self, files: Mapping[str, bytes]) -> Path:
-        """A new staging folder with these files in it, all of it on the disk."""
-        staging = self._staging()
-        try:
-            staging.mkdir(parents=True)
-            for name, content in files.items():
-                with open(staging / name, "xb") as file:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
-            _fsync(staging)
-        except OSError as error:
-            shutil.rmtree(staging, ignore_errors=True)
-            raise _refused(staging, error) from error
-        return staging
+    def _commit(self, target: Path, files: Mapping[str, bytes], place: Callable[[Path], None]) -> None:
+        """Write files to a staging folder, all of it on the disk, and let `place` rename it or what is in it.
+
+        Where others were there in between (the target came, the staging folder went), it starts again.
+        """
+        for attempt in reversed(range(_ATTEMPTS)):
+            staging = self._staging()
+            try:
+                staging.mkdir(parents=True)
+                for name, content in files.items():
+                    with open(staging / name, "xb") as file:
+                        file.write(content)
+                        file.flush()
+                        os.fsync(file.fileno())
+                _fsync(staging)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                place(staging)
+                _fsync(target.parent)
+                _fsync(target.parent.parent)  # where the parent's own name stands, if it is new
+                return
+            except OSError as error:
+                if not attempt or error.errno not in (errno.ENOENT, errno.EEXIST, errno.ENOTEMPTY):
+                    raise _refused(target, error) from error
+            finally:
+                shutil.rmtree(staging, ignore_errors=True)
 
     def _staging(self) -> Path:
         return self.root / "staging" / uuid.uuid4().hex
@@ -346,6 +351,39 @@ def _verified(path: Path, digest: str) -> bytes:
         raise StoreError(
             f"{path} is damaged (sha256 {found[:12]}, was {digest[:12]}); delete its folder to train again"
         )
+    return content
+
+
+def _argument(value: Any) -> Any:
+    """A model's argument in its one spelling: lists as tuples, floats canonical, those that are whole as integers."""
+    if isinstance(value, list | tuple):
+        return tuple(map(_argument, value))
+    if not isinstance(value, float):
+        return value
+    number = canonical(value)
+    return int(number) if number.is_integer() else number
+
+
+def _key(schema: int, code_version: int, identity: str, row: Mapping[str, Any]) -> str:
+    content = {"schema": schema, "code_version": code_version, "data": identity, "member": row}
+    return _digest(json.dumps(content, sort_keys=True, separators=(",", ":")).encode())
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _sealed(content: Mapping[str, Any]) -> bytes:
+    """Canonical JSON that carries the hash of itself."""
+    return _json({**content, "sha256": _digest(_json(content))})
+
+
+def _unsealed(sealed: bytes) -> dict[str, Any]:
+    """What `_sealed` was given. Errors: one of `_UNREADABLE` for anything else, one flipped bit included."""
+    content = json.loads(sealed)
+    seal = content.pop("sha256")
+    if seal != _digest(_json(content)):
+        raise ValueError("its hash does not match")
     return content
 
 

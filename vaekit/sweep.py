@@ -143,6 +143,8 @@ def run(
     if not todo.missing and not todo.unmeasured:
         return todo
     store.check_writable()
+    for first in dict.fromkeys(dataclasses.replace(member, seed=0, weights=()) for member in todo.missing):
+        data.load(first.data).split(first.split, first.n_train)
     say(report(design, todo, device))
     for member in todo.unmeasured:
         _measure_again(design, member, store, device)
@@ -159,7 +161,7 @@ def run(
             say(f"training {len(fleet)} of {len(waiting)} members: {describe(group[0])}")
             _train(design, fleet, store, device, progress)
             waiting = waiting[len(fleet) :]
-            each = max(each, (time.monotonic() - begun) / len(fleet))
+            each = (time.monotonic() - begun) / len(fleet)  # with its measures, which the estimate leaves out
     return todo
 
 
@@ -174,7 +176,7 @@ def report(design: Design, todo: Plan, device: str) -> str:
         first = group[0]
         # A member a core: the last fleet takes as long as a full one.
         size = fleet_size(first, device)
-        rounded = -(-len(group) // size) * size if default_backend(first.build(), device) == "cores" else len(group)
+        rounded = -(-len(group) // size) * size if default_backend(device) == "cores" else len(group)
         minutes = rounded * first.steps * seconds_per_step(first, device) / 60
         space = len(group) * bytes_per_run(design, first) / 1e6
         lines.append(f"  {len(group)} to train: {describe(first)}: about {minutes:,.1f} min, {space:,.0f} MB")
@@ -223,10 +225,12 @@ def fleet_size(member: Member, device: str, seconds_each: float = 0.0, seconds_l
 
     A member a core takes as long for one as for all cores, so `seconds_each` is a core's share of that.
     """
-    if default_backend(member.build(), device) == "cores":
+    if default_backend(device) == "cores":
         size = torch.get_num_threads()
         return size if size * seconds_each <= seconds_left else 0
-    return _STACKED if seconds_each == 0 else min(_STACKED, int(seconds_left / seconds_each))
+    if _STACKED * seconds_each <= seconds_left:
+        return _STACKED
+    return max(0, int(seconds_left / seconds_each))
 
 
 def budget_of(member: Member, snapshots: tuple[int, ...] = ()) -> Budget:
@@ -317,4 +321,4 @@ def commit() -> str | None:
         found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=runs.CHECKOUT, capture_output=True, text=True)
     except OSError:
         return None
-    return found.stdout.strip()[:12] or None
+    return found.stdout.strip()[:12] if found.returncode == 0 else None

@@ -150,7 +150,7 @@ def _by_depth(table: pd.DataFrame, draw: Callable[[Axes, pd.DataFrame], None]) -
     for line, (_, group) in zip(axes, rows, strict=True):
         for ax, depth in zip(line, depths, strict=True):
             shown = group[group["depth"] == depth]
-            if len(shown):
+            if len(tidy.last(shown, "rate")):  # where all diverged, there is nothing to draw
                 draw(ax, shown)
                 ax.set(title=f"{depth}-layer MLP")
             else:
