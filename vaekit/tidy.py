@@ -51,7 +51,9 @@ def table(design: Design, members: Sequence[Member], chosen: Settings) -> pd.Dat
     known = frame(sweep.tables(design, members=members))
     asked = known["key"].isin({member.key for member in members})
     shared = [name for name in _fields(known) if name not in ("key", "seed", "beta", "depth")]
-    alike = known[shared].apply(tuple, axis=1).isin(set(known[asked][shared].apply(tuple, axis=1)))
+    # As text: an empty field is NaN here, and no NaN equals another.
+    budget = known[shared].astype(str).agg("|".join, axis=1)
+    alike = budget.isin(set(budget[asked]))
     return known[alike].assign(asked=asked[alike]).reset_index(drop=True)
 
 
@@ -62,15 +64,14 @@ def budgets(known: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     for group in sorted(groups, key=lambda g: (g["steps"].iloc[0], g["n"].max()), reverse=True):
         first = group.iloc[0]
         seeds = group["seed"].nunique()
-        width = f", {first['hidden']} units" if "hidden" in group else ""
-        images = ", ".join(sorted(group["data"].unique()))
-        yield (
-            (
-                f"{first['steps']:,} steps of {first['batch_size']}{width}, {images}, "
-                f"{seeds} seed{'s' if seeds > 1 else ''}"
-            ),
-            group,
-        )
+        says = [
+            f"{first['steps']:,} steps of {first['batch_size']}",
+            *([f"{first['hidden']} units"] if "hidden" in group else []),
+            *([first["precision"]] if first["precision"] != "full" else []),
+            ", ".join(sorted(group["data"].unique())),
+            f"{seeds} seed{'s' if seeds > 1 else ''}",
+        ]
+        yield ", ".join(says), group
 
 
 def last(known: pd.DataFrame, measure: str, **where: Any) -> pd.DataFrame:
