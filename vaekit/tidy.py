@@ -52,7 +52,7 @@ def table(design: Design, members: Sequence[Member], chosen: Settings) -> pd.Dat
     asked = known["key"].isin({member.key for member in members})
     shared = [name for name in _fields(known) if name not in ("key", "seed", "beta", "depth")]
     # As text: an empty field is NaN here, and no NaN equals another.
-    budget = known[shared].astype(str).agg("|".join, axis=1)
+    budget = known[shared].astype(object).fillna("").map(str).agg("|".join, axis=1)
     alike = budget.isin(set(budget[asked]))
     return known[alike].assign(asked=asked[alike]).reset_index(drop=True)
 
