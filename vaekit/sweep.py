@@ -209,7 +209,8 @@ def seconds_per_step(member: Member, device: str) -> float:
     for steps in (4, 4, 28):  # the first warms up
         begun = time.monotonic()
         budget = dataclasses.replace(budget_of(member), steps=steps, snapshots=())
-        train_fleet(member.build, OBJECTIVES[member.objective], alike, images, None, budget=budget, device=device)
+        objective = OBJECTIVES[member.objective]
+        train_fleet(member.build, objective, alike, images, budget=budget, device=device, progress=False)
         taken.append(time.monotonic() - begun)
     return max(taken[2] - taken[1], 1e-6) / 24 / size
 
