@@ -2,6 +2,7 @@
 .PHONY: book test check lab results clean
 PY := .venv/bin/python
 STUDIES := rate_generalisation
+DEVICE := cpu
 # The first that really runs (a pyenv shim may exist and not run), is 3.11 or 3.12, and can make an environment.
 PYTHON = $(shell for p in python3.11 python3.12 python3 python; do $$p -c 'import ensurepip, sys; sys.exit(sys.version_info[:2] not in {(3, 11), (3, 12)})' 2>/dev/null && echo $$p && break; done)
 
@@ -21,9 +22,9 @@ check: .venv/stamp  ## Lint, format, types, import layers, notebooks in step wit
 lab: .venv/stamp  ## JupyterLab on the notebooks, with the widgets
 	$(PY) -m jupyter lab --notebook-dir=notebooks
 
-results: $(STUDIES:%=results-%)  ## Every study at the paper's scale, into results/: for a GPU
+results: $(STUDIES:%=results-%)  ## Every study at the paper's scale, into results/: make results DEVICE=cuda
 results-%: .venv/stamp
-	$(PY) -m vaekit train $* --scale paper && $(PY) -m vaekit export $*
+	$(PY) -m vaekit train $* --scale paper -p device $(DEVICE) && $(PY) -m vaekit export $* --scale paper
 
 clean:  ## What a build leaves behind, the environment aside
 	rm -rf _build book/studies

@@ -15,9 +15,19 @@
 # # The data
 #
 # Nothing needs a download: the pages use **Tetrominoes**, which are made on the spot, in seconds, to the recipe of
-# {cite}`bozkurt2021rate`. Each of the 163,840 images holds one J-shaped piece on black, whose angle, hue, size and
-# place are drawn one in each cell of a grid of 16 × 8 × 5 × 16 × 16. A pixel's value is its exact covered area. 0.12 %
-# of the images are cut by the frame, by half a pixel at the most.
+# {cite}`bozkurt2021rate`. Each of the 163,840 images holds one J-shaped piece of four squares on black. Its five
+# factors are drawn one in each cell of a grid:
+#
+# | factor | range | unit | strata |
+# |---|---|---|---|
+# | angle | 0 to 337.5 | degrees | 16 |
+# | hue | 0 to 0.875 | turns of the colour circle | 8 |
+# | scale | 2 to 5 | pixels, the side of one of the four squares | 5 |
+# | x, y | 8 to 23 | pixels, the middle of the piece | 16 each |
+#
+# The paper lets the angle go to 360 degrees; `vaekit.data.tetrominoes.image_set(angle_range=360)` is that set, under
+# another identity. A pixel's value is its exact covered area. 0.12 % of the images are cut by the frame, by half a
+# pixel at the most.
 
 # %%
 from vaekit import data

@@ -14,8 +14,9 @@
 # %% [markdown]
 # # The claims
 #
-# Every claim of every study, its paper's value beside ours. Nothing here is typed: each verdict is computed from
-# `results/`, by a function that the tests hold to made-up tables which satisfy it, violate it and leave it undecided.
+# The claims that can be put to the test so far, four of the sixteen of *Rate and generalisation*, each paper's value
+# beside ours. No verdict is typed: each is computed from `results/`, by a function that the tests hold to made-up
+# tables which satisfy it, violate it and leave it undecided.
 #
 # *Outcome* and *scope* are two columns and never merged.
 #
@@ -23,8 +24,8 @@
 # : the 95 % interval over at least three seeds lies where the paper says, after 0.8 and after all of the steps.
 #
 # not reproduced
-# : it lies elsewhere, at the paper's own number of steps: below it an effect may still come, and an absence may still
-#   go.
+# : it lies elsewhere. With fewer steps than the paper's, an effect can be reproduced but not refuted, for it may still
+#   come; an absence can be refuted but not reproduced, for it may still go.
 #
 # undecided
 # : with the reason: too few seeds, too small a budget, an interval that holds both, rates too small to tell.

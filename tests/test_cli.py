@@ -98,8 +98,18 @@ def test_a_stopped_sweep_says_how_to_go_on(monkeypatch, capsys):
 
 
 def test_no_time_trains_nothing(untrained, capsys):
-    assert main(["train", NAME, "--minutes", "0"]) == 0
+    assert main(["train", NAME, "--minutes", "1e-9"]) == 0
     assert "not begun, for want of time: 2 members" in capsys.readouterr().out
+    for minutes in ("0", "-1", "nan", "inf"):
+        assert "wanted a number above 0" in error(capsys, "train", NAME, f"--minutes={minutes}")
+
+
+def test_export_takes_the_members_that_are_asked_for(place, capsys):
+    stored(beta=0.1)
+    stored(beta=6)
+    assert "give --scale as well" in error(capsys, "export", NAME, "-p", "betas", "6")
+    assert main(["export", NAME, "--scale", "quick", "-p", "betas", "0.1"]) == 0
+    assert set(results.read(results.folder(NAME)).members) <= {m.key for m in study.members(study.Settings.at("quick"))}
 
 
 @pytest.mark.parametrize(

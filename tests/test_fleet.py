@@ -7,6 +7,7 @@ left out; everything that the model computes with is compared. (At beta = 0 the 
 
 import time
 from itertools import pairwise
+from typing import ClassVar
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from torch import nn
 from vaekit import fleet, randomness
 from vaekit.distributions import Bernoulli, Gaussian
 from vaekit.fleet import Budget, FleetMember, batch_indices, default_backend, grid, new_model, train_fleet
-from vaekit.losses import beta_objective
+from vaekit.losses import beta_objective, rate
 from vaekit.models import ConvVAE, DenseVAE
 
 N, SHAPE = 60, (1, 8, 8)
@@ -440,3 +441,30 @@ def test_history_s_windows_are_a_hundred_steps():
     assert fleet.HISTORY_EVERY == 100
     (trained,) = train(dense, grid(beta=1), steps=205, batch_size=4, backend="cores")
     assert trained.history["step"].tolist() == [100, 200, 205]
+
+
+class Wrong(nn.Module):
+    """A model whose forward asks for another noise than it declares."""
+
+    noise_sites: ClassVar = {"z": (2,)}
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(2, 2)
+
+    def forward(self, x, noise):
+        return {"z": self.layer(noise["eps"])}
+
+
+@pytest.mark.parametrize(
+    ("make_model", "objective", "says"),
+    [
+        (Wrong, beta_objective, r"the model failed on images \(2, .*noise \{'z': \(2, 2\)\}.*KeyError: 'eps'"),
+        (None, lambda params, *_: {"rate": rate(params["z"])}, "must give loss"),
+        (None, lambda params, *_: {"loss": rate(params["z"]).mean()}, r"\{'loss': \(\)\} for two images"),
+        (None, lambda params, images, labels, weights, _: weights["lam"], r"weights \['beta'\]: KeyError: 'lam'"),
+    ],
+)
+def test_mistakes_in_a_model_or_an_objective_are_said_before_any_work(make_model, objective, says):
+    with pytest.raises(ValueError, match=says):
+        train(make_model or dense, grid(beta=1), objective=objective, steps=10**6)

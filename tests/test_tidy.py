@@ -115,7 +115,7 @@ def test_budgets_are_never_mixed():
     assert sum(len(group) for _, group in found) == len(tidy.frame(tables(members)))
     labels = [label for label, _ in found]
     assert labels[0] == "40 steps of 8, 4 units, tetrominoes, 1 seed"
-    assert any(label.endswith("2 seeds") for label in labels)
+    assert any(label.endswith("1 to 2 seeds a point") for label in labels)
 
 
 def test_the_last_values():

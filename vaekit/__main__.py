@@ -1,6 +1,7 @@
 """The command line: `python -m vaekit data | train | export`."""
 
 import argparse
+import math
 import sys
 
 from vaekit import data, results, runs, studies, sweep
@@ -17,18 +18,13 @@ def main(arguments: list[str] | None = None) -> int:
     command.set_defaults(run=fetch)
 
     command = commands.add_parser("train", help="train and measure what is missing of a study's members")
-    command.add_argument("study", choices=studies.NAMES)
-    command.add_argument("--scale", default="quick", help="quick, short or paper")
-    command.add_argument(
-        "-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="given",
-        help="a parameter of the study's notebook, e.g. -p betas '[0.1, 1]'",
-    )  # fmt: skip
+    choose(command, scale="quick")
     command.add_argument("--minutes", type=float, help="begin no fleet that would not end within so many minutes")
     command.add_argument("--dry-run", action="store_true", help="say what is missing and what it takes; stop there")
     command.set_defaults(run=train)
 
-    command = commands.add_parser("export", help="merge a study's stored runs into results/")
-    command.add_argument("study", choices=studies.NAMES)
+    command = commands.add_parser("export", help="merge stored runs into results/: a study's, or those of one scale")
+    choose(command, scale=None)
     command.set_defaults(run=export)
 
     chosen = parser.parse_args(arguments)
@@ -40,6 +36,16 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped: finished members are stored, and the same command goes on from there", file=sys.stderr)
         return 130
+
+
+def choose(command: argparse.ArgumentParser, scale: str | None) -> None:
+    """The arguments by which a command's members are chosen."""
+    command.add_argument("study", choices=studies.NAMES)
+    command.add_argument("--scale", default=scale, help="quick, short or paper")
+    command.add_argument(
+        "-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="given",
+        help="a parameter of the study's notebook, e.g. -p betas '[0.1, 1]'",
+    )  # fmt: skip
 
 
 def fetch(chosen: argparse.Namespace) -> int:
@@ -54,6 +60,8 @@ def train(chosen: argparse.Namespace) -> int:
     settings = study.Settings.at(chosen.scale, **dict(chosen.given))
     store = runs.default_store()
     members = study.members(settings)
+    if chosen.minutes is not None and not 0 < chosen.minutes < math.inf:
+        raise SettingsError(f"--minutes: got {chosen.minutes}; wanted a number above 0")
     if settings.scale == "published":
         raise SettingsError(
             "scale: published shows what results/ holds and trains nothing; wanted quick, short or paper"
@@ -75,9 +83,13 @@ def say(line: str) -> None:
 
 
 def export(chosen: argparse.Namespace) -> int:
-    """Merge the store's runs of a study into its results folder."""
-    design = studies.study(chosen.study).DESIGN
-    merged = sweep.tables(design)
+    """Merge the store's runs of a study, or of the members chosen, into its results folder."""
+    study = studies.study(chosen.study)
+    design = study.DESIGN
+    if chosen.given and not chosen.scale:
+        raise SettingsError("-p says which members of a scale are meant; give --scale as well")
+    members = study.members(study.Settings.at(chosen.scale, **dict(chosen.given))) if chosen.scale else ()
+    merged = sweep.tables(design, members=members, alone=bool(chosen.scale))
     path = results.folder(design.name)
     commits = sorted({row["commit"] for row in merged.members.values() if row.get("commit")})
     results.write(path, merged, {"measures": design.versions, "commits": commits})

@@ -56,6 +56,8 @@ def rate_distortion(table: pd.DataFrame | Sequence[Mapping[str, Any]], ax: Axes 
     """
     ax = _given(ax)
     frame = pd.DataFrame(table)
+    if unknown := set(frame["part"].dropna()) - {*PARTS, "test_a", "test_b"}:
+        raise ValueError(f"part is {', '.join(sorted(unknown))}; a curve is drawn for {' and '.join(PARTS)}")
     final = frame[frame["step"] == frame["steps"]]
     if "arguments" in final:
         final = final[final["arguments"].isin(["", "samples=1"])]
@@ -75,7 +77,7 @@ def rate_distortion(table: pd.DataFrame | Sequence[Mapping[str, Any]], ax: Axes 
             ax.plot(asked["rate"], asked["distortion"], "o", mfc="none", mec="black", ms=11, mew=1.2)
     _iso_elbo(ax)
     ax.set(xlabel="rate R (nats per image)", ylabel="distortion D (nats per image)")
-    ax.legend(loc="upper right")
+    ax.legend(loc="best")
     return _figure(ax)
 
 

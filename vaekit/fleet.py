@@ -173,7 +173,7 @@ def train_fleet(
     Returns a `Fleet`. A member whose loss or weights are no longer finite goes no further and is marked as diverged;
     the others do not notice. Errors: ValueError, all problems in one, before any work.
     """
-    _check(members, images, labels, device, backend)
+    _check(members, images, labels, budget, device, backend)
     images = images.to(device)
     labels = None if labels is None else labels.to(device)
     models = [new_model(make_model, m.seed, m.start, PRECISIONS[budget.precision]).to(device) for m in members]
@@ -183,6 +183,7 @@ def train_fleet(
             'shape that one image needs, e.g. {"z": (10,)}'
         )
     template = copy.deepcopy(models[0]).cpu()
+    _rehearse(copy.deepcopy(template), objective, members[0], images, labels, budget)
     backend = backend or default_backend(device)
     hidden = progress is False or (progress is None and "ipykernel" not in sys.modules and not sys.stderr.isatty())
     with tqdm(total=len(members) * budget.steps, unit="step", disable=hidden, mininterval=0.5, smoothing=0.05) as bar:
@@ -380,6 +381,32 @@ def _means(call, objective, x, y, noise, weights, progress, precision) -> dict[s
     return {name: v.mean() for name, v in objective(as_float(params), x, y, weights, progress).items()}
 
 
+def _rehearse(model, objective, member, images, labels, budget) -> None:
+    """One forward pass on two images: a mistake in a model or an objective is one clear error, before any work.
+
+    Errors: ValueError says what was given and what was wanted; what the code itself raised is its cause.
+    """
+    dtype, two = PRECISIONS[budget.precision], torch.tensor([0, len(images) - 1])
+    x = images[two].cpu().to(dtype) / 255
+    y = None if labels is None else labels[two].cpu()
+    noise = {site: torch.zeros(2, *shape, dtype=dtype) for site, shape in model.noise_sites.items()}
+    weights = {name: torch.tensor(value, dtype=dtype) for name, value in member.weights.items()}
+    given = f"images {tuple(x.shape)} and noise { ({site: tuple(value.shape) for site, value in noise.items()}) }"
+    try:
+        params = model(x, noise)
+    except Exception as error:
+        raise ValueError(f"the model failed on {given}: {type(error).__name__}: {error}") from error
+    try:
+        values = objective(params, x, y, weights, torch.tensor(0.0))
+        shapes = {name: tuple(value.shape) for name, value in values.items()}
+    except Exception as error:
+        names = list(params) if isinstance(params, dict) else type(params).__name__
+        what = f"the objective failed on params {names} and weights {list(weights)}"
+        raise ValueError(f"{what}: {type(error).__name__}: {error}") from error
+    if "loss" not in shapes or set(shapes.values()) != {(2,)}:
+        raise ValueError(f"the objective gave {shapes} for two images; it must give loss, and each value one an image")
+
+
 def _adam(parameters, budget: Budget) -> torch.optim.Adam:
     return torch.optim.Adam(parameters, lr=budget.lr, weight_decay=budget.weight_decay, fused=True)
 
@@ -477,14 +504,20 @@ def device_problem(device: str) -> str | None:
         kind = torch.device(device)
     except RuntimeError:
         return f"torch does not know {device!r}; use cpu or cuda"
+    if kind.type not in ("cpu", "cuda") or (kind.type == "cpu" and kind.index):
+        return f"{device!r} is no device to train on; use cpu or cuda"
     if kind.type == "cuda" and (kind.index or 0) >= torch.cuda.device_count():
         return f"{device!r} was asked for, but torch sees {torch.cuda.device_count()} CUDA devices here; use cpu"
     return None
 
 
-def _check(members, images, labels, device, backend) -> None:
+def _check(members, images, labels, budget, device, backend) -> None:
     """All that can be wrong with a fleet, in one error, before any work."""
     problems = []
+    if not isinstance(budget, Budget):
+        raise ValueError(f"train_fleet: budget is {budget!r}; give a vaekit.Budget(steps=…)")
+    if not isinstance(images, Tensor):
+        raise ValueError(f"train_fleet: images are {type(images).__name__}; give a uint8 tensor, e.g. image_set.train")
     if not members:
         problems.append("there are no members; give at least one, see vaekit.grid")
     if images.dtype != torch.uint8 or images.dim() != 4 or not len(images):

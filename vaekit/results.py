@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from vaekit.runs import CHECKOUT, Member, Store, member_of
+from vaekit.settings import PlainError
 
 RECORDED = ("status", "reason", "code_version", "data_identity", "hardware", "wall_time", "backend", "torch", "commit")
 MEASURED = ("member", "step", "part", "measure", "arguments", "value", "se", "n", "version")
@@ -28,7 +29,7 @@ _TEXT |= {"hardware", "backend", "torch", "commit", "member", "part", "measure",
 SHORT = 12  # digits of the key that name a member in measures.csv
 
 
-class ResultsError(RuntimeError):
+class ResultsError(PlainError, RuntimeError):
     """A results table that is damaged, edited by hand or not a table."""
 
 

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from vaekit import data, models
 from vaekit.fleet import PRECISIONS
-from vaekit.settings import canonical
+from vaekit.settings import PlainError, canonical
 
 SCHEMA = 1
 _HISTORY = "history.safetensors"
@@ -39,7 +39,7 @@ _ATTEMPTS = 8
 CHECKOUT = Path(__file__).resolve().parents[1]
 
 
-class StoreError(RuntimeError):
+class StoreError(PlainError, RuntimeError):
     """A store that cannot be written, or something in it that is not what it says."""
 
 
@@ -118,7 +118,7 @@ class Run:
 
 
 class Store:
-    """A folder of finished runs and their measures. Reading never writes but to quarantine what is damaged."""
+    """A folder of finished runs and their measures. Reading never writes; a commit quarantines what is damaged."""
 
     def __init__(self, root: Path | str):
         self.root = Path(root).absolute()

@@ -31,10 +31,18 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-__all__ = ["Option", "Settings", "SettingsError", "canonical", "nearest", "option"]
+__all__ = ["Option", "PlainError", "Settings", "SettingsError", "canonical", "nearest", "option"]
 
 
-class SettingsError(ValueError):
+class PlainError(Exception):
+    """An error whose message says all there is to say: IPython shows it without a traceback."""
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in place of a traceback: no line of code is to blame."""
+        return [f"{type(self).__name__}: {self}"]
+
+
+class SettingsError(PlainError, ValueError):
     """All that is wrong with what was asked for, a sentence for each of `problems`."""
 
     @property
@@ -45,10 +53,6 @@ class SettingsError(ValueError):
         if len(self.problems) == 1:
             return self.problems[0]
         return "\n- ".join((f"{len(self.problems)} problems:", *self.problems))
-
-    def _render_traceback_(self) -> list[str]:
-        """What IPython shows in place of a traceback: no line of code is to blame."""
-        return [f"{type(self).__name__}: {self}"]
 
 
 def canonical(value: float) -> float:

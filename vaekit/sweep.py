@@ -141,6 +141,8 @@ def run(
     store = store or runs.default_store()
     todo = plan(design, members, store)
     if not todo.missing and not todo.unmeasured:
+        if todo.unmeasurable:
+            say(report(design, todo, device))
         return todo
     store.check_writable()
     for first in dict.fromkeys(dataclasses.replace(member, seed=0, weights=()) for member in todo.missing):
@@ -171,7 +173,8 @@ def report(design: Design, todo: Plan, device: str) -> str:
         f"{design.name}: {len(todo.known)} members known, {len(todo.unmeasured)} to be measured from their weights"
     ]
     if todo.unmeasurable:
-        lines.append(f"  {len(todo.unmeasurable)} lack a measure, and their weights are not here to take it from")
+        what = f"{len(todo.unmeasurable)} are in results/ without a measure's newest version"
+        lines.append(f"  {what}, and their weights are not here: it would need them trained again")
     for group in todo.groups:
         first = group[0]
         # A member a core: the last fleet takes as long as a full one.
@@ -179,15 +182,23 @@ def report(design: Design, todo: Plan, device: str) -> str:
         rounded = -(-len(group) // size) * size if default_backend(device) == "cores" else len(group)
         minutes = rounded * first.steps * seconds_per_step(first, device) / 60
         space = len(group) * bytes_per_run(design, first) / 1e6
-        lines.append(f"  {len(group)} to train: {describe(first)}: about {minutes:,.1f} min, {space:,.0f} MB")
+        lines.append(
+            f"  {len(group)} to train: {describe(first)}: about {minutes:,.1f} min and measures, {space:,.0f} MB"
+        )
     return "\n".join(lines)
 
 
-def tables(design: Design, store: Store | None = None, members: Iterable[Member] = ()) -> results.Tables:
-    """All that is known of a study: what `results/` holds, what the store's runs of this study add, and `members`."""
+def tables(
+    design: Design, store: Store | None = None, members: Iterable[Member] = (), alone: bool = False
+) -> results.Tables:
+    """All that is known of a study: what `results/` holds, what the store's runs of this study add, and `members`.
+
+    With `alone`, the store adds no others than those.
+    """
     store = store or runs.default_store()
     asked = {member.key for member in members}
-    keys = [key for key in store.keys() if key in asked or store.record(key).get("study") == design.name]
+    mine = (key for key in store.keys() if not alone and store.record(key).get("study") == design.name)
+    keys = sorted({*mine, *(key for key in asked if key in store)})
     listed = results.read(results.folder(design.name))
     return listed.merged(results.from_store(store, design.versions, keys))
 
@@ -200,19 +211,23 @@ def describe(member: Member) -> str:
 
 
 def seconds_per_step(member: Member, device: str) -> float:
-    """Seconds of a model-step in a fleet that fills the device, from short fleets on made images, timed now."""
+    """Seconds of a model-step in a fleet that fills the device, from a short fleet on made images, timed once."""
+    return _seconds_per_step(dataclasses.replace(member, seed=0, steps=40, n_train=None, n_test=None), device)
+
+
+@functools.lru_cache
+def _seconds_per_step(member: Member, device: str) -> float:
     shape = (512, *data.image_shape(member.data))
     images = torch.arange(math.prod(shape)).remainder(251).to(torch.uint8).reshape(shape)
-    size = fleet_size(member, device)
-    alike = [FleetMember(seed, dict(member.weights)) for seed in range(size)]
-    taken = []
-    for steps in (4, 4, 28):  # the first warms up
+    alike = [FleetMember(seed, dict(member.weights)) for seed in range(fleet_size(member, device))]
+    taken = 0.0
+    for steps in (4, member.steps):  # the first warms up
         begun = time.monotonic()
         budget = dataclasses.replace(budget_of(member), steps=steps, snapshots=())
         objective = OBJECTIVES[member.objective]
         train_fleet(member.build, objective, alike, images, budget=budget, device=device, progress=False)
-        taken.append(time.monotonic() - begun)
-    return max(taken[2] - taken[1], 1e-6) / 24 / size
+        taken = time.monotonic() - begun
+    return taken / member.steps / len(alike)
 
 
 def bytes_per_run(design: Design, member: Member) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from vaekit import results, sweep
@@ -63,13 +64,14 @@ def budgets(known: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     groups = [group for _, group in known.groupby(columns, dropna=False, sort=False)]
     for group in sorted(groups, key=lambda g: (g["steps"].iloc[0], g["n"].max()), reverse=True):
         first = group.iloc[0]
-        seeds = group["seed"].nunique()
+        counts = group.groupby(["depth", "beta"])["seed"].nunique() if "depth" in group else group["seed"].nunique()
+        least, most = np.min(counts), np.max(counts)
         says = [
             f"{first['steps']:,} steps of {first['batch_size']}",
             *([f"{first['hidden']} units"] if "hidden" in group else []),
             *([first["precision"]] if first["precision"] != "full" else []),
             ", ".join(sorted(group["data"].unique())),
-            f"{seeds} seed{'s' if seeds > 1 else ''}",
+            f"{least} seed{'s' if least > 1 else ''}" if least == most else f"{least} to {most} seeds a point",
         ]
         yield ", ".join(says), group
 
@@ -104,12 +106,18 @@ def _published(design: Design, members: Sequence[Member], chosen: Settings) -> p
         raise ResultsError(
             f"results/{design.name} lacks {len(lacking)} of what was asked for, first "
             f"{', '.join(f'{name} {value}' for name, value in zip(columns, lacking[0], strict=True))}; train it by "
-            f"`python -m vaekit train {design.name} --scale short {options}`, then "
+            f"`python -m vaekit train {design.name} --scale {_scale_of(known, chosen)} {options}`, then "
             f"`python -m vaekit export {design.name}`"
         )
     for name, values in columns.items():
         known = known[known[name].isin(values)]
     return known.assign(asked=True).reset_index(drop=True)
+
+
+def _scale_of(known: pd.DataFrame, chosen: Settings) -> str:
+    """The scale whose steps the largest budget of `results/` has; short where there is none."""
+    steps = known["steps"].max()
+    return next((name for name, values in chosen.SCALES.items() if values["steps"] == steps), "short")
 
 
 def _column(name: str, known: Mapping) -> str:

@@ -8,8 +8,10 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from vaekit.settings import PlainError
 
-class DataError(ValueError):
+
+class DataError(PlainError, ValueError):
     """A data set, a split or a file that cannot be had: says what came, what was wanted and the next step."""
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vaekit import randomness
 from vaekit.distributions import Gaussian, as_float
+from vaekit.metrics.rates import check_bytes
 
 
 class Information(NamedTuple):
@@ -28,7 +29,11 @@ class Information(NamedTuple):
 
 @torch.no_grad()
 def encode(model, images: Tensor, batch_size: int = 1024) -> Gaussian:
-    """The posterior of each of n uint8 images by a model's `encode`: parameters of shape (n, latent_dim)."""
+    """The posterior of each of n uint8 images by a model's `encode`: parameters of shape (n, latent_dim).
+
+    Errors: ValueError for images that are not uint8.
+    """
+    check_bytes(images)
     dtype = next(model.parameters()).dtype
     parts = [as_float(model.encode(part.to(dtype) / 255)) for part in images.split(batch_size)]
     return Gaussian(torch.cat([q.mu for q in parts]), torch.cat([q.logvar for q in parts]))

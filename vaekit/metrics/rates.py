@@ -22,7 +22,10 @@ def evaluate(
         rows: (n,) numbers of the images, which key their noise.
         seed: of the noise.
         draw: which of the independent samples of z to take; None: the mean of z instead of a sample.
+
+    Errors: ValueError for images that are not uint8.
     """
+    check_bytes(images)
     first = next(model.parameters())
     found = {"distortion": [], "rate": []}
     for start in range(0, len(images), batch_size):
@@ -33,6 +36,12 @@ def evaluate(
         found["distortion"].append(distortion(params["x"], x).double().cpu())
         found["rate"].append(rate(params["z"]).double().cpu())
     return {name: torch.cat(parts) for name, parts in found.items()}
+
+
+def check_bytes(images: Tensor) -> None:
+    """Refuse images that are not uint8: others may lie in [0, 1] already, and would be divided by 255 again."""
+    if images.dtype != torch.uint8:
+        raise ValueError(f"images are {images.dtype}; give the uint8 images, as they come from vaekit.data")
 
 
 def floor(images: Tensor, batch_size: int = 4096) -> Tensor:

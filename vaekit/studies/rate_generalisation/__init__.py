@@ -43,7 +43,7 @@ class Settings(settings.Settings):
 
     betas: tuple[float, ...] = option("weights of the rate R in D + beta R", at_least=0)
     seeds: tuple[int, ...] = option("seed numbers", at_least=0, below=2**63)
-    steps: int = option("training steps of every member", at_least=1)
+    steps: int = option("training steps of every member", at_least=1, at_most=10**9)
     data: tuple[str, ...] = option("image sets", choices=NAMES)
     split: str = option("how the images are divided into training and test", choices=tuple(SPLITS))
     n_train: tuple[int, ...] = option("images in the training set", at_least=2)
@@ -63,6 +63,12 @@ class Settings(settings.Settings):
         "published": _PAPER,
     }
 
+    @property
+    def sizes(self) -> tuple[int | None, ...]:
+        """The sizes of training sets to use: None where the split says its own and no other was given."""
+        own = self.split in ("random", "checkerboard", "own") and "n_train" not in self.given
+        return (None,) if own else self.n_train
+
     @classmethod
     def surroundings(cls, scale: str | None) -> Iterable[str]:
         """A store that cannot be written, unless nothing will be trained."""
@@ -72,7 +78,7 @@ class Settings(settings.Settings):
     def problems(self) -> Iterable[str]:
         """Data sets that are not at hand, and splits that they do not have."""
         found = []
-        for name, n_train in product(self.data, self.n_train) if self.scale != "published" else ():
+        for name, n_train in product(self.data, self.sizes) if self.scale != "published" else ():
             try:
                 load(name).split(self.split, n_train)
             except DataError as error:
@@ -82,7 +88,7 @@ class Settings(settings.Settings):
 
 def members(chosen: Settings) -> list[Member]:
     """The grid, seeds outermost: so that what a cut sweep leaves is whole curves."""
-    axes = product(chosen.seeds, chosen.data, chosen.n_train, chosen.depths, chosen.betas)
+    axes = product(chosen.seeds, chosen.data, chosen.sizes, chosen.depths, chosen.betas)
     return [
         Member(
             model="dense_vae",

@@ -162,7 +162,7 @@ def _by_depth(table: pd.DataFrame, draw: Callable[[Axes, pd.DataFrame], None]) -
 def _panels(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """The rows of a figure: one for each budget, data set, split and size of the training set."""
     return [
-        (f"{split.upper()}({int(n_train):,}): {label}", group)
+        (f"{split.upper()}{'' if pd.isna(n_train) else f'({int(n_train):,})'}: {label}", group)
         for label, budget in tidy.budgets(table)
-        for (_, split, n_train), group in budget.groupby(["data", "split", "n_train"])
+        for (_, split, n_train), group in budget.groupby(["data", "split", "n_train"], dropna=False)
     ]
