@@ -25,9 +25,9 @@
 # | scale | 2 to 5 | pixels, the side of one of the four squares | 5 |
 # | x, y | 8 to 23 | pixels, the middle of the piece | 16 each |
 #
-# The paper lets the angle go to 360 degrees; `vaekit.data.tetrominoes.image_set(angle_range=360)` is that set, under
-# another identity. A pixel's value is its exact covered area. 0.12 % of the images are cut by the frame, by half a
-# pixel at the most.
+# The paper lets the angle go to 360 degrees; `tetrominoes.image_set(angle_range=360)` in `vaekit.data` is that set,
+# under another identity. A pixel's value is its exact covered area. 0.12 % of the images are cut by the frame, by half
+# a pixel at the most.
 
 # %%
 from vaekit import data
