@@ -468,3 +468,10 @@ class Wrong(nn.Module):
 def test_mistakes_in_a_model_or_an_objective_are_said_before_any_work(make_model, objective, says):
     with pytest.raises(ValueError, match=says):
         train(make_model or dense, grid(beta=1), objective=objective, steps=10**6)
+
+
+def test_workers_take_denormal_numbers_for_zero_and_nobody_else_does():
+    tiny = torch.tensor([1e-39])
+    with fleet.one_thread_each(1) as pool:
+        assert pool.submit(lambda: (tiny * 1.0).item()).result() == 0
+    assert (tiny * 1.0).item() > 0
