@@ -23,15 +23,7 @@ N, SHAPE = 60, (1, 8, 8)
 IMAGES = (randomness.uniform(0, randomness.FACTORS, 0, "test images", (N, *SHAPE)) * 256).to(torch.uint8)
 BACKENDS = ("cores", "stack")
 PRECISIONS = ("full", "bf16")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Tensors this small gain nothing from a second thread, and on a busy machine lose tenfold by it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def dense():

@@ -15,15 +15,7 @@ from vaekit.models import ConvVAE, DenseVAE
 SHAPE = (1, 8, 8)
 IMAGES = (randomness.uniform(1, randomness.FACTORS, 0, "test images", (30, *SHAPE)) * 256).to(torch.uint8)
 ESTIMATORS = ("exact", "batch")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Tensors this small gain nothing from a second thread, and on a busy machine lose tenfold by it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def components(mu, sd):

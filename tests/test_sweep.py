@@ -308,10 +308,10 @@ def test_no_fleet_is_begun_that_would_not_end_in_time(store, trained, clock):
 
 
 def test_no_fleet_is_begun_when_time_is_over(stacked, monkeypatch):
-    assert fleet_size(member(), "cpu") == 2
-    assert [fleet_size(member(), "cpu", 1.0, left) for left in (3.0, 1.5, 0.5, 0.0, -1.0, -60.0)] == [2, 1, 0, 0, 0, 0]
+    assert fleet_size("cpu") == 2
+    assert [fleet_size("cpu", 1.0, left) for left in (3.0, 1.5, 0.5, 0.0, -1.0, -60.0)] == [2, 1, 0, 0, 0, 0]
     monkeypatch.setattr(sweep, "default_backend", lambda device: "cores")
-    assert [fleet_size(member(), "cpu", 1.0, left) for left in (3.0, 1.0, 0.5, -9.0)] == [1, 1, 0, 0]
+    assert [fleet_size("cpu", 1.0, left) for left in (3.0, 1.0, 0.5, -9.0)] == [1, 1, 0, 0]
 
 
 def test_time_that_is_over_begins_nothing_more(store, stacked, trained, clock):

@@ -156,7 +156,7 @@ def run(
         waiting = list(group)
         while waiting:
             begun = time.monotonic()
-            fleet = waiting[: fleet_size(group[0], device, each, end - begun)]
+            fleet = waiting[: fleet_size(device, each, end - begun)]
             if not fleet:
                 say(f"not begun, for want of time: {len(waiting)} members of {describe(group[0])}")
                 break
@@ -178,7 +178,7 @@ def report(design: Design, todo: Plan, device: str) -> str:
     for group in todo.groups:
         first = group[0]
         # A member a core: the last fleet takes as long as a full one.
-        size = fleet_size(first, device)
+        size = fleet_size(device)
         rounded = -(-len(group) // size) * size if default_backend(device) == "cores" else len(group)
         minutes = rounded * first.steps * seconds_per_step(first, device) / 60
         space = len(group) * bytes_per_run(design, first) / 1e6
@@ -219,7 +219,7 @@ def seconds_per_step(member: Member, device: str) -> float:
 def _seconds_per_step(member: Member, device: str) -> float:
     shape = (512, *data.image_shape(member.data))
     images = torch.arange(math.prod(shape)).remainder(251).to(torch.uint8).reshape(shape)
-    alike = [FleetMember(seed, dict(member.weights)) for seed in range(fleet_size(member, device))]
+    alike = [FleetMember(seed, dict(member.weights)) for seed in range(fleet_size(device))]
     taken = 0.0
     for steps in (4, member.steps):  # the first warms up
         begun = time.monotonic()
@@ -236,7 +236,7 @@ def bytes_per_run(design: Design, member: Member) -> int:
     return size * len(design.kept(member.steps))
 
 
-def fleet_size(member: Member, device: str, seconds_each: float = 0.0, seconds_left: float = math.inf) -> int:
+def fleet_size(device: str, seconds_each: float = 0.0, seconds_left: float = math.inf) -> int:
     """How many members to train together: a member a core, or a stack; none where they would not end in time.
 
     A member a core takes as long for one as for all cores, so `seconds_each` is a core's share of that.
