@@ -25,14 +25,18 @@ from vaekit.claims import (
     budgets,
     choose,
     claim,
+    column,
     complete,
     conjunction,
     effect,
+    falls,
     holm,
     in_doubt,
     matched_rate,
     number,
+    over_grid,
     paired,
+    partial_spearmans,
     spearman,
     spearmans,
     t_interval,
@@ -41,6 +45,7 @@ from vaekit.claims import (
     verdict,
     verdict_table,
     verdicts,
+    whole,
 )
 
 BETAS = (0.001, 0.01, 0.1, 1.0, 5.0)
@@ -606,22 +611,22 @@ def test_by_construction_is_marked_and_not_counted():
     assert verdict(above_zero, table(GOOD)).counted
 
 
-def whole(frame):
+def scope_on(frame):
     found = verdict(above_zero, frame)
     assert found.scope is not None
     return found.scope
 
 
 def test_at_the_papers_scale_only_where_everything_is():
-    scope = whole(table(GOOD))
+    scope = scope_on(table(GOOD))
     assert scope.at_the_papers_scale
     assert str(scope) == (
         "1,000 steps (100 % of the paper's), batch 128; tetrominoes (made); 3 seeds (paper 3); "
         "beta 0.001, 0.01, 0.1, 1, 5 (5 of the paper's 5); precision full; lr 0.001; at the paper's scale"
     )
-    assert whole(table(GOOD, steps=2000, batch_size=256)).at_the_papers_scale
+    assert scope_on(table(GOOD, steps=2000, batch_size=256)).at_the_papers_scale
     more = per_seed(*[1.0, 1.1] * 3)
-    assert whole(table(more, seeds=range(6), betas=(*BETAS, 0.5))).at_the_papers_scale
+    assert scope_on(table(more, seeds=range(6), betas=(*BETAS, 0.5))).at_the_papers_scale
     for less in (
         {"steps": 999},
         {"batch_size": 64},
@@ -629,7 +634,7 @@ def test_at_the_papers_scale_only_where_everything_is():
         {"betas": BETAS[1:]},
         {"hidden": 1024},
     ):
-        assert not whole(table(GOOD, **less)).at_the_papers_scale, less
+        assert not scope_on(table(GOOD, **less)).at_the_papers_scale, less
     five = replace(above_zero, scale=replace(PAPER, seeds=5))
     found = verdict(five, table(GOOD))
     assert found.scope is not None
@@ -642,7 +647,7 @@ def test_the_scope_names_what_was_left_out():
     )
     frame = frame[~((frame["seed"] == 3) & (frame["beta"] == 0.1))]
     frame.loc[(frame["seed"] == 4) & (frame["beta"] == 1.0), "status"] = "diverged"
-    text = str(whole(frame))
+    text = str(scope_on(frame))
     for words in (
         "60 % of the paper's",
         "2 incomplete seeds dropped",
@@ -765,3 +770,300 @@ def test_a_true_conjunction_of_many_is_rarely_refused():
         parts = [effect(stat(*row), at_least=0) for row in values]
         refused += conjunction([part.judge(parts=8) for part in parts])[0] == NOT_REPRODUCED
     assert refused / 500 <= 0.075  # 5 %, and two standard errors of 500 tables
+
+
+# Several data sets
+
+
+SETS = {name: PaperScale(steps=steps, batch_size=128, seeds=3) for name, steps in (("cifar10", 1000), ("svhn", 500))}
+
+
+def of_set(evidence):
+    assert set(evidence.curve("distortion", part="test").data) <= {evidence.of, "cifar10_jpeg"}
+    (curve,) = complete(evidence.curve("distortion", part="test"), ranges=((0.1, 0.1), (1, 1)))
+    one, tenth = column(curve, 1.0), column(curve, 0.1)
+    return [effect(paired("difference", lambda array: array[:, one] - array[:, tenth], curve), above=0)]
+
+
+on_both = replace(above_zero, scale=SETS, parts=of_set)
+
+
+@pytest.mark.parametrize(
+    ("cifar", "svhn", "outcome", "reason"),
+    [
+        (GOOD, GOOD, REPRODUCED, ""),
+        (GOOD, BAD, NOT_REPRODUCED, ""),  # 500 steps are the paper's on SVHN
+        (BAD, GOOD, UNDECIDED, "cifar10: budget: below the paper's steps, it may still come"),
+        (UNCLEAR, BAD, NOT_REPRODUCED, ""),
+        (UNCLEAR, GOOD, UNDECIDED, "cifar10: interval"),
+        (GOOD, None, UNDECIDED, "svhn: needs data"),
+        (None, BAD, NOT_REPRODUCED, ""),
+        (None, None, NEEDS_DATA, "cifar10; svhn"),
+    ],
+)
+def test_a_claim_about_several_sets_is_the_conjunction_of_each(cifar, svhn, outcome, reason):
+    made = [table(GOOD, data="mnist")]  # which the claim does not speak of
+    made += [table(cifar, data="cifar10", steps=500)] if cifar else []
+    made += [table(svhn, data="svhn", steps=500)] if svhn else []
+    found = verdict(on_both, pd.concat(made))
+    assert (found.outcome, found.reason) == (outcome, reason)
+    assert found.scope is None
+    assert [finding.name for finding in found.findings] == [
+        f"{name}, difference" for name, value in (("cifar10", cifar), ("svhn", svhn)) if value
+    ]
+    assert list(found.sets) == ["cifar10", "svhn"]
+
+
+def test_each_set_has_its_own_best_budget_and_scope():
+    frame = pd.concat([table(GOOD, data="cifar10", steps=1000), table(GOOD, data="svhn", steps=600)])
+    found = verdict(on_both, pd.concat([frame, table(BAD, data="cifar10", steps=600)]))
+    assert found.outcome == REPRODUCED
+    scopes = {name: each.scope for name, each in found.sets.items()}
+    assert {name: scope and (scope.steps, scope.data) for name, scope in scopes.items()} == {
+        "cifar10": (1000, ("cifar10",)),
+        "svhn": (600, ("svhn",)),
+    }
+    text = found.row()["scope"]
+    assert "1,000 steps (100 % of the paper's), batch 128; cifar10 (original)" in text
+    assert "600 steps (120 % of the paper's), batch 128; svhn (original)" in text
+    assert found.seeds == 3
+    not_run = verdict(on_both, frame[frame["data"] == "svhn"], at_hand=["cifar10"])
+    assert (not_run.outcome, not_run.reason) == (UNDECIDED, "cifar10: not run")
+    nothing = verdict(on_both, pd.DataFrame(), at_hand=["cifar10"])
+    assert (nothing.outcome, nothing.reason) == (NOT_RUN, "no member of it; svhn")
+
+
+def test_a_copy_stands_for_its_original():
+    svhn, copy = table(GOOD, data="svhn"), table(GOOD, data="cifar10_jpeg")
+    found = verdict(on_both, pd.concat([svhn, copy]))
+    assert found.outcome == REPRODUCED
+    assert "cifar10_jpeg (JPEG copy)" in found.row()["scope"]
+    scope = found.sets["cifar10"].scope
+    assert scope is not None
+    assert not scope.at_the_papers_scale
+    shown = verdict(replace(on_both, copies_decide=False), pd.concat([svhn, copy]))
+    assert (shown.outcome, shown.reason) == (UNDECIDED, "cifar10: needs data")
+    assert [finding.name for finding in shown.findings] == ["cifar10, difference", "svhn, difference"]
+    # The original comes first, and the two are never one curve.
+    both = verdict(on_both, pd.concat([svhn, copy, table(BAD, data="cifar10")]))
+    assert both.outcome == NOT_REPRODUCED
+    weak = verdict(on_both, pd.concat([svhn, copy, table(BAD, data="cifar10", seeds=(0, 1))]))
+    assert weak.outcome == REPRODUCED
+    assert verdict(on_both, svhn, at_hand=["cifar10_jpeg"]).reason == "cifar10: not run"
+
+
+def test_one_of_all_sets_parts_is_refused_at_bonferronis_level():
+    part = effect(stat(-1.0, -1.1, -1.55), above=0)  # refused as one of up to five, not as one of ten
+    lone = replace(above_zero, scale=SETS, parts=lambda evidence: [part] * 2)
+    many = replace(above_zero, scale=SETS, parts=lambda evidence: [part] * 5)
+    evidence = budgets(table(GOOD))[0]
+    assert {finding.outcome for _, finding in lone.findings(evidence)} == {NOT_REPRODUCED}
+    assert {finding.outcome for _, finding in many.findings(evidence)} == {UNDECIDED}
+
+
+def met(wanted):
+    """Eight published numbers, of which the first `wanted` are met."""
+    return lambda evidence: [number(difference_of(evidence), 1.0 if i < wanted else 9.0, within=0.5) for i in range(8)]
+
+
+def difference_of(evidence):
+    return of_set(evidence)[0].statistic
+
+
+@pytest.mark.parametrize(
+    ("wanted", "sets", "outcome"),
+    [
+        (7, ("svhn",), REPRODUCED),  # 7 of 8 on one set
+        (6, ("svhn",), NOT_REPRODUCED),
+        (7, ("svhn", "cifar10"), REPRODUCED),  # 14 of 16
+        (6, ("svhn", "cifar10"), NOT_REPRODUCED),  # 12 of 16
+    ],
+)
+def test_a_quorum_is_taken_over_the_sets_that_decide(wanted, sets, outcome):
+    enough = replace(on_both, quorum=13 / 16, parts=met(wanted))
+    assert verdict(enough, pd.concat([table(GOOD, data=name) for name in sets])).outcome == outcome
+
+
+def test_a_quorum_counts_and_one_set_may_make_up_for_another():
+    thirteen = [finding(REPRODUCED)] * 13
+    assert conjunction([*thirteen, *[finding(NOT_REPRODUCED)] * 3], 13 / 16)[0] == REPRODUCED
+    assert conjunction([*thirteen[1:], *[finding(NOT_REPRODUCED)] * 4], 13 / 16)[0] == NOT_REPRODUCED
+    some = [*thirteen[1:], *[finding(NOT_REPRODUCED)] * 3, finding(UNDECIDED, "interval")]
+    assert conjunction(some, 13 / 16) == (UNDECIDED, ("interval",))
+
+    def uneven(evidence):
+        return met(5 if evidence.of == "svhn" else 8)(evidence)
+
+    frame = pd.concat([table(GOOD, data=name) for name in SETS])
+    assert verdict(replace(on_both, quorum=13 / 16, parts=uneven), frame).outcome == REPRODUCED
+    assert verdict(replace(on_both, quorum=14 / 16, parts=uneven), frame).outcome == NOT_REPRODUCED
+    early = frame[(frame["data"] == "cifar10") | (frame["step"] == frame["steps"])]
+    assert verdict(replace(on_both, quorum=13 / 16, parts=uneven), early).outcome == UNDECIDED
+
+
+def test_children_of_parents_trained_differently_are_never_mixed():
+    two, one = table(GOOD, seeds=(0, 1), parent_steps=100), table(GOOD, seeds=(2,), parent_steps=200)
+    assert verdict(above_zero, pd.concat([two, one])).reason == "seeds: 2 of at least 3"
+    assert len(budgets(pd.concat([two, table(GOOD, parent_steps=math.nan)]))) == 2
+    assert len(budgets(pd.concat([two, table(GOOD, seeds=(0, 1), parent_steps=100, arm="dense")]))) == 1
+
+
+def test_what_no_training_changes_may_be_read_across_budgets():
+    frame = pd.concat([table(noise, steps=100, hidden=8), table(noise, steps=200, hidden=8, seeds=(5,))])
+    (together,) = budgets(frame, compares=("steps",))
+    assert together.budget["steps"] == 200
+    assert set(together.select("distortion", part="test", steps="any")["step"]) == {100, 200}
+
+
+# Surfaces: curves over two axes
+
+
+GRID = tuple(float(f"{10 ** (-1 + k / 5):.12g}") for k in range(11))
+
+
+def surface_rows(value, seeds=(0,), points=None, **how):
+    """Members over two weights, `value(beta2, beta1, seed)` each."""
+    rows = members(seeds=seeds, betas=range(len(points or [*GRID] * len(GRID))), **how)
+    pairs = points or [(a, b) for a in GRID for b in GRID]
+    rows["beta2"], rows["beta1"] = np.array(pairs)[rows["beta"].astype(int)].T
+    return measured(
+        rows.drop(columns="beta"), "rate", "test", lambda r, share: value(r["beta2"], r["beta1"], r["seed"])
+    )
+
+
+def surface(frame, **how):
+    return evidence_of(frame).curve("rate", part="test", over=("beta2", "beta1"), **how)
+
+
+def test_a_curve_over_two_axes():
+    curve = surface(surface_rows(lambda a, b, seed: a + 100 * b + seed, seeds=(0, 1)))
+    assert curve.values.shape == (2, 121)
+    assert curve.values.columns.names == ["beta2", "beta1"]
+    assert curve.values.loc[1, (10.0, 0.1)] == 10 + 10 + 1
+    near = surface(surface_rows(lambda a, b, seed: a), between=(0.5, 2.0))
+    assert sorted(set(near.values.columns)) == [(a, b) for a in GRID[4:7] for b in GRID[4:7]]
+    assert surface(surface_rows(lambda a, b, seed: a), depth=9).lacks == "no rate (test) of depth 9"
+    assert surface(table(noise)).values.empty
+    lost = surface_rows(lambda a, b, seed: a)
+    lost.loc[(lost["beta2"] == 10) & (lost["beta1"] == 10), "status"] = "diverged"
+    curve = surface(lost)
+    assert (curve.values.shape, curve.diverged) == ((1, 121), 1)
+    assert math.isnan(curve.values.loc[0, (10.0, 10.0)])
+    clash = pd.concat([lost, lost.assign(value=-1.0)])
+    with pytest.raises(ClaimError, match=r"for seed 0 and beta2 0\.1 and beta1 0\.1"):
+        surface(clash)
+    # `complete` cuts surfaces, too: what four seeds have of a grid that one has whole.
+    few = surface_rows(lambda a, b, seed: a, seeds=(1, 2, 3), points=[(GRID[0], GRID[1]), (GRID[1], GRID[0])])
+    (cut,) = complete(surface(pd.concat([surface_rows(lambda a, b, seed: a), few])))
+    assert cut.values.columns.tolist() == [(GRID[0], GRID[1]), (GRID[1], GRID[0])]
+    assert len(cut.left_out) == 119
+
+
+def test_the_whole_grid_is_that_of_the_seeds_that_have_it():
+    fresh = surface_rows(lambda a, b, seed: a, seeds=(5, 6, 7), points=[(0.1, 0.1), (10.0, 10.0)])
+    (curve,) = whole(surface(pd.concat([surface_rows(lambda a, b, seed: a, seeds=(0, 1)), fresh])))
+    assert (curve.values.index.tolist(), curve.values.shape[1], curve.lacks) == ([0, 1], 121, "")
+    frame = surface_rows(lambda a, b, seed: a, seeds=(0, 1))
+    (curve,) = whole(surface(frame[~((frame["seed"] == 1) & (frame["beta2"] == 0.1) & (frame["beta1"] == 0.1))]))
+    assert (curve.values.shape, curve.left_out) == ((2, 120), ((0.1, 0.1),))
+    (small,) = whole(surface(fresh))
+    assert small.lacks == "2 of at least 5 values of beta2"
+    assert whole(surface(table(noise)))[0].lacks.startswith("no rate")
+    assert effect(over_grid("x", np.nanmean, small), above=0).judge().outcome == NOT_RUN
+
+
+def test_where_a_surface_falls():
+    # 3 x 3, by hand: along b, the rows (9, 5, 5), (9, gap, 1) and (0.04, 0.01, 3).
+    points = [(a, b) for a in (1.0, 2.0, 3.0) for b in (1.0, 2.0, 3.0)]
+    values = dict(zip(points, (9, 5, 5, 9, math.nan, 1, 0.04, 0.01, 3), strict=True))
+    del values[2.0, 2.0]
+    curve = Curve(
+        pd.DataFrame([values.values()], columns=pd.MultiIndex.from_tuples(values, names=["a", "b"])), ("a", "b"), {}
+    )
+    along_b = falls(curve, "b", tie=0.05).values.loc[0]
+    assert along_b.dropna().to_dict() == {(1.0, 1.0): 1, (1.0, 2.0): 0, (3.0, 2.0): 0}
+    assert falls(curve, "b").values.loc[0].dropna().to_dict()[3.0, 1.0] == 1
+    along_a = falls(curve, "a", tie=0.05).values.loc[0]
+    assert along_a.dropna().to_dict() == {(1.0, 1.0): 0, (1.0, 3.0): 1, (2.0, 1.0): 1, (2.0, 3.0): 0}
+
+
+def test_partial_spearman_is_the_residuals_correlation_of_ranks():
+    rng = np.random.default_rng(5)
+    given = rng.normal(size=(4, 60))
+    x, y = given + rng.normal(size=(4, 60)), rng.normal(size=(4, 60)) - given
+    wanted = []
+    for row in range(4):
+        ranks = [scipy.stats.rankdata(values[row]) for values in (x, y, given)]
+        left = [np.polynomial.Polynomial.fit(ranks[2], rank, 1)(ranks[2]) - rank for rank in ranks[:2]]
+        wanted.append(np.corrcoef(*left)[0, 1])
+    np.testing.assert_allclose(partial_spearmans(x, y, given), wanted, atol=1e-10)
+    np.testing.assert_allclose(spearmans(x, y), [scipy.stats.spearmanr(*rows)[0] for rows in zip(x, y, strict=True)])
+    assert np.isnan(partial_spearmans(given, y, given)).all()
+    assert np.isnan(partial_spearmans(np.ones(9), np.arange(9), np.arange(9)))
+
+
+def test_seeds_decide_where_there_are_three_and_the_grid_where_there_are_fewer():
+    def wavy(a, b, seed):
+        return np.log(a) + 0.3 * np.sin(9 * np.log(b)) + seed
+
+    (three,) = whole(surface(surface_rows(wavy, seeds=(0, 1, 2))))
+    made = over_grid("mean", lambda array: array.mean(axis=-1), three)
+    assert made.bounds is None
+    assert "bootstrap" not in made.name
+    assert made.interval() == pytest.approx([float(end) for end in t_interval(made.sample)])
+    (one,) = whole(surface(surface_rows(wavy)))
+    made = over_grid("mean", lambda array: array.mean(axis=-1), one)
+    assert made.name == "mean, block bootstrap over the grid"
+    low, high = made.interval()
+    assert low < made.values[0] < high
+    assert made.interval(0.99)[0] < low < high < made.interval(0.99)[1]
+    assert made.interval() == over_grid("mean", lambda array: array.mean(axis=-1), one).interval()
+    assert effect(made, above=low - 0.01).judge().outcome == REPRODUCED
+    (two,) = whole(surface(surface_rows(wavy, seeds=(0, 1))))
+    made = over_grid("mean", lambda array: array.mean(axis=-1), two)
+    assert effect(made, above=-5).judge().outcome == REPRODUCED
+    assert made.interval()[0] < made.values.mean() < made.interval()[1]
+
+
+def test_blocks_are_wider_than_points_where_neighbours_resemble_each_other():
+    """On a field of patches of 3 x 3 equal values, the error of a mean is that of the patches, not of the points."""
+    rng = np.random.default_rng(0)
+    patches = rng.normal(size=(4, 4))
+    place = {value: i for i, value in enumerate(GRID)}
+
+    def patchy(a, b, seed):
+        return patches[a.map(place) // 3, b.map(place) // 3]
+
+    (curve,) = whole(surface(surface_rows(patchy)))
+    low, high = over_grid("mean", lambda array: array.mean(axis=-1), curve).interval()
+    field = curve.values.to_numpy()
+    independent = 2 * 1.96 * field.std() / 11
+    assert high - low > 1.5 * independent
+
+
+def test_a_gap_of_the_grid_is_filled_by_its_neighbour():
+    frame = surface_rows(lambda a, b, seed: a)
+    (curve,) = whole(surface(frame[~((frame["beta2"] == 10) & (frame["beta1"] > 5))]))
+    assert curve.values.shape == (1, 119)
+    made = over_grid("least", lambda array: array.min(axis=-1), curve)
+    assert np.isfinite(made.interval()).all()
+
+
+def test_a_surfaces_scope_counts_both_axes():
+    scale = replace(PAPER, grid={"beta2": GRID, "beta1": GRID}, seeds=1)
+
+    @claim("0.5", "", paper="", scale=scale, steps=500)
+    def mean_of_all(evidence):
+        (curve,) = whole(evidence.curve("rate", part="test", over=("beta2", "beta1")))
+        return [effect(over_grid("mean", lambda array: array.mean(axis=-1), curve), above=0)]
+
+    frame = surface_rows(lambda a, b, seed: a + b)
+    found = verdict(mean_of_all, frame)
+    assert found.outcome == REPRODUCED
+    assert found.scope is not None
+    assert found.scope.at_the_papers_scale
+    assert "beta2 0.1, 0.158489, 0.251189" in str(found.scope)
+    less = verdict(mean_of_all, frame[~((frame["beta2"] == 10) & (frame["beta1"] == 10))]).scope
+    assert less is not None
+    assert not less.at_the_papers_scale  # every value of both axes, and yet not every pair
+    assert "1 points left out" not in str(less)

@@ -173,7 +173,7 @@ def test_data_that_cannot_be_fetched_is_one_error(capsys, name):
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["train"], ["train", "pruning"], ["export", "no such"], ["train", NAME, "--minutes", "soon"]]
+    "arguments", [[], ["train"], ["train", "prunning"], ["export", "no such"], ["train", NAME, "--minutes", "soon"]]
 )
 def test_a_command_that_is_none_is_refused(capsys, arguments):
     with pytest.raises(SystemExit) as caught:

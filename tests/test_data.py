@@ -5,6 +5,7 @@ import functools
 import gzip
 import hashlib
 import http.server
+import importlib
 import io
 import os
 import pickle
@@ -19,16 +20,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.io
 import torch
 
 import vaekit.data
-from vaekit.data import DataError, download, fetch, load, splits, stored
+from vaekit.data import DataError, derived, download, fetch, load, splits, stored
 from vaekit.data.stored import STORED
 
 SMALL = {
     "mnist": stored.Stored("small grey images", (4, 4), n_train=10, n_test=5, sha256=None),
     "cifar10": stored.Stored("small colour images", (4, 4, 3), n_train=10, n_test=5, sha256=None),
     "cifar10_jpeg": stored.Stored("small copies", (4, 4, 3), n_train=10, n_test=5, sha256=None, downloadable=False),
+    "svhn": stored.Stored("small house numbers", (4, 4, 3), n_train=10, n_test=5, sha256=None),
 }
 
 
@@ -90,7 +93,7 @@ def test_identity_is_of_contents_alone(folder):
     assert load("mnist").identity != before
 
 
-@pytest.mark.parametrize("name", ["tetrominoes", *SMALL])
+@pytest.mark.parametrize("name", ["tetrominoes", "dsprites_like", *SMALL])
 def test_identity_and_shape_are_known_without_reading(folder, monkeypatch, name):
     if name in SMALL:
         arrays = made(name)
@@ -101,6 +104,22 @@ def test_identity_and_shape_are_known_without_reading(folder, monkeypatch, name)
     monkeypatch.setattr(stored, "read", None)
     assert vaekit.data.identity(name) == expected.identity
     assert vaekit.data.image_shape(name) == expected.image_shape == tuple(expected.take([0]).shape[1:])
+
+
+def test_an_identity_that_is_not_pinned_is_read_once_for_each_file(folder, monkeypatch):
+    arrays = made("cifar10")
+    np.savez(folder / "cifar10.npz", **arrays)
+    reads = []
+    read = stored.read
+    monkeypatch.setattr(stored, "read", lambda *of: reads.append(of) or read(*of))
+    assert vaekit.data.identity("cifar10") == vaekit.data.identity("cifar10") == f"sha256:{stored.digest(arrays)[:16]}"
+    assert len(reads) == 1
+    arrays["test_images"][0] ^= 1
+    np.savez_compressed(folder / "cifar10.npz", **arrays)
+    assert vaekit.data.identity("cifar10") == f"sha256:{stored.digest(arrays)[:16]}"
+    (folder / "cifar10.npz").unlink()
+    with pytest.raises(DataError, match=r"cifar10\.npz is not there"):
+        vaekit.data.identity("cifar10")
 
 
 def test_where_the_files_are(monkeypatch, tmp_path):
@@ -115,7 +134,7 @@ def test_where_the_files_are(monkeypatch, tmp_path):
 
 
 def test_unknown_and_absent_sets_name_the_next_step(folder):
-    with pytest.raises(DataError, match=r"unknown data set: 'fasion_mnist'.*mean 'fashion_mnist'.*tetrominoes, "):
+    with pytest.raises(DataError, match=r"unknown data set: 'fasion_mnist'.*mean fashion_mnist\?.*tetrominoes, "):
         load("fasion_mnist")
     with pytest.raises(DataError, match=r"data/mnist\.npz is not there.*python -m vaekit data mnist.*tetrominoes"):
         load("mnist")
@@ -248,6 +267,106 @@ def test_the_known_sets(name):
     assert data.images.float().std() > 20
 
 
+# Derived sets, and which sets there are
+
+
+@pytest.fixture
+def mnist(folder, monkeypatch):
+    """A small mnist of the right height and width, in its file; gives its arrays."""
+    small = dataclasses.replace(SMALL["mnist"], shape=(28, 28))
+    monkeypatch.setitem(STORED, "mnist", small)
+    random = np.random.default_rng(0)
+    arrays = {key: random.integers(0, 256, shape, dtype=np.uint8) for key, shape in small.arrays.items()}
+    arrays |= {key: arrays[key] % 10 for key in ("train_labels", "test_labels")}
+    np.savez(folder / "mnist.npz", **arrays)
+    return arrays
+
+
+@pytest.mark.parametrize("name", ["mnist_binary", "mnist32"])
+def test_a_derived_set_is_its_origin_in_another_form(folder, mnist, monkeypatch, name):
+    origin, data = load("mnist"), load(name)
+    assert data.name == name
+    assert data.source.startswith("small grey images, ")
+    assert len(data) == 15
+    assert data.labels is not None
+    assert torch.equal(data.labels, origin.labels)
+    for part in ("own", "cv"):
+        assert torch.equal(data.split(part, 10).train, origin.split(part, 10).train)
+    assert data.identity == f"{name}-1:{origin.identity}" == vaekit.data.identity(name)
+    assert data.take([]).shape == (0, *data.image_shape)
+    few = data.take([12, 3])
+    assert few.dtype == torch.uint8
+    assert torch.equal(few, data.images[[12, 3]])
+    assert torch.equal(few, load(name, folder).take([12, 3]))
+    monkeypatch.setitem(STORED, "mnist", dataclasses.replace(STORED["mnist"], sha256=stored.digest(mnist)))
+    monkeypatch.setattr(stored, "read", None)
+    assert vaekit.data.identity(name) == data.identity
+    assert vaekit.data.image_shape(name) == data.image_shape == tuple(few.shape[1:])
+
+
+def test_binarised_above_one_half():
+    values = torch.arange(256, dtype=torch.uint8)
+    assert derived.binarised(values).tolist() == [255 if value / 255 > 0.5 else 0 for value in range(256)]
+
+
+def test_resized_is_pillow_s():
+    image = importlib.import_module("PIL.Image")
+    random = torch.randint(0, 256, (130, 1, 28, 28), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    random[0] = 255
+    random[1] = 0
+    for given, found in zip(random[:, 0], derived.resized(random)[:, 0], strict=True):
+        expected = image.fromarray(given.numpy()).resize((32, 32), image.Resampling.BILINEAR)
+        assert np.array_equal(found.numpy(), np.asarray(expected))
+
+
+def test_a_derived_set_says_which_file_it_wants(folder):
+    for name in ("mnist_binary", "mnist32"):
+        with pytest.raises(DataError, match=r"data/mnist\.npz is not there.*python -m vaekit data mnist`"):
+            load(name)
+
+
+def test_what_is_at_hand_is_known_without_reading(folder, monkeypatch):
+    monkeypatch.setattr(stored, "read", None)
+    at_hand, is_at_hand = vaekit.data.at_hand, vaekit.data.is_at_hand
+    assert [name for name in vaekit.data.NAMES if is_at_hand(name)] == ["tetrominoes", "dsprites_like"]
+    assert at_hand("cifar10", "cifar10_jpeg", "tetrominoes", "dsprites_like") == ("tetrominoes",)
+    assert at_hand("mnist32", "mnist") == ("mnist32",)  # whose error says how to have it
+    (folder / "mnist.npz").touch()
+    (folder / "cifar10_jpeg.npz").touch()
+    assert at_hand("cifar10", "cifar10_jpeg", "tetrominoes") == ("cifar10_jpeg",)
+    assert is_at_hand("mnist")
+    assert is_at_hand("mnist_binary")
+    assert not is_at_hand("fashion_mnist")
+    with pytest.raises(DataError, match="unknown data set: 'cifar'"):
+        at_hand("cifar", "tetrominoes")
+
+
+@pytest.mark.parametrize("name", ["small_norb", "shapes3d"])
+def test_a_planned_set_is_said_to_be_planned(folder, name):
+    wanted = f"{name}, .*, is planned and cannot be read yet; there are tetrominoes, dsprites_like, mnist, "
+    ways = (load, fetch, vaekit.data.identity, vaekit.data.image_shape, vaekit.data.is_at_hand, vaekit.data.at_hand)
+    for way in ways:
+        with pytest.raises(DataError, match=wanted):
+            way(name)
+    assert name not in vaekit.data.NAMES
+    assert vaekit.data.problem(name).startswith(f"{name}, ")
+    assert vaekit.data.problem("mnist") is None
+
+
+def test_the_catalogue_is_true_of_every_set(mnist):
+    assert [row["name"] for row in vaekit.data.catalogue()] == list(vaekit.data.NAMES)
+    rows = {row["name"]: row for row in vaekit.data.catalogue()}
+    for name in ("tetrominoes", "dsprites_like", "mnist", "mnist32"):
+        data = load(name)
+        assert rows[name]["images"] == f"{len(data):,}"
+        assert data.source.startswith(rows[name]["source"])
+    assert rows["svhn"]["shape"] == "4 × 4 × 3"
+    assert rows["svhn"]["how to have it"] == "python -m vaekit data svhn"
+    assert rows["mnist32"]["shape"] == "32 × 32"
+    assert rows["mnist32"]["how to have it"] == "made from mnist"
+    assert rows["cifar10_jpeg"]["how to have it"] == "where it was prepared"
+
+
 # Splits
 
 
@@ -328,7 +447,7 @@ def test_splits_of_a_set_in_two_parts():
 
 def test_impossible_splits_say_what_is_possible(tetrominoes):
     cases = {
-        ("checkboard", None): r"unknown split of tetrominoes: 'checkboard' \(did you mean 'checkerboard'\?\); "
+        ("checkboard", None): r"unknown split of tetrominoes: 'checkboard' \(did you mean checkerboard\?\); "
         "there are random, cv, checkerboard, cd",
         ("own", None): "unknown split of tetrominoes: 'own'; there are",
         ("cv", None): "split cv of tetrominoes: n_train is a whole number from 1 to 163,839, not None",
@@ -377,22 +496,37 @@ def cifar_archive(arrays, leave_out=None):
     return contents.getvalue()
 
 
+def matlab_file(arrays, part, **how):
+    """One of SVHN's two files for a small set: images along the last axis, labels from 1 to 10."""
+    contents = io.BytesIO()
+    labels = np.where(arrays[f"{part}_labels"] == 0, 10, arrays[f"{part}_labels"])
+    variables = {"X": np.moveaxis(arrays[f"{part}_images"], 0, 3), "y": labels[:, None]} | how
+    scipy.io.savemat(
+        contents, {key: value for key, value in variables.items() if value is not None}, do_compression=True
+    )
+    return contents.getvalue()
+
+
 def md5(contents):
     return hashlib.md5(contents, usedforsecurity=False).hexdigest()
 
 
 @pytest.fixture
 def server(folder, tmp_path, monkeypatch):
-    """Serves small originals of mnist and cifar10 in the place of torchvision's mirrors; gives the served folder."""
+    """Serves small originals of mnist, cifar10 and svhn in the place of torchvision's mirrors: the served folder."""
     served = tmp_path / "served"
     served.mkdir()
-    datasets = download.torchvision_datasets()
+    datasets = download.torchvision("datasets")
     resources = []
     for (file, _), array in zip(datasets.MNIST.resources, made("mnist").values(), strict=True):
         (served / file).write_bytes(idx(array))
         resources.append((file, md5(idx(array))))
     archive = cifar_archive(made("cifar10"))
     (served / "cifar-10-binary.tar.gz").write_bytes(archive)
+
+    files = {part: matlab_file(made("svhn"), part) for part in ("train", "test")}
+    for part, contents in files.items():
+        (served / f"{part}_32x32.mat").write_bytes(contents)
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, format, *args):
@@ -407,12 +541,14 @@ def server(folder, tmp_path, monkeypatch):
         monkeypatch.setattr(datasets.MNIST, "resources", resources)
         monkeypatch.setattr(datasets.CIFAR10, "url", address + "cifar-10-python.tar.gz")
         monkeypatch.setattr(download, "CIFAR10_BINARY", ("cifar-10-binary.tar.gz", md5(archive)))
+        originals = {part: [f"{address}{part}_32x32.mat", f"{part}_32x32.mat", md5(files[part])] for part in files}
+        monkeypatch.setattr(datasets.SVHN, "split_list", originals)
         yield served
         httpd.shutdown()
         thread.join()
 
 
-@pytest.mark.parametrize("name", ["mnist", "cifar10"])
+@pytest.mark.parametrize("name", ["mnist", "cifar10", "svhn"])
 def test_fetch_writes_the_originals_once(server, folder, monkeypatch, name):
     arrays = made(name)
     pin(monkeypatch, name, arrays)
@@ -464,8 +600,39 @@ def test_an_archive_without_a_batch(server, folder, monkeypatch):
     assert list(folder.iterdir()) == []
 
 
+def test_house_numbers_that_are_not_as_they_should_be(server, folder, monkeypatch):
+    arrays = made("svhn")
+    good = matlab_file(arrays, "train")
+    cases = {
+        "not a MATLAB file of format 5 that holds X and y: ": good[:60],
+        "not a MATLAB file of format 5 .*: ": good[:-20],
+        r"holds uint8 \(4, 4, 3, 5\) with 5 labels, not 10 images": matlab_file(arrays, "test"),
+        "holds int16": matlab_file(arrays, "train", X=np.zeros((4, 4, 3, 10), np.int16)),
+        "with 9 labels": matlab_file(arrays, "train", y=np.ones((9, 1), np.uint8)),
+        "other than the whole numbers from 1 to 10": matlab_file(arrays, "train", y=np.zeros((10, 1), np.uint8)),
+        "other than the whole numbers": matlab_file(arrays, "train", y=np.full((10, 1), 2.5)),
+        "that holds X and y: KeyError": matlab_file(arrays, "train", X=None),
+    }
+    split_list = dict(download.torchvision("datasets").SVHN.split_list)
+    for message, contents in cases.items():
+        (server / "train_32x32.mat").write_bytes(contents)
+        split_list["train"] = [*split_list["train"][:2], md5(contents)]
+        monkeypatch.setattr(download.torchvision("datasets").SVHN, "split_list", dict(split_list))
+        with pytest.raises(DataError, match=f"what was downloaded is not svhn: train_32x32.mat.*{message}"):
+            fetch("svhn")
+    assert list(folder.iterdir()) == []
+
+
+def test_house_numbers_need_scipy(server, folder, monkeypatch):
+    for file in server.iterdir():
+        file.unlink()  # nothing is asked for before
+    monkeypatch.setitem(sys.modules, "scipy.io", None)
+    with pytest.raises(DataError, match=r"MATLAB files, which scipy reads .*pip install scipy"):
+        fetch("svhn")
+
+
 def test_offline_is_one_error(server, folder, monkeypatch):
-    datasets = download.torchvision_datasets()
+    datasets = download.torchvision("datasets")
     monkeypatch.setattr(datasets.MNIST, "mirrors", ["http://127.0.0.1:1/", "http://no-such-host.invalid/"])
     with pytest.raises(DataError, match=r"could not be downloaded.*refused.*no-such-host.*Nothing was written"):
         fetch("mnist")
@@ -496,15 +663,23 @@ def test_a_folder_that_cannot_be_written(server, folder):
 
 
 def test_what_is_not_downloaded(folder):
-    assert "nothing to download" in fetch("tetrominoes")
+    for name in ("tetrominoes", "dsprites_like"):
+        assert fetch(name) == f"{name} is made when it is loaded: there is nothing to download"
     with pytest.raises(DataError, match=r"cifar10_jpeg\.npz is not there.*never downloaded"):
         fetch("cifar10_jpeg")
-    with pytest.raises(DataError, match=r"unknown data set: 'cifar'.*did you mean 'cifar10'"):
+    with pytest.raises(DataError, match=r"unknown data set: 'cifar'.*did you mean cifar10"):
         fetch("cifar")
 
 
+def test_a_derived_set_is_fetched_with_its_origin(server, folder):
+    path = folder / "mnist.npz"
+    assert fetch("mnist_binary") == f"mnist_binary is made from mnist when it is loaded: mnist is fetched: {path}"
+    assert fetch("mnist32").endswith(f"mnist is already there and valid: {path}")
+    assert [file.name for file in folder.iterdir()] == ["mnist.npz"]
+
+
 def test_torchvision_s_addresses_and_checksums_are_there():
-    datasets = download.torchvision_datasets()
+    datasets = download.torchvision("datasets")
     for origin in (datasets.MNIST, datasets.FashionMNIST):
         assert [file for file, _ in origin.resources] == [
             "train-images-idx3-ubyte.gz",
@@ -515,8 +690,14 @@ def test_torchvision_s_addresses_and_checksums_are_there():
         assert all(len(checksum) == 32 for _, checksum in origin.resources)
         assert origin.mirrors
     assert datasets.CIFAR10.url.endswith("/cifar-10-python.tar.gz")
+    for part in ("train", "test"):
+        url, file, checksum = datasets.SVHN.split_list[part]
+        assert url.endswith(f"/{part}_32x32.mat")
+        assert file == f"{part}_32x32.mat"
+        assert len(checksum) == 32
 
 
 def test_only_fetch_imports_torchvision():
-    code = "import sys, vaekit.data; vaekit.data.load('tetrominoes').take([0]); assert 'torchvision' not in sys.modules"
+    code = "import sys, vaekit.data as data; [data.load(name).take([0]) for name in ('tetrominoes', 'dsprites_like')]; "
+    code += "assert not {'torchvision', 'scipy'} & {*sys.modules}"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -15,37 +15,59 @@ from pathlib import Path
 import pytest
 import torch
 
-from vaekit import randomness
+from vaekit import pruning, randomness
 from vaekit.fleet import Budget, FleetMember, train_fleet
-from vaekit.losses import beta_objective
+from vaekit.losses import OBJECTIVES
 from vaekit.models import CODE_VERSIONS, build
 
 FILE = Path(__file__).parent / "golden" / "traces.json"
-SHAPE, STEPS = (1, 8, 8), 20
+STEPS = 20
 # Biases that a BatchNorm removes move by rounding alone, and are not summed.
 CASES = {
     "dense_vae": ("dense_vae", {"depth": 2, "hidden": 12, "latent_dim": 3}),
     "conv_vae": ("conv_vae", {"depth": 2, "channels": 4, "latent_dim": 3}),
     "conv_vae with batch_norm": ("conv_vae", {"depth": 2, "channels": (3, 5), "latent_dim": 3, "likelihood": "gaussian",
                                               "sigma": 0.3, "batch_norm": True, "slope": 0.2}),
+    "ghvae": ("ghvae", {"channels": 2, "latent_dim": 3}),
+    "lvae": ("lvae", {"channels": 2, "latent_dim": 3, "likelihood": "gaussian"}),
+    "classifier_vae": ("classifier_vae", {"channels": (3, 5), "latent_dim": 3, "classes": 3}),
+    "classifier_vae, pruned": ("classifier_vae", {"channels": (3, 5), "latent_dim": 3, "classes": 3, "decoder": False,
+                                                  "arm": "gradual"}),
+}  # fmt: skip
+# What a family trains on and for, where that is not the objective "beta" at 0.7 on images of 8 x 8.
+TASKS = {
+    "ghvae": ((1, 28, 28), "hierarchical", {"beta2": 0.3, "beta1": 2.0}),
+    "lvae": ((3, 32, 32), "hierarchical_warmup", {"beta2": 0.3, "beta1": 2.0, "warmup": 8.0}),
+    "classifier_vae": ((1, 8, 8), "classifier_sum",
+                       {"beta": 0.7, "lambda": 10.0, "reconstruction": 1.0, "sparsity": 0.5}),
 }  # fmt: skip
 SUMS = {"encoder.0.weight", "encoder.1.weight", "mu.weight", "logvar.bias", "decoder.0.weight"}
+SUMS |= {"scale.bias", "scale1.weight", "prior.0.weight", "spread.0.weight", "involved.0.weight"}
 
 
 def trace(family, arguments):
     """The loss of each step, and sums of absolute weights after the last."""
-    losses = []
+    losses, arguments = [], dict(arguments)
+    arm = arguments.pop("arm", None)
+    shape, name, weights = TASKS.get(family, ((1, 8, 8), "beta", {"beta": 0.7}))
 
     def objective(params, images, labels, weights, progress):
-        values = beta_objective(params, images, labels, weights, progress)
+        values = OBJECTIVES[name](params, images, labels, weights, progress)
         losses.append(values["loss"].mean().item())
         return values
 
-    images = (randomness.uniform(2, randomness.FACTORS, 0, "golden", (40, *SHAPE)) * 256).to(torch.uint8)
-    member = FleetMember(11, {"beta": 0.7}, torch.arange(3, 36))
+    images = (randomness.uniform(2, randomness.FACTORS, 0, "golden", (40, *shape)) * 256).to(torch.uint8)
+    member = FleetMember(11, weights, torch.arange(3, 36))
     budget = Budget(STEPS, batch_size=10, precision="fp64")
-    (trained,) = train_fleet(lambda: build(family, SHAPE, **arguments), objective, [member], images, budget=budget,
-                             backend="cores", threads=1)  # fmt: skip
+
+    def make():
+        model = build(family, shape, **arguments)
+        return pruning.add_masks(model) if arm else model
+
+    (trained,) = train_fleet(
+        make, objective, [member], images, torch.arange(40) % 3, budget=budget, backend="cores", threads=1,
+        project=pruning.projection(make(), arm, STEPS) if arm else None,
+    )  # fmt: skip
     state = trained.snapshots[STEPS]
     # The first call is the rehearsal of train_fleet, on two images.
     return {"loss": losses[-STEPS:], "weights": {n: state[n].abs().sum().item() for n in state if n in SUMS}}

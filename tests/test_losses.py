@@ -5,9 +5,23 @@ import math
 import pytest
 import torch
 import torch.distributions as td
+from torch.utils._pytree import tree_map
 
 from vaekit.distributions import Bernoulli, Gaussian, as_float
-from vaekit.losses import OBJECTIVES, bernoulli_floor, beta_objective, distortion, rate
+from vaekit.losses import (
+    OBJECTIVES,
+    bernoulli_floor,
+    beta_objective,
+    classifier_pixel_mean_objective,
+    classifier_sum_objective,
+    cross_entropy,
+    cross_entropy_objective,
+    distortion,
+    gaussian_kl,
+    hierarchical_objective,
+    hierarchical_warmup_objective,
+    rate,
+)
 
 
 def draw(*shape, seed=0, dtype=torch.float64):
@@ -124,5 +138,150 @@ def test_as_float_raises_only_what_is_below_float32():
     assert isinstance(raised["z"], Gaussian)
 
 
+def scales(*weights):
+    return {name: torch.tensor(value, dtype=torch.float64, requires_grad=True) for name, value in weights}
+
+
+def slopes(values, weight):
+    """d loss / d weight of each image."""
+    return torch.stack([torch.autograd.grad(v, weight, retain_graph=True)[0] for v in values["loss"]])
+
+
+def two_layers():
+    q1, p1 = (Gaussian(draw(4, 2, 3, 3, seed=s), draw(4, 2, 3, 3, seed=s + 1)) for s in (20, 22))
+    z2 = Gaussian(draw(4, 3, seed=24), draw(4, 3, seed=25))
+    params = {"z2": z2, "z1": q1, "prior1": p1, "x": Bernoulli(draw(4, 1, 2, 2, seed=26))}
+    return params, torch.sigmoid(draw(4, 1, 2, 2, seed=27))
+
+
+def test_kl_of_two_gaussians_is_torch_s():
+    params, _ = two_layers()
+    q, p = (td.Normal(g.mu, (g.logvar / 2).exp()) for g in (params["z1"], params["prior1"]))
+    found = gaussian_kl(params["z1"], params["prior1"])
+    assert found.shape == (4,)
+    torch.testing.assert_close(found, td.kl_divergence(q, p).flatten(1).sum(1), rtol=1e-12, atol=1e-12)
+    normal = Gaussian(torch.zeros(4, 3).double(), torch.zeros(4, 3).double())
+    torch.testing.assert_close(gaussian_kl(params["z2"], normal), rate(params["z2"]), rtol=1e-12, atol=1e-12)
+
+
+def test_kl_of_two_gaussians_is_never_below_zero_however_close_they_are():
+    mu, logvar = draw(200, 512, seed=28, dtype=torch.float32), draw(200, 512, seed=29, dtype=torch.float32)
+    assert torch.equal(gaussian_kl(Gaussian(mu, logvar), Gaussian(mu, logvar)), torch.zeros(200))
+    near = gaussian_kl(Gaussian(mu, torch.full_like(mu, 1e-3)), Gaussian(mu, torch.zeros_like(mu)))  # in float32
+    torch.testing.assert_close(near, torch.full((200,), 256 * (math.expm1(1e-3) - 1e-3)), rtol=2e-3, atol=0)
+    far = gaussian_kl(Gaussian(mu, logvar - 200), Gaussian(mu, logvar))  # costs what it says, and no infinity
+    torch.testing.assert_close(far, torch.full((200,), 512 * 199 / 2))
+
+
+@pytest.mark.parametrize(("beta2", "beta1"), [(0.1, 10.0), (1.0, 1.0), (3.0, 0.0)])
+def test_each_beta_weighs_its_own_layer_s_rate(beta2, beta1):
+    params, x = two_layers()
+    weights = scales(("beta2", beta2), ("beta1", beta1))
+    values = hierarchical_objective(params, x, None, weights, torch.tensor(0.0))
+    names = ("loss", "distortion", "rate", "rate_z2", "rate_z1")
+    assert {name: v.shape for name, v in values.items()} == dict.fromkeys(names, (4,))
+    torch.testing.assert_close(values["rate_z2"], rate(params["z2"]))
+    torch.testing.assert_close(values["rate_z1"], gaussian_kl(params["z1"], params["prior1"]))
+    torch.testing.assert_close(values["rate"], values["rate_z2"] + values["rate_z1"])
+    torch.testing.assert_close(values["distortion"], distortion(params["x"], x))
+    expected = values["distortion"] + beta2 * values["rate_z2"] + beta1 * values["rate_z1"]
+    torch.testing.assert_close(values["loss"], expected)
+    torch.testing.assert_close(slopes(values, weights["beta2"]), values["rate_z2"])
+    torch.testing.assert_close(slopes(values, weights["beta1"]), values["rate_z1"])
+
+
+@pytest.mark.parametrize("tensors", [True, False])
+@pytest.mark.parametrize(
+    ("step", "warmup", "share"),
+    [(0, 40, 0.0), (1, 40, 0.025), (10, 40, 0.25), (39, 40, 0.975), (40, 40, 1.0), (1000, 40, 1.0), (0, 0, 1.0),
+     (5, 0, 1.0)],
+)  # fmt: skip
+def test_a_warm_up_raises_both_betas_linearly(step, warmup, share, tensors):
+    params, x = two_layers()
+    weights = scales(("beta2", 0.5), ("beta1", 3.0), ("warmup", float(warmup)))
+    given = weights if tensors else {"beta2": 0.5, "beta1": 3.0, "warmup": float(warmup)}
+    values = hierarchical_warmup_objective(params, x, None, given, torch.tensor(float(step)))
+    scaled = {"beta2": 0.5 * share, "beta1": 3.0 * share}
+    expected = hierarchical_objective(params, x, None, scaled, torch.tensor(float(step)))
+    assert values.keys() == expected.keys()
+    for name in values:
+        torch.testing.assert_close(values[name], expected[name], rtol=1e-6, atol=0)
+    if tensors:
+        torch.testing.assert_close(slopes(values, weights["beta2"]), share * values["rate_z2"], rtol=1e-6, atol=0)
+        torch.testing.assert_close(slopes(values, weights["beta1"]), share * values["rate_z1"], rtol=1e-6, atol=0)
+
+
+def classified(gaussian, decoder=True):
+    params = {"z": gaussian, "y": 3 * draw(4, 5, seed=30)}
+    params |= {"x": Bernoulli(draw(4, 3, 2, 2, seed=31))} if decoder else {}
+    return params, torch.sigmoid(draw(4, 3, 2, 2, seed=32)), torch.tensor([4, 0, 0, 2])
+
+
+def test_cross_entropy_is_torch_s_and_log_m_where_nothing_is_known(gaussian):
+    params, x, labels = classified(gaussian)
+    expected = -td.Categorical(logits=params["y"]).log_prob(labels)
+    torch.testing.assert_close(cross_entropy(params["y"], labels), expected, rtol=1e-12, atol=1e-12)
+    values = cross_entropy_objective({"y": params["y"]}, x, labels, {}, torch.tensor(0.0))
+    assert values.keys() == {"loss", "cross_entropy"}
+    assert torch.equal(values["loss"], values["cross_entropy"])
+    torch.testing.assert_close(values["loss"], expected)
+    torch.testing.assert_close(cross_entropy(torch.zeros(4, 10), labels), torch.full((4,), math.log(10)))
+
+
+@pytest.mark.parametrize(("objective", "divided_by"), [(classifier_sum_objective, 1),
+                                                       (classifier_pixel_mean_objective, 12)])  # fmt: skip
+@pytest.mark.parametrize("reconstruction", [0.0, 1.0])
+def test_each_weight_of_a_classifier_vae_weighs_its_own_term(gaussian, objective, divided_by, reconstruction):
+    params, x, labels = classified(gaussian)
+    weights = scales(("beta", 0.5), ("lambda", 100.0), ("reconstruction", reconstruction))
+    values = objective(params, x, labels, weights, torch.tensor(0.0))
+    names = ("loss", "rate", "cross_entropy", "distortion")
+    assert {name: v.shape for name, v in values.items()} == dict.fromkeys(names, (4,))
+    d, r, ce = distortion(params["x"], x), rate(gaussian), cross_entropy(params["y"], labels)
+    for name, expected in (("distortion", d), ("rate", r), ("cross_entropy", ce)):
+        torch.testing.assert_close(values[name], expected)
+    torch.testing.assert_close(values["loss"], reconstruction * d / divided_by + 0.5 * r + 100 * ce)
+    for name, expected in (("reconstruction", d / divided_by), ("beta", r), ("lambda", ce)):
+        torch.testing.assert_close(slopes(values, weights[name]), expected)
+
+
+def test_the_two_readings_are_one_with_other_weights(gaussian):
+    params, x, labels = classified(gaussian)
+    mean = {"beta": 2.0, "lambda": 1.0, "reconstruction": 1.0}
+    by_mean = classifier_pixel_mean_objective(params, x, labels, mean, None)
+    by_sum = classifier_sum_objective(params, x, labels, {"beta": 24.0, "lambda": 12.0, "reconstruction": 1.0}, None)
+    torch.testing.assert_close(12 * by_mean["loss"], by_sum["loss"])
+    assert torch.equal(by_mean["distortion"], by_sum["distortion"])
+
+
+@pytest.mark.parametrize("objective", [classifier_sum_objective, classifier_pixel_mean_objective])
+def test_without_a_decoder_there_is_no_distortion(gaussian, objective):
+    params, x, labels = classified(gaussian, decoder=False)
+    weights = {"beta": 0.5, "lambda": 10.0, "reconstruction": 1.0}
+    values = objective(params, x, labels, weights, torch.tensor(0.0))
+    assert values.keys() == {"loss", "rate", "cross_entropy"}
+    torch.testing.assert_close(values["loss"], 0.5 * rate(gaussian) + 10 * cross_entropy(params["y"], labels))
+
+
+def test_objectives_see_a_stack_of_members(gaussian):
+    weights = {"beta": [0.5, 2.0], "lambda": [1.0, 7.0], "reconstruction": [1.0, 0.5]}
+    weights |= {"beta2": [0.3, 3.0], "beta1": [1.0, 7.0], "warmup": [0.0, 8.0]}
+    weights = {name: torch.tensor(value, dtype=torch.float64) for name, value in weights.items()}
+    (layers, _), (classes, x, labels) = two_layers(), classified(gaussian)
+    params = tree_map(lambda t: torch.stack((t, 0.5 * t)), layers | classes)
+    labels, step = torch.stack((labels, labels.flip(0))), torch.tensor(3.0)
+    for objective in OBJECTIVES.values():
+        stacked = torch.func.vmap(lambda p, y, w, f=objective: f(p, x, y, w, step))(params, labels, weights)
+        for i in range(2):
+            own_params, own = tree_map(lambda t, i=i: t[i], (params, weights))
+            alone = objective(own_params, x, labels[i], own, step)
+            assert stacked.keys() == alone.keys()
+            assert all(stacked[name].shape == (2, 4) for name in alone)
+            for name in alone:
+                torch.testing.assert_close(stacked[name][i], alone[name], rtol=1e-12, atol=1e-12)
+
+
 def test_objectives_are_known_by_name():
-    assert OBJECTIVES["beta"] is beta_objective
+    for name in ("beta", "hierarchical", "hierarchical_warmup", "classifier_sum", "classifier_pixel_mean",
+                 "cross_entropy"):  # fmt: skip
+        assert OBJECTIVES[name].__name__ == f"{name}_objective"

@@ -23,7 +23,7 @@ def noise_for(model, batch, dtype=torch.float32):
     return {site: torch.randn((batch, *shape), generator=generator, dtype=dtype) for site, shape in sites}
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", ["dense_vae", "conv_vae"])
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 16, 8)])
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
 def test_shapes(name, shape, likelihood):

@@ -92,6 +92,7 @@ CHANGES = {
     "weight_decay": 0.1,
     "precision": "fp64",
     "parent": "ab" * 32,
+    "arm": "gradual",
 }
 
 

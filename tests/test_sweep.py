@@ -30,7 +30,9 @@ def weight(model, member, step, images):
 
 
 def design(version=1):
-    return Design("probes", (Measure("probe", version, ("weight",), weight),), lambda s: (s // 2, s), lambda s: (s,))
+    return Design(
+        "probes", (Measure("probe", version, weight),), lambda m: (m.steps // 2, m.steps), lambda m: (m.steps,)
+    )
 
 
 @pytest.fixture
@@ -339,7 +341,7 @@ def test_a_report_says_what_a_plan_means(store, monkeypatch):
 
 
 def test_bytes_of_a_run_are_those_on_the_disk(store):
-    kept = dataclasses.replace(design(), kept=lambda steps: (steps // 2, steps))
+    kept = dataclasses.replace(design(), kept=lambda m: (m.steps // 2, m.steps))
     sweep.run(kept, [member()], store, say=quiet)
     folder = store.root / "runs" / member().key[:2] / member().key
     size = sum(os.path.getsize(file) for file in folder.iterdir())

@@ -70,7 +70,7 @@ def tables(members, status="finished") -> results.Tables:
         made.measures[m.key] = [
             {"member": m.key[: results.SHORT], "step": step, "part": part, "measure": name, "arguments": arguments}
             | {"value": value(m, step, part, name, arguments), "se": 0.5, "n": 16, "version": 1}
-            for step in (study.snapshots(m.steps) if status == "finished" else ())
+            for step in (study.snapshots(m) if status == "finished" else ())
             for part, name, arguments in always + (final if step == m.steps else [])
         ]
     return made

@@ -1,10 +1,12 @@
-"""The command line: `python -m vaekit data | train | export`."""
+"""The command line: `python -m vaekit data | train | export | classifier`."""
 
 import argparse
 import math
 import sys
 
-from vaekit import data, results, runs, studies, sweep
+from vaekit import data, judges, results, runs, studies, sweep
+from vaekit.fleet import device_problem
+from vaekit.models.classifiers import NETWORKS
 from vaekit.settings import SettingsError
 
 
@@ -26,6 +28,15 @@ def main(arguments: list[str] | None = None) -> int:
     command = commands.add_parser("export", help="merge stored runs into results/: a study's, or those of one scale")
     choose(command, scale=None)
     command.set_defaults(run=export)
+
+    command = commands.add_parser("classifier", help="train the classifier that judges samples of a data set (IS)")
+    command.add_argument("data", metavar="DATA", choices=data.NAMES, help=", ".join(data.NAMES))
+    command.add_argument(
+        "--model", choices=NETWORKS, help=f"{', '.join(NETWORKS)} (cnn for grey images, else resnet20)"
+    )
+    command.add_argument("--epochs", type=int, help="another number than the network's usual")
+    command.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, …")
+    command.set_defaults(run=classify)
 
     chosen = parser.parse_args(arguments)
     try:
@@ -94,6 +105,16 @@ def export(chosen: argparse.Namespace) -> int:
     commits = sorted({row["commit"] for row in merged.members.values() if row.get("commit")})
     results.write(path, merged, {"measures": design.versions, "commits": commits})
     print(f"{len(merged.members)} members, {sum(map(len, merged.measures.values())):,} values: {path}")
+    return 0
+
+
+def classify(chosen: argparse.Namespace) -> int:
+    """Train a data set's classifier, unless it is there."""
+    if chosen.epochs is not None and chosen.epochs < 1:
+        raise SettingsError(f"--epochs: got {chosen.epochs}; wanted 1 or more")
+    if problem := device_problem(chosen.device):
+        raise SettingsError(f"--device: {problem}")
+    print(judges.make(chosen.data, chosen.model, chosen.epochs, chosen.device, say))
     return 0
 
 

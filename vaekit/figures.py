@@ -7,6 +7,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
@@ -130,6 +131,18 @@ def pictures(images: Tensor, columns: int, ax: Axes | None = None) -> Figure:
     ax.imshow(sheet if colours == 3 else sheet[..., 0], cmap="gray", interpolation="nearest")
     ax.set_axis_off()
     return _figure(ax)
+
+
+@torch.no_grad()
+def reconstructions(model, images: Tensor, ax: Axes, columns: int = 8) -> Axes:
+    """uint8 images, `columns` to a row, each row above what a model makes of them at the modes of their codes."""
+    x = images.to(next(model.parameters()).dtype) / 255
+    noise = {site: x.new_zeros((len(x), *shape)) for site, shape in model.noise_sites.items()}
+    made = (model(x, noise)["x"].mean.clamp(0, 1) * 255).round().to(torch.uint8)
+    rows = [part for pair in zip(images.split(columns), made.split(columns), strict=True) for part in pair]
+    pictures(torch.cat(rows), columns, ax)
+    ax.set_title("images, and below each its reconstruction", loc="left")
+    return ax
 
 
 def text_table(frame: pd.DataFrame) -> Styler:

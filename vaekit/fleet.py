@@ -32,6 +32,7 @@ from vaekit.distributions import as_float
 from vaekit.losses import Objective
 
 PRECISIONS = {"fp64": torch.float64, "full": torch.float32, "bf16": torch.float32}
+Projection = Callable[[dict[str, Tensor], Mapping[str, Tensor], int], Mapping[str, Tensor]]
 HISTORY_EVERY = 100  # steps that one row of a history is the mean of
 _DRAW = 16  # steps of noise that are drawn together: a draw costs the same few hundred operations for one or sixteen
 
@@ -47,7 +48,7 @@ class Budget:
         weight_decay: Adam's L2 term, added to the gradient.
         precision: "full" (float32; TF32 products on a GPU), "fp64", or "bf16" (products in bfloat16, weights, losses
             and Adam's state in float32).
-        snapshots: steps after which the weights are kept; those after the last step always are.
+        snapshots: steps after which the weights are kept, 0 being the start; those after the last step always are.
     """
 
     steps: int
@@ -66,8 +67,8 @@ class Budget:
             problems.append(f"lr is {self.lr!r} and weight_decay {self.weight_decay!r}; give finite numbers from 0 up")
         if self.precision not in PRECISIONS:
             problems.append(f"precision is {self.precision!r}; use one of {', '.join(PRECISIONS)}")
-        if beyond := [s for s in self.snapshots if not 0 < s <= self.steps]:
-            problems.append(f"snapshots {beyond} lie outside 1 … {self.steps} steps")
+        if beyond := [s for s in self.snapshots if not 0 <= s <= self.steps]:
+            problems.append(f"snapshots {beyond} lie outside 0 … {self.steps} steps")
         if problems:
             raise ValueError("; ".join(problems))
 
@@ -147,6 +148,7 @@ def train_fleet(
     labels: Tensor | None = None,
     *,
     budget: Budget,
+    project: Projection | None = None,
     device: str = "cpu",
     backend: str | None = None,
     threads: int | None = None,
@@ -165,6 +167,9 @@ def train_fleet(
         images: uint8, (n, C, H, W), kept once; a step sees them in [0, 1].
         labels: (n,), handed on to the objective.
         budget: steps, batch size, precision, snapshots.
+        project: (state, weights, step) -> the tensors of `state` that change; called for each member by itself at the
+            start (step 0) and after every step, with its parameters and buffers by name and the number of steps done.
+            Masks are applied by it, see `pruning`.
         device: "cpu", "cuda", …
         backend: "cores", "stack", or None: `default_backend`'s choice.
         threads: how many members *cores* steps at a time; None: torch's number of threads.
@@ -188,9 +193,9 @@ def train_fleet(
     hidden = progress is False or (progress is None and "ipykernel" not in sys.modules and not sys.stderr.isatty())
     with tqdm(total=len(members) * budget.steps, unit="step", disable=hidden, mininterval=0.5, smoothing=0.05) as bar:
         if backend == "cores":
-            trained = _train_cores(models, objective, members, images, labels, budget, threads, bar)
+            trained = _train_cores(models, objective, members, images, labels, budget, project, threads, bar)
         else:
-            trained = _train_stack(models, objective, members, images, labels, budget, bar)
+            trained = _train_stack(models, objective, members, images, labels, budget, project, bar)
     return Fleet(template, budget, backend, trained)
 
 
@@ -234,11 +239,11 @@ def batch_indices(seed: int, size: int, batch_size: int, step: int, device=None,
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def _train_cores(models, objective, members, images, labels, budget, threads, bar) -> list[Trained]:
+def _train_cores(models, objective, members, images, labels, budget, project, threads, bar) -> list[Trained]:
     stop = threading.Event()
     with one_thread_each(threads) as pool:
         try:
-            args = (objective, images, labels, budget, stop, bar)
+            args = (objective, images, labels, budget, project, stop, bar)
             jobs = [pool.submit(_train_one, model, m, *args) for model, m in zip(models, members, strict=True)]
             models.clear()  # each thread drops its model when it is done
             for job in as_completed(jobs):
@@ -271,7 +276,7 @@ def _settle_worker() -> None:
     torch.set_flush_denormal(True)  # this thread's alone
 
 
-def _train_one(model, member, objective, images, labels, budget, stop, bar) -> Trained:
+def _train_one(model, member, objective, images, labels, budget, project, stop, bar) -> Trained:
     """Step one member on this thread."""
     dtype = PRECISIONS[budget.precision]
     optimizer = _adam(model.parameters(), budget)
@@ -281,6 +286,11 @@ def _train_one(model, member, objective, images, labels, budget, stop, bar) -> T
     noise = _Noise(torch.tensor([member.seed]), model.noise_sites, budget.batch_size, dtype)
     history = _History()
     result = Trained(member)
+    state = {name: value.detach() for name, value in model.state_dict().items()}  # shares the model's memory
+    if project:
+        _project(project, state, weights, 0)
+    if 0 in budget.snapshots:
+        result.snapshots[0] = {name: value.clone() for name, value in state.items()}
     for step in range(budget.steps):
         if stop.is_set():
             return result
@@ -297,13 +307,14 @@ def _train_one(model, member, objective, images, labels, budget, stop, bar) -> T
         optimizer.zero_grad(set_to_none=True)
         means["loss"].backward()
         optimizer.step()
+        if project:
+            _project(project, state, weights, step + 1)
         history.add(step + 1, values)
         if step + 1 in budget.snapshots or step + 1 == budget.steps:
-            state = {name: value.detach().clone() for name, value in model.state_dict().items()}
             if not _finite(state):
                 result.status, result.reason = "diverged", _diverged_weights(step + 1)
                 break
-            result.snapshots[step + 1] = state
+            result.snapshots[step + 1] = {name: value.clone() for name, value in state.items()}
         bar.update()
     if result.status == "finished":
         history.close()
@@ -311,7 +322,7 @@ def _train_one(model, member, objective, images, labels, budget, stop, bar) -> T
     return result
 
 
-def _train_stack(models, objective, members, images, labels, budget, bar) -> list[Trained]:
+def _train_stack(models, objective, members, images, labels, budget, project, bar) -> list[Trained]:
     dtype, device = PRECISIONS[budget.precision], images.device
     params, buffers = torch.func.stack_module_state(models)
     base = models[0]
@@ -343,7 +354,18 @@ def _train_stack(models, objective, members, images, labels, budget, bar) -> lis
     stopped_at = torch.full((len(members),), budget.steps, device=device)
     results = [Trained(m) for m in members]
     history = _History()
+    state = {name: value.detach() for name, value in (params | buffers).items()}
+
+    def keep(step: int) -> None:
+        stacked = {name: value.cpu() for name, value in state.items()}
+        for i, result in enumerate(results):
+            result.snapshots[step] = {name: stacked[source][i].clone() for name, source in saved.items()}
+
     with _tf32(budget.precision, device):
+        if project:
+            _project(project, state, weights, 0, stacked=True)
+        if 0 in budget.snapshots:
+            keep(0)
         for step in range(budget.steps):
             index = batch(step)
             x = images[index].to(dtype).div_(255)
@@ -357,11 +379,11 @@ def _train_stack(models, objective, members, images, labels, budget, bar) -> lis
             optimizer.zero_grad(set_to_none=True)
             means["loss"].sum().backward()
             optimizer.step()
+            if project:
+                _project(project, state, weights, step + 1, stacked=True)
             history.add(step + 1, {name: value.detach().double() for name, value in means.items()})
             if step + 1 in budget.snapshots or step + 1 == budget.steps:
-                stacked = {name: value.detach().cpu() for name, value in (params | buffers).items()}
-                for i, result in enumerate(results):
-                    result.snapshots[step + 1] = {name: stacked[source][i].clone() for name, source in saved.items()}
+                keep(step + 1)
             bar.update(len(members))
     for i, (result, step) in enumerate(zip(results, stopped_at.tolist(), strict=True)):
         broken = [s for s, state in result.snapshots.items() if not _finite(state)]
@@ -376,6 +398,14 @@ def _train_stack(models, objective, members, images, labels, budget, bar) -> lis
         if result.status == "finished":
             result.history = history.upto(budget.steps, row=i)
     return results
+
+
+@torch.no_grad()
+def _project(project, state, weights, step: int, stacked: bool = False) -> None:
+    """Let `project` change the weights in place: of one member, or of each row of a stack."""
+    call = torch.func.vmap(lambda s, w: project(s, w, step)) if stacked else lambda s, w: project(s, w, step)
+    for name, value in call(state, weights).items():
+        state[name].copy_(value)
 
 
 def _means(call, objective, x, y, noise, weights, progress, precision) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ scalar tensor: a warm-up is so many steps long, whatever the budget.
 from collections.abc import Callable, Mapping
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from vaekit.distributions import Bernoulli, Gaussian
@@ -22,9 +23,20 @@ def rate(posterior: Gaussian) -> Tensor:
     return (0.5 * (mu**2 + logvar.exp() - 1 - logvar)).flatten(1).sum(1)
 
 
+def gaussian_kl(q: Gaussian, p: Gaussian) -> Tensor:
+    """KL(q || p) of each image's diagonal Gaussians, (batch,), in nats, summed over their dimensions."""
+    excess = q.logvar - p.logvar
+    return (0.5 * ((q.mu - p.mu) ** 2 * (-p.logvar).exp() + excess.expm1() - excess)).flatten(1).sum(1)
+
+
 def distortion(likelihood: Bernoulli | Gaussian, images: Tensor) -> Tensor:
     """D = -log p(x|z) of each image, (batch,), in nats, summed over the image's values."""
     return -likelihood.log_prob(images).flatten(1).sum(1)
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """-log softmax(logits)[label] of each image, (batch,), in nats, for (batch, classes) logits and int64 labels."""
+    return F.cross_entropy(logits, labels, reduction="none")
 
 
 def bernoulli_floor(images: Tensor) -> Tensor:
@@ -42,4 +54,69 @@ def beta_objective(params: dict, images: Tensor, labels, weights: Mapping, progr
     return {"loss": d + weights["beta"] * r, "distortion": d, "rate": r}
 
 
-OBJECTIVES: dict[str, Objective] = {"beta": beta_objective}
+def hierarchical_objective(params: dict, images: Tensor, labels, weights: Mapping, progress) -> dict[str, Tensor]:
+    """D + beta2 * R(z2) + beta1 * R(z1|z2) (Xiao & Bamler 2023, Eqs. 7-8), one value per image.
+
+    Needs the params "z2", "z1", "prior1" = p(z1|z2) and "x"; R(z1|z2) is analytic at the sample of z2. `rate` is the
+    total R, `rate_z2` and `rate_z1` are its parts.
+    """
+    d = distortion(params["x"], images)
+    r2, r1 = rate(params["z2"]), gaussian_kl(params["z1"], params["prior1"])
+    loss = d + weights["beta2"] * r2 + weights["beta1"] * r1
+    return {"loss": loss, "distortion": d, "rate": r2 + r1, "rate_z2": r2, "rate_z1": r1}
+
+
+def hierarchical_warmup_objective(
+    params: dict, images: Tensor, labels, weights: Mapping, progress
+) -> dict[str, Tensor]:
+    """`hierarchical_objective` with both betas rising linearly from 0 to their own over the first `warmup` steps.
+
+    So the authors of study 2 train their Ladder VAE, over a fifth of the epochs. A warm-up of 0 steps is none.
+    """
+    share = torch.where(progress < weights["warmup"], progress / weights["warmup"], 1.0)
+    betas = {name: share * weights[name] for name in ("beta2", "beta1")}
+    return hierarchical_objective(params, images, labels, betas, progress)
+
+
+def cross_entropy_objective(params: dict, images: Tensor, labels, weights: Mapping, progress) -> dict[str, Tensor]:
+    """The cross-entropy of the class logits "y" with the labels, and nothing else, one value per image."""
+    ce = cross_entropy(params["y"], labels)
+    return {"loss": ce, "cross_entropy": ce}
+
+
+def classifier_sum_objective(params: dict, images: Tensor, labels, weights: Mapping, progress) -> dict[str, Tensor]:
+    """reconstruction * D + beta * R + lambda * CE, each a sum in nats per image (arXiv 2307.09994, one reading).
+
+    Needs the params "z" and "y" (class logits); a model without a decoder gives no "x", and D is left out. What is
+    returned beside the loss is not weighted.
+    """
+    return _classifier_objective(params, images, labels, weights, values=1)
+
+
+def classifier_pixel_mean_objective(
+    params: dict, images: Tensor, labels, weights: Mapping, progress
+) -> dict[str, Tensor]:
+    """`classifier_sum_objective` with D divided by the number of an image's values, the other reading of its paper.
+
+    In terms of sums, beta and lambda are so many times larger; the distortion that is returned is the sum all the same.
+    """
+    return _classifier_objective(params, images, labels, weights, values=images[0].numel())
+
+
+def _classifier_objective(params, images, labels, weights, values: int) -> dict[str, Tensor]:
+    r, ce = rate(params["z"]), cross_entropy(params["y"], labels)
+    found = {"loss": weights["beta"] * r + weights["lambda"] * ce, "rate": r, "cross_entropy": ce}
+    if "x" not in params:
+        return found
+    d = distortion(params["x"], images)
+    return found | {"loss": weights["reconstruction"] * d / values + found["loss"], "distortion": d}
+
+
+OBJECTIVES: dict[str, Objective] = {
+    "beta": beta_objective,
+    "hierarchical": hierarchical_objective,
+    "hierarchical_warmup": hierarchical_warmup_objective,
+    "classifier_sum": classifier_sum_objective,
+    "classifier_pixel_mean": classifier_pixel_mean_objective,
+    "cross_entropy": cross_entropy_objective,
+}

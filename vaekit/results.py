@@ -23,9 +23,11 @@ from vaekit.runs import CHECKOUT, Member, Store, member_of
 from vaekit.settings import PlainError
 
 RECORDED = ("status", "reason", "code_version", "data_identity", "hardware", "wall_time", "backend", "torch", "commit")
+RECORDED += ("measures",)  # which were taken, as name-version: one that found nothing has no row
 MEASURED = ("member", "step", "part", "measure", "arguments", "value", "se", "n", "version")
-_TEXT = {"key", "model", "data", "split", "objective", "precision", "parent", "status", "reason", "data_identity"}
-_TEXT |= {"hardware", "backend", "torch", "commit", "member", "part", "measure", "arguments"}
+_TEXT = {"key", "model", "data", "split", "objective", "precision", "parent", "arm", "status", "reason"}
+_TEXT |= {"data_identity", "hardware", "backend", "torch", "commit", "measures"}
+_TEXT |= {"member", "part", "measure", "arguments"}
 SHORT = 12  # digits of the key that name a member in measures.csv
 
 
@@ -76,12 +78,13 @@ def from_store(store: Store, measures: Mapping[str, int], keys: Iterable[str] | 
     tables = Tables()
     for key in store.keys() if keys is None else keys:
         record = store.record(key)
+        found = {name: rows for name in measures if (rows := store.measure(key, name, measures[name])) is not None}
         row = {"key": key, **record["member"], **{name: record.get(name) for name in RECORDED}}
-        tables.members[key] = row
+        tables.members[key] = row | {"measures": " ".join(f"{name}-{measures[name]}" for name in found)}
         tables.measures[key] = [
-            {"member": key[:SHORT], **value, "version": version}
-            for name, version in measures.items()
-            for value in store.measure(key, name, version) or ()
+            {"member": key[:SHORT], **value, "version": measures[name]}
+            for name, rows in found.items()
+            for value in rows
         ]
     return tables
 

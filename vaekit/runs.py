@@ -27,13 +27,13 @@ import safetensors
 import safetensors.torch
 from torch import Tensor, nn
 
-from vaekit import data, models
+from vaekit import data, models, pruning
 from vaekit.fleet import PRECISIONS
 from vaekit.settings import PlainError, canonical
 
 SCHEMA = 1
 _HISTORY = "history.safetensors"
-_NAME = re.compile(r"history\.safetensors|weights-[1-9][0-9]*\.safetensors")
+_NAME = re.compile(r"history\.safetensors|weights-(0|[1-9][0-9]*)\.safetensors")
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 _ATTEMPTS = 8
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -49,7 +49,7 @@ class Member:
 
     `model_args` and `weights` (the objective's) may be given as dictionaries and are kept as sorted pairs. `n_train` is
     None for splits whose size is given; `n_test` limits the test images (None: all). `parent` is the key of the member
-    that a derived one starts from.
+    that a derived one starts from, `arm` what is done to it while it trains (see `pruning.ARMS`).
     """
 
     model: str
@@ -67,6 +67,7 @@ class Member:
     weight_decay: float = 0.0
     precision: str = "full"
     parent: str | None = None
+    arm: str | None = None
 
     def __post_init__(self):
         pairs = {
@@ -84,7 +85,8 @@ class Member:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             row |= {f"{field.name}.{k}": v for k, v in value} if isinstance(value, tuple) else {field.name: value}
-        return row
+        # A field that came after members were stored is named only where it is used: it must not change their keys.
+        return {name: value for name, value in row.items() if not (name == "arm" and value is None)}
 
     @property
     def code_version(self) -> int:
@@ -97,8 +99,9 @@ class Member:
         return _key(SCHEMA, self.code_version, data.identity(self.data), self.row())
 
     def build(self) -> nn.Module:
-        """A new, untrained model of this member's architecture, in its precision."""
+        """A new, untrained model of this member's architecture, in its precision; with masks where it has an arm."""
         model = models.build(self.model, data.image_shape(self.data), **dict(self.model_args))
+        model = pruning.add_masks(model) if self.arm else model
         return model.to(PRECISIONS[self.precision])
 
 

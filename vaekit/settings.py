@@ -130,7 +130,8 @@ class Option:
     """What a field of a study's settings means (a phrase, for errors and help) and which values it takes.
 
     Bounds and `choices` hold for each value of a list. `check` takes a value that passed them and returns a sentence
-    on what is wrong with it, or None. Where `parameter` is False, the scale alone sets the field. `kind` (str, int or
+    on what is wrong with it, or None. Where `parameter` is False, the scale alone sets the field. `column` names the
+    tidy table's column that holds its values; None: the field's own name, or that without its s. `kind` (str, int or
     float) and `several` are the field's annotation.
     """
 
@@ -142,6 +143,7 @@ class Option:
     choices: tuple | None = None
     check: Callable[[Any], str | None] | None = None
     parameter: bool = True
+    column: str | None = None
     kind: type = str
     several: bool = False
 
@@ -216,11 +218,12 @@ class Settings:
         replaced = {name: raw for name, raw in given.items() if raw is not None and name in names}
         chosen, _ = options["scale"].read("scale", scale := replaced.pop("scale", scale))
         values = {"scale": scale, **cls.SCALES.get(chosen, {}), **replaced}
+        values = {name: raw() if callable(raw) else raw for name, raw in values.items()}
         problems += [problem for name, raw in values.items() for problem in options[name].read(name, raw)[1]]
         problems += cls.surroundings(chosen)
         if problems:
             raise SettingsError(*problems)
-        return cls(given=frozenset(replaced), **values)
+        return cls(given=frozenset(replaced), **values)  # pyright: ignore[reportArgumentType]
 
     @classmethod
     def options(cls) -> dict[str, Option]:

@@ -7,6 +7,7 @@ between fleets at any time and goes on from there, and a new beta trains itself 
 
 import dataclasses
 import functools
+import importlib.util
 import math
 import platform
 import subprocess
@@ -18,10 +19,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from vaekit import data, results, runs
+from vaekit import data, pruning, results, runs
 from vaekit.fleet import Budget, FleetMember, default_backend, one_thread_each, train_fleet
 from vaekit.losses import OBJECTIVES
-from vaekit.runs import Member, Run, Store
+from vaekit.metrics import mean_and_se
+from vaekit.runs import Member, Run, Store, StoreError
 
 _STACKED = 64  # members of a stacked fleet at the most
 
@@ -37,15 +39,27 @@ class Value:
     se: float
     n: int
 
+    @classmethod
+    def mean(cls, part: str, measure: str, arguments: str, values: Tensor) -> "Value":
+        """The mean of (n,) values, one an image, with its standard error."""
+        return cls(part, measure, arguments, *mean_and_se(values), len(values))
+
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """The images that a member trains and is tested on, uint8 (n, C, H, W), and their numbers in the data set."""
+    """The images that a member trains and is tested on, uint8 (n, C, H, W), and their numbers in the data set.
+
+    Labels (n,) and factors (n, k) are the images', on the CPU; None where the set has none.
+    """
 
     train: Tensor
     test: Tensor
     train_rows: Tensor
     test_rows: Tensor
+    train_labels: Tensor | None = None
+    test_labels: Tensor | None = None
+    train_factors: Tensor | None = None
+    test_factors: Tensor | None = None
 
     def parts(self) -> Iterator[tuple[str, Tensor, Tensor]]:
         """("train", its images, their numbers), then the same for "test"."""
@@ -55,33 +69,49 @@ class Examples:
 
 @dataclass(frozen=True)
 class Measure:
-    """A family of values, the version of the code that takes them, and the names of the values that it gives.
+    """A family of values, and the version of the code that takes them.
 
-    `take(model, member, step, examples)` yields the values of one snapshot, from a model in eval mode.
+    `take(model, member, step, examples)` yields the values of one snapshot, from a model in eval mode. On a machine
+    that lacks one of the modules that it `needs`, it is left for later, to be taken from the weights that are stored.
     """
 
     name: str
     version: int
-    gives: tuple[str, ...]
     take: Callable[[nn.Module, Member, int, Examples], Iterable[Value]]
+    needs: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.name}-{self.version}"
+
+    @property
+    def possible(self) -> bool:
+        """Whether all that it needs is installed here."""
+        return all(importlib.util.find_spec(module) for module in self.needs)
 
 
 @dataclass(frozen=True)
 class Design:
     """What a sweep needs to know of a study.
 
-    `snapshots(steps)` are the steps at which everything is measured, `kept(steps)` those whose weights are stored.
+    `snapshots(member)` are the steps at which everything is measured, `kept(member)` those whose weights are stored.
+    `axes` are the tidy table's columns that differ among the points of one figure (beside seed, data and n_train).
     """
 
     name: str
     measures: Sequence[Measure]
-    snapshots: Callable[[int], tuple[int, ...]]
-    kept: Callable[[int], tuple[int, ...]]
+    snapshots: Callable[[Member], tuple[int, ...]]
+    kept: Callable[[Member], tuple[int, ...]]
+    axes: tuple[str, ...] = ("beta",)
 
     @property
     def versions(self) -> dict[str, int]:
         """Each measure's version by its name."""
         return {measure.name: measure.version for measure in self.measures}
+
+    @property
+    def possible(self) -> list[Measure]:
+        """The measures that can be taken on this machine."""
+        return [measure for measure in self.measures if measure.possible]
 
 
 @dataclass
@@ -104,22 +134,36 @@ class Plan:
 
 
 def plan(design: Design, members: Iterable[Member], store: Store) -> Plan:
-    """Sort members into what is known and what is missing. Errors: StoreError, ResultsError for damaged evidence."""
+    """Sort members into what is known and what is missing. Errors: StoreError, ResultsError for damaged evidence.
+
+    A derived member starts from its parent's weights: a parent that is known, but whose weights are not here, is
+    missing where a child of it is. Errors: StoreError for a missing one whose parent is neither stored nor given.
+    """
     found = Plan()
     listed = results.read(results.folder(design.name))
-    groups: dict[tuple, list[Member]] = {}
-    for member in runs.unique(members):
-        if member.key in store:
-            done = all(store.measure(member.key, m.name, m.version) is not None for m in design.measures)
+    asked = {member.key: member for member in runs.unique(members)}
+    missing: dict[str, Member] = {}
+    for key, member in asked.items():
+        if key in store:
+            done = all(store.measure(key, m.name, m.version) is not None for m in design.possible)
             (found.known if done else found.unmeasured).append(member)
-        elif member.key in listed.members:
-            have = {(row["measure"], row["version"]) for row in listed.measures[member.key]}
-            diverged = listed.members[member.key]["status"] == "diverged"
-            done = diverged or all((name, m.version) in have for m in design.measures for name in m.gives)
+        elif key in listed.members:
+            row = listed.members[key]
+            done = row["status"] == "diverged" or {*map(str, design.possible)} <= {*(row["measures"] or "").split()}
             (found.known if done else found.unmeasurable).append(member)
         else:
-            alike = dataclasses.replace(member, seed=0, weights=())
-            groups.setdefault((alike, tuple(name for name, _ in member.weights)), []).append(member)
+            missing[key] = member
+    for parent in dict.fromkeys(m.parent for m in missing.values() if m.parent):
+        if parent not in asked and parent not in store:
+            raise StoreError(f"a member is derived from run {parent[:12]}, which is not stored here: train that, too")
+        if parent not in store:
+            missing[parent] = asked[parent]
+    found.known = [member for member in found.known if member.key not in missing]
+    found.unmeasurable = [member for member in found.unmeasurable if member.key not in missing]
+    groups: dict[tuple, list[Member]] = {}
+    for member in (member for key, member in asked.items() if key in missing):
+        alike = dataclasses.replace(member, seed=0, weights=(), parent="" if member.parent else None)
+        groups.setdefault((alike, tuple(name for name, _ in member.weights)), []).append(member)
     found.groups = list(groups.values())
     return found
 
@@ -135,7 +179,8 @@ def run(
 ) -> Plan:
     """Say what is missing and what it takes, train it, measure it, store it; return the plan that was carried out.
 
-    With `minutes`, no fleet is begun that would not end within them. Errors: StoreError before any training where the
+    Derived members are trained as soon as their parents are there, so that a cut sweep leaves whole families. With
+    `minutes`, no fleet is begun that would not end within them. Errors: StoreError before any training where the
     store cannot be written; DataError where a data set cannot be had.
     """
     store = store or runs.default_store()
@@ -145,26 +190,39 @@ def run(
             say(report(design, todo, device))
         return todo
     store.check_writable()
-    for first in dict.fromkeys(dataclasses.replace(member, seed=0, weights=()) for member in todo.missing):
+    for first in dict.fromkeys(dataclasses.replace(group[0], seed=0, weights=()) for group in todo.groups):
         data.load(first.data).split(first.split, first.n_train)
     say(report(design, todo, device))
     for member in todo.unmeasured:
         _measure_again(design, member, store, device)
     end = math.inf if minutes is None else time.monotonic() + 60 * minutes
-    for group in todo.groups:
-        each = 0.0 if minutes is None else group[0].steps * seconds_per_step(group[0], device)
-        waiting = list(group)
-        while waiting:
-            begun = time.monotonic()
-            fleet = waiting[: fleet_size(device, each, end - begun)]
-            if not fleet:
-                say(f"not begun, for want of time: {len(waiting)} members of {describe(group[0])}")
-                break
-            say(f"training {len(fleet)} of {len(waiting)} members: {describe(group[0])}")
-            _train(design, fleet, store, device, progress)
-            waiting = waiting[len(fleet) :]
-            each = (time.monotonic() - begun) / len(fleet)  # with its measures, which the estimate leaves out
+    waiting = sorted(map(list, todo.groups), key=lambda group: group[0].parent is None)  # children first
+    each = {id(group): 0.0 if minutes is None else _estimate(group[0], device) for group in waiting}
+    while ready := next((found for group in waiting if (found := _ready(group, store))), None):
+        group, able = ready
+        begun = time.monotonic()
+        fleet = able[: fleet_size(device, each[id(group)], end - begun)]
+        if not fleet:
+            say(f"not begun, for want of time: {len(group)} members of {describe(group[0])}")
+            waiting.remove(group)
+            continue
+        say(f"training {len(fleet)} of {len(group)} members: {describe(group[0])}")
+        _train(design, fleet, store, device, progress)
+        group[:] = [member for member in group if member not in fleet]
+        each[id(group)] = (time.monotonic() - begun) / len(fleet)  # with its measures, which the estimate leaves out
+    for group in filter(None, waiting):
+        say(f"not begun, for want of their parents: {len(group)} members of {describe(group[0])}")
     return todo
+
+
+def _ready(group: list[Member], store: Store) -> tuple[list[Member], list[Member]] | None:
+    """The group and those of it that can be trained now; None where there are none."""
+    able = [member for member in group if member.parent is None or member.parent in store]
+    return (group, able) if able else None
+
+
+def _estimate(member: Member, device: str) -> float:
+    return member.steps * seconds_per_step(member, device)
 
 
 def report(design: Design, todo: Plan, device: str) -> str:
@@ -181,7 +239,7 @@ def report(design: Design, todo: Plan, device: str) -> str:
         size = fleet_size(device)
         rounded = -(-len(group) // size) * size if default_backend(device) == "cores" else len(group)
         minutes = rounded * first.steps * seconds_per_step(first, device) / 60
-        space = len(group) * bytes_per_run(design, first) / 1e6
+        space = sum(bytes_per_run(design, member) for member in group) / 1e6
         lines.append(
             f"  {len(group)} to train: {describe(first)}: about {minutes:,.1f} min and measures, {space:,.0f} MB"
         )
@@ -207,25 +265,30 @@ def describe(member: Member) -> str:
     """What the members of a fleet share, for people."""
     model = " ".join([member.model, *(f"{name} {value}" for name, value in member.model_args)])
     images = f"{member.n_train:,} images of {member.data}" if member.n_train else member.data
-    return f"{model}, {images} ({member.split}), {member.steps:,} steps of {member.batch_size}, {member.precision}"
+    arm = f", pruned ({member.arm})" if member.arm else ""
+    return f"{model}{arm}, {images} ({member.split}), {member.steps:,} steps of {member.batch_size}, {member.precision}"
 
 
 def seconds_per_step(member: Member, device: str) -> float:
     """Seconds of a model-step in a fleet that fills the device, from a short fleet on made images, timed once."""
-    return _seconds_per_step(dataclasses.replace(member, seed=0, steps=40, n_train=None, n_test=None), device)
+    # Neither the weights of its objective nor its arm make a difference that is worth another timing.
+    weights = {name: 1.0 for name, _ in member.weights}
+    alike = {"seed": 0, "steps": 40, "n_train": None, "n_test": None, "parent": None, "arm": None}
+    return _seconds_per_step(dataclasses.replace(member, weights=weights, **alike), device)
 
 
 @functools.lru_cache
 def _seconds_per_step(member: Member, device: str) -> float:
     shape = (512, *data.image_shape(member.data))
     images = torch.arange(math.prod(shape)).remainder(251).to(torch.uint8).reshape(shape)
+    labels = torch.arange(512).remainder(2)
     alike = [FleetMember(seed, dict(member.weights)) for seed in range(fleet_size(device))]
     taken = 0.0
     for steps in (4, member.steps):  # the first warms up
         begun = time.monotonic()
         budget = dataclasses.replace(budget_of(member), steps=steps, snapshots=())
         objective = OBJECTIVES[member.objective]
-        train_fleet(member.build, objective, alike, images, budget=budget, device=device, progress=False)
+        train_fleet(member.build, objective, alike, images, labels, budget=budget, device=device, progress=False)
         taken = time.monotonic() - begun
     return taken / member.steps / len(alike)
 
@@ -233,7 +296,7 @@ def _seconds_per_step(member: Member, device: str) -> float:
 def bytes_per_run(design: Design, member: Member) -> int:
     """What a stored run of this member takes on the disk, nearly all of it weights."""
     size = sum(value.numel() * value.element_size() for value in member.build().state_dict().values())
-    return size * len(design.kept(member.steps))
+    return size * len(design.kept(member))
 
 
 def fleet_size(device: str, seconds_each: float = 0.0, seconds_left: float = math.inf) -> int:
@@ -260,7 +323,19 @@ def examples(name: str, split: str, n_train: int | None, n_test: int | None, dev
     images = data.load(name)
     parts = images.split(split, n_train)
     test = parts.test if n_test is None else parts.test[:n_test]
-    return Examples(images.take(parts.train).to(device), images.take(test).to(device), parts.train, test)
+    known = [None if of is None else of[rows] for of in (images.labels, images.factors) for rows in (parts.train, test)]
+    return Examples(images.take(parts.train).to(device), images.take(test).to(device), parts.train, test, *known)
+
+
+def log_spaced(steps: int, first: int = 100) -> tuple[int, ...]:
+    """1, 2 and 5 times the powers of ten from `first`, below `steps`: the same steps in every longer run."""
+    found = (mantissa * first * 10**power for power in range(8) for mantissa in (1, 2, 5))
+    return tuple(step for step in found if step < steps)
+
+
+def fifths(steps: int) -> tuple[int, ...]:
+    """Fifths of a budget, the whole of it last (rule 4 of the claims reads it at 0.8 and at 1.0)."""
+    return tuple(sorted({max(1, round(fifth * steps / 5)) for fifth in range(1, 6)}))
 
 
 def hardware(device: str) -> str:
@@ -276,14 +351,22 @@ def hardware(device: str) -> str:
 def _train(design: Design, fleet: list[Member], store: Store, device: str, progress: bool | None) -> None:
     """Train, measure and commit one fleet."""
     first = fleet[0]
+    starts = {member.key: _start(member, store) for member in fleet if member.parent}
+    for member in [member for member in fleet if starts.get(member.key, {}) is None]:
+        store.commit(Run(member, "diverged", "its parent diverged", {}, {}, {"study": design.name, "wall_time": 0.0}))
+    fleet = [member for member in fleet if starts.get(member.key, {}) is not None]
+    if not fleet:
+        return
     images = examples(first.data, first.split, first.n_train, first.n_test, device)
     begun = time.monotonic()
     trained = train_fleet(
         first.build,
         OBJECTIVES[first.objective],
-        [FleetMember(member.seed, dict(member.weights)) for member in fleet],
+        [FleetMember(member.seed, dict(member.weights), start=starts.get(member.key)) for member in fleet],
         images.train,
-        budget=budget_of(first, design.snapshots(first.steps)),
+        images.train_labels,
+        budget=budget_of(first, design.snapshots(first)),
+        project=pruning.projection(first.build(), first.arm, first.steps) if first.arm else None,
         device=device,
         progress=progress,
     )
@@ -298,28 +381,41 @@ def _train(design: Design, fleet: list[Member], store: Store, device: str, progr
     }
 
     def measure(i: int) -> dict[str, list[dict]]:
-        found: dict[str, list[dict]] = {m.name: [] for m in design.measures}
+        found: dict[str, list[dict]] = {m.name: [] for m in design.possible}
         for step in sorted(trained[i].snapshots):
             model = trained.model(i, step).to(device)
-            for m in design.measures:
+            for m in design.possible:
                 found[m.name] += _take(m, model, fleet[i], step, images)
         return found
 
-    kept = set(design.kept(first.steps))
+    kept = set(design.kept(first))
     with one_thread_each(None if device == "cpu" else 1) as pool:
         for member, result, found in zip(fleet, trained, pool.map(measure, range(len(fleet))), strict=True):
             # The run comes last: where it is there, so are its measures, those at steps that are not kept included.
-            for m in design.measures:
+            for m in design.possible:
                 store.commit_measure(member.key, m.name, m.version, found[m.name])
             weights = {step: state for step, state in result.snapshots.items() if step in kept}
             store.commit(Run(member, result.status, result.reason, result.history, weights, record))
+
+
+def _start(member: Member, store: Store) -> dict[str, Tensor] | None:
+    """What a derived member starts from: its parent's last weights, as far as it has them; None if that diverged."""
+    assert member.parent is not None  # asked for derived members alone
+    record = store.record(member.parent)
+    if record["status"] == "diverged":
+        return None
+    weights = store.weights(member.parent, max(runs.stored_steps(record)))
+    fresh = member.build().state_dict()
+    if lacking := [name for name in fresh if name not in weights and not name.endswith("_mask")]:
+        raise StoreError(f"run {member.parent[:12]} lacks what its derived member has: {', '.join(lacking)}")
+    return {**fresh, **{name: value for name, value in weights.items() if name in fresh}}
 
 
 def _measure_again(design: Design, member: Member, store: Store, device: str) -> None:
     """Take the measures that a stored run lacks, at the steps whose weights are there."""
     images = examples(member.data, member.split, member.n_train, member.n_test, device)
     steps = runs.stored_steps(store.record(member.key))
-    for measure in design.measures:
+    for measure in design.possible:
         if store.measure(member.key, measure.name, measure.version) is None:
             found = []
             for step in steps:

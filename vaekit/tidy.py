@@ -4,7 +4,7 @@ One row a measured value: the fields of its member (arguments of the model and w
 names: depth, beta), how the member was made, and `step`, `part`, `measure`, `arguments`, `value`, `se`, `n`, `version`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import Any
 
@@ -17,19 +17,28 @@ from vaekit.runs import Member
 from vaekit.settings import Settings
 from vaekit.sweep import Design
 
-# What may differ among the points of one curve and of the panels beside it; members that agree in the rest of their
+# What may differ among the panels of a figure, beside the study's own axes; members that agree in the rest of their
 # fields have one budget.
-AXES = ("key", "seed", "beta", "depth", "data", "n_train", "split")
+_PANELS = ("key", "seed", "data", "n_train", "split")
+# What else a row of a derived member says of its parent: no curve may mix children of parents trained differently.
+_OF_PARENT = {"parent_steps": "steps", "parent_decoder": "decoder", "parent_sampled": "sampled"}
 
 
 def frame(tables: Tables) -> pd.DataFrame:
     """The tables as one, a row a value. `model_args.depth` is `depth`, `weights.beta` is `beta`.
 
     A member without any value (it diverged at once) keeps one row, with an empty value, so that it is not forgotten.
+    Where there are derived members, `parent_steps`, `parent_decoder` and `parent_sampled` are their parents'.
     """
-    members = pd.DataFrame(
-        [{name.partition(".")[2] or name: value for name, value in row.items()} for row in tables.members.values()]
-    )
+    rows = {
+        key: {name.partition(".")[2] or name: value for name, value in row.items()}
+        for key, row in tables.members.items()
+    }
+    if any(row.get("parent") for row in rows.values()):
+        for row in rows.values():
+            parent = rows.get(row.get("parent") or "", {})
+            row |= {name: parent.get(source) for name, source in _OF_PARENT.items()}
+    members = pd.DataFrame(list(rows.values()))
     values = pd.DataFrame(
         [{**row, "key": key} for key, rows in tables.measures.items() for row in rows],
         columns=["key", *results.MEASURED[1:]],
@@ -51,24 +60,28 @@ def table(design: Design, members: Sequence[Member], chosen: Settings) -> pd.Dat
     sweep.run(design, members, device=getattr(chosen, "device", "cpu"))
     known = frame(sweep.tables(design, members=members))
     asked = known["key"].isin({member.key for member in members})
-    shared = [name for name in _fields(known) if name not in ("key", "seed", "beta", "depth")]
+    shared = [name for name in _fields(known) if name not in ("key", "seed", *design.axes)]
     # As text: an empty field is NaN here, and no NaN equals another.
     budget = known[shared].astype(object).fillna("").map(str).agg("|".join, axis=1)
     alike = budget.isin(set(budget[asked]))
     return known[alike].assign(asked=asked[alike]).reset_index(drop=True)
 
 
-def budgets(known: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """The table cut by budget, the largest first, each with a label for its figures: no curve may mix two."""
-    columns = [name for name in _fields(known) if name not in AXES]
+def budgets(known: pd.DataFrame, axes: Sequence[str] = ("beta", "depth")) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The table cut by budget, the largest first, each with a label for its figures: no curve may mix two.
+
+    `axes` are the study's own (`Design.axes`): the columns that differ among the points of one budget.
+    """
+    columns = [name for name in _fields(known) if name not in (*_PANELS, *axes)]
     groups = [group for _, group in known.groupby(columns, dropna=False, sort=False)]
     for group in sorted(groups, key=lambda g: (g["steps"].iloc[0], g["n"].max()), reverse=True):
         first = group.iloc[0]
-        counts = group.groupby(["depth", "beta"])["seed"].nunique() if "depth" in group else group["seed"].nunique()
+        points = [name for name in axes if name in group and name != "parent"]
+        counts = group.groupby(points, dropna=False)["seed"].nunique() if points else group["seed"].nunique()
         least, most = np.min(counts), np.max(counts)
         says = [
             f"{first['steps']:,} steps of {first['batch_size']}",
-            *([f"{first['hidden']} units"] if "hidden" in group else []),
+            *([f"{first['hidden']:.0f} units"] if "hidden" in group and pd.notna(first["hidden"]) else []),
             *([first["precision"]] if first["precision"] != "full" else []),
             ", ".join(sorted(group["data"].unique())),
             f"{least} seed{'s' if least > 1 else ''}" if least == most else f"{least} to {most} seeds a point",
@@ -97,16 +110,18 @@ def _published(design: Design, members: Sequence[Member], chosen: Settings) -> p
             f"`python -m vaekit export {design.name}` make some"
         )
     given = {name: getattr(chosen, name) for name in sorted(chosen.given)}
-    columns = {_column(name, known): v if isinstance(v, tuple) else (v,) for name, v in given.items()}
+    options = chosen.options()
+    named = {name: options[name].column or (name if name in known else name.removesuffix("s")) for name in given}
+    columns = {named[name]: v if isinstance(v, tuple) else (v,) for name, v in given.items()}
     columns = {name: values for name, values in columns.items() if name in known}
     wanted = set(product(*columns.values()))
     have = set(known[list(columns)].itertuples(index=False, name=None)) if columns else wanted
     if lacking := sorted(wanted - have):
-        options = " ".join(f"-p {name} '{_shown(value)}'" for name, value in given.items())
+        asked = " ".join(f"-p {name} '{_shown(value)}'" for name, value in given.items())
         raise ResultsError(
             f"results/{design.name} lacks {len(lacking)} of what was asked for, first "
             f"{', '.join(f'{name} {value}' for name, value in zip(columns, lacking[0], strict=True))}; train it by "
-            f"`python -m vaekit train {design.name} --scale {_scale_of(known, chosen)} {options}`, then "
+            f"`python -m vaekit train {design.name} --scale {_scale_of(known, chosen)} {asked}`, then "
             f"`python -m vaekit export {design.name}`"
         )
     for name, values in columns.items():
@@ -117,11 +132,7 @@ def _published(design: Design, members: Sequence[Member], chosen: Settings) -> p
 def _scale_of(known: pd.DataFrame, chosen: Settings) -> str:
     """The scale whose steps the largest budget of `results/` has; short where there is none."""
     steps = known["steps"].max()
-    return next((name for name, values in chosen.SCALES.items() if values["steps"] == steps), "short")
-
-
-def _column(name: str, known: Mapping) -> str:
-    return name if name in known else name.removesuffix("s")
+    return next((name for name, values in chosen.SCALES.items() if values.get("steps") == steps), "short")
 
 
 def _shown(value: Any) -> str:

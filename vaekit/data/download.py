@@ -1,7 +1,8 @@
 """Fetching a stored set: the only part of the package that uses the network, and the only one that knows torchvision.
 
 Addresses and checksums are torchvision's; its readers are not used, for that of CIFAR-10 unpickles. The originals'
-bytes are read here (IDX files; CIFAR-10's binary archive), checked, and written as one .npz file.
+bytes are read here (IDX files; CIFAR-10's binary archive; SVHN's MATLAB files, by scipy), checked, and written as one
+.npz file.
 """
 
 import gzip
@@ -22,8 +23,9 @@ from types import ModuleType
 import numpy as np
 import torch
 
-from vaekit.data import stored
-from vaekit.data.images import DataError, unknown
+from vaekit.data import names, stored
+from vaekit.data.derived import DERIVED
+from vaekit.data.images import DataError
 from vaekit.data.stored import STORED, Stored
 
 # https://www.cs.toronto.edu/~kriz/cifar.html; torchvision knows the pickled archive beside it.
@@ -38,10 +40,12 @@ def fetch(name: str, folder: str | os.PathLike | None = None) -> str:
     The set's file appears whole or not at all, and replaces one that is not valid. Errors: DataError for an unknown
     set or one that is not downloaded, no network, a wrong checksum, a folder that cannot be written.
     """
-    if name == "tetrominoes":
-        return "tetrominoes is made when it is loaded: there is nothing to download"
-    if name not in STORED:
-        raise DataError(unknown("data set", name, ("tetrominoes", *STORED)))
+    names.check(name)
+    if name in names.MADE:
+        return f"{name} is made when it is loaded: there is nothing to download"
+    if name in DERIVED:
+        origin = DERIVED[name].of
+        return f"{name} is made from {origin} when it is loaded: {fetch(origin, folder)}"
     path, wanted = stored.stored_path(name, folder), STORED[name]
     try:
         stored.read(name, folder)
@@ -64,8 +68,8 @@ def fetch(name: str, folder: str | os.PathLike | None = None) -> str:
     return f"{name} is fetched: {path}"
 
 
-def torchvision_datasets() -> ModuleType:
-    """torchvision.datasets, also where torchvision's compiled operators do not load.
+def torchvision(name: str) -> ModuleType:
+    """A module of torchvision ("datasets", "models"), also where torchvision's compiled operators do not load.
 
     PyPI's torchvision is a CUDA build. Beside a CPU build of torch its operators are missing, and its import dies of
     describing them ("operator torchvision::nms does not exist"): so their schemas are declared, and it is imported
@@ -73,9 +77,9 @@ def torchvision_datasets() -> ModuleType:
     Errors: DataError where torchvision is not installed.
     """
     try:
-        return importlib.import_module("torchvision.datasets")
+        return importlib.import_module(f"torchvision.{name}")
     except ImportError as error:
-        raise DataError(f"a download needs torchvision ({error}): pip install torchvision") from error
+        raise DataError(f"torchvision is needed here ({error}): pip install torchvision") from error
     except RuntimeError as error:
         if "operator torchvision::" not in str(error):
             raise
@@ -83,18 +87,31 @@ def torchvision_datasets() -> ModuleType:
     for operator in ("nms", "qnms"):
         library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     _libraries.append(library)
-    return importlib.import_module("torchvision.datasets")
+    return importlib.import_module(f"torchvision.{name}")
 
 
 def _download(name: str, scratch: Path) -> dict[str, np.ndarray]:
     """The arrays of a set, by way of the original files in `scratch`."""
-    datasets, wanted = torchvision_datasets(), STORED[name]
+    datasets, wanted = torchvision("datasets"), STORED[name]
     if name == "cifar10":
         mirrors = [datasets.CIFAR10.url.rpartition("/")[0] + "/"]
         return read_cifar(_get(mirrors, *CIFAR10_BINARY, scratch), wanted)
+    if name == "svhn":
+        matlab = _matlab()  # first, lest a large download be in vain
+        originals = [datasets.SVHN.split_list[part] for part in ("train", "test")]
+        files = [_get([url.rpartition("/")[0] + "/"], file, md5, scratch) for url, file, md5 in originals]
+        return read_svhn(files[0], files[1], wanted, matlab)
     origin = {"mnist": datasets.MNIST, "fashion_mnist": datasets.FashionMNIST}[name]
     files = [_get(origin.mirrors, file, md5, scratch) for file, md5 in origin.resources]
     return {key: read_idx(file, shape) for file, (key, shape) in zip(files, wanted.arrays.items(), strict=True)}
+
+
+def _matlab() -> ModuleType:
+    """scipy.io. Errors: DataError where scipy is not installed."""
+    try:
+        return importlib.import_module("scipy.io")
+    except ImportError as error:
+        raise DataError(f"svhn comes in MATLAB files, which scipy reads ({error}): pip install scipy") from error
 
 
 def _get(mirrors: Sequence[str], file: str, md5: str, scratch: Path) -> Path:
@@ -164,3 +181,25 @@ def read_cifar(path: Path, wanted: Stored) -> dict[str, np.ndarray]:
         "test_images": np.ascontiguousarray(images[test]),
         "test_labels": rows[test, 0].copy(),
     }
+
+
+def read_svhn(train: Path, test: Path, wanted: Stored, matlab: ModuleType) -> dict[str, np.ndarray]:
+    """The arrays of SVHN's two MATLAB files (format 5): X (32, 32, 3, n) and y (n, 1), where the digit 0 is 10.
+
+    `matlab` is scipy.io, whose reader runs nothing that is in the file. ValueError if a file is not so.
+    """
+    arrays = {}
+    for part, path, count in (("train", train, wanted.n_train), ("test", test, wanted.n_test)):
+        try:
+            found = matlab.loadmat(path, variable_names=("X", "y"))
+            images, labels = found["X"], found["y"].ravel()
+        except Exception as error:  # it has many kinds, some of them without a base of their own
+            raise ValueError(f"{path.name} is not a MATLAB file of format 5 that holds X and y: {error!r}") from error
+        if images.dtype != np.uint8 or images.shape != (*wanted.shape, count) or len(labels) != count:
+            what = f"{images.dtype} {images.shape} with {len(labels):,} labels"
+            raise ValueError(f"{path.name} holds {what}, not {count:,} images of {wanted.shape} bytes")
+        if labels.dtype.kind not in "iuf" or not np.isin(labels, range(1, 11)).all():
+            raise ValueError(f"{path.name} holds labels other than the whole numbers from 1 to 10")
+        arrays[f"{part}_images"] = np.ascontiguousarray(np.moveaxis(images, 3, 0))
+        arrays[f"{part}_labels"] = (labels % 10).astype(np.uint8)
+    return arrays

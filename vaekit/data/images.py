@@ -1,6 +1,6 @@
 """What a data set is: uint8 images, made or stored, their labels or factors, their splits and their identity."""
 
-import difflib
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -8,7 +8,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from vaekit.settings import PlainError
+from vaekit.settings import PlainError, nearest
+
+LARGEST = 2**30  # bytes: no set of more is drawn whole
 
 
 class DataError(PlainError, ValueError):
@@ -48,7 +50,15 @@ class ImageSet:
 
     @cached_property
     def images(self) -> Tensor:
-        """All images, uint8 (size, C, H, W); a made set draws them once and keeps them."""
+        """All images, uint8 (size, C, H, W); a made set draws them once and keeps them.
+
+        Errors: DataError for a set of more than a gigabyte, of which `take` gives a part.
+        """
+        if (wanted := self.size * math.prod(self.image_shape)) > LARGEST:
+            raise DataError(
+                f"all {self.size:,} images of {self.name} would fill {wanted / 1e9:.1f} GB: take(indices) gives those "
+                "that are needed, say take(split('cv', 20_000).train)"
+            )
         return self.draw(torch.arange(self.size))
 
     def take(self, indices: Tensor | Iterable[int]) -> Tensor:
@@ -82,6 +92,4 @@ class ImageSet:
 def unknown(kind: str, name: object, known: Iterable[str]) -> str:
     """The sentence for a name that is not known, with the nearest one that is."""
     known = list(known)
-    near = difflib.get_close_matches(str(name).lower(), known, n=1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return f"unknown {kind}: {name!r}{hint}; there are {', '.join(known)}"
+    return f"unknown {kind}: {name!r}{nearest(name, known)}; there are {', '.join(known)}"

@@ -23,11 +23,15 @@ SPLITS = {
 }
 
 
+def at_random(order: Callable[[], Tensor], size: int) -> Mapping[str, Callable[[int | None], Split]]:
+    """The splits that any set made of one part has; `order()` is its permutation."""
+    return {"random": partial(_random, order), "cv": partial(_constant_volume, order, size)}
+
+
 def of_factors(order: Callable[[], Tensor], position: Tensor) -> Mapping[str, Callable[[int | None], Split]]:
     """The splits of a set of known factors: `order()` is its permutation, `position` (n, k) lies in the unit cube."""
     return {
-        "random": partial(_random, order),
-        "cv": partial(_constant_volume, order, len(position)),
+        **at_random(order, len(position)),
         "checkerboard": partial(_checkerboard, order, position),
         "cd": partial(_constant_density, order, position),
     }

@@ -14,7 +14,9 @@ from vaekit.data import splits
 from vaekit.data.images import DataError, ImageSet
 
 RECIPE = 1  # raised when an image or a split would change
+SOURCE = "Tetrominoes (Bozkurt et al. 2021), made"
 SIDE = 32
+IMAGE_SHAPE = (3, SIDE, SIDE)
 FACTORS = ("angle", "hue", "scale", "x", "y")
 STRATA = (16, 8, 5, 16, 16)
 SIZE = math.prod(STRATA)
@@ -42,10 +44,10 @@ def image_set(seed: int = 0, angle_range: float = 337.5) -> ImageSet:
     values = factors(position, angle_range)
     return ImageSet(
         name="tetrominoes",
-        source=f"Tetrominoes (Bozkurt et al. 2021), made: recipe {RECIPE}, seed {seed}, angles to {angle_range:g}°",
+        source=f"{SOURCE}: recipe {RECIPE}, seed {seed}, angles to {angle_range:g}°",
         identity=identity(seed, angle_range),
         size=SIZE,
-        image_shape=(3, SIDE, SIDE),
+        image_shape=IMAGE_SHAPE,
         draw=lambda indices: draw(values[indices]),
         splitters=splits.of_factors(lambda: randomness.permutation(seed, randomness.SPLIT, 0, SIZE), position),
         factors=values,

@@ -74,9 +74,9 @@ def information(
         z = own.sample(noise)
         log_own = own.log_prob(z).sum(1)
         if others is None:
-            log_q = _log_density(z, posterior).logsumexp(1) - math.log(size)
+            log_q = log_density(z, posterior).logsumexp(1) - math.log(size)
         else:
-            pairs = _log_density(z, own)
+            pairs = log_density(z, own)
             pairs.fill_diagonal_(-math.inf)
             rest = pairs.logsumexp(1) - math.log(len(rows) - 1) + math.log1p(-1 / size)
             log_q = torch.logaddexp(log_own - math.log(size), rest)
@@ -90,8 +90,11 @@ def information(
     )
 
 
-def _log_density(z: Tensor, posterior: Gaussian) -> Tensor:
-    """log q(z_i|x_j) as a (samples, N) matrix: one matrix product, in float64, where its cancellation is harmless."""
+def log_density(z: Tensor, posterior: Gaussian) -> Tensor:
+    """log q(z_i|x_j) in nats, (samples, N), of z (samples, d) under the posterior of each of N images, both float64.
+
+    One matrix product: in float64 its cancellation is harmless.
+    """
     precision = (-posterior.logvar).exp()
     constant = (posterior.mu**2 * precision + posterior.logvar + math.log(2 * math.pi)).sum(1)
     left = torch.cat((z**2, z), dim=1)

@@ -1,6 +1,7 @@
 """Rate and distortion of a trained model, one value per image."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -10,31 +11,42 @@ from vaekit.distributions import as_float
 from vaekit.losses import bernoulli_floor, distortion, rate
 
 
+def rate_and_distortion(params: dict, images: Tensor) -> dict[str, Tensor]:
+    """R of a model with one code "z" and D of its likelihood "x", each (batch,), in nats."""
+    return {"distortion": distortion(params["x"], images), "rate": rate(params["z"])}
+
+
 @torch.no_grad()
 def evaluate(
-    model, images: Tensor, rows: Tensor, seed: int, draw: int | None = 0, batch_size: int = 1024
+    model,
+    images: Tensor,
+    rows: Tensor,
+    seed: int,
+    draw: int | None = 0,
+    batch_size: int = 1024,
+    of: Callable[[dict, Tensor], dict[str, Tensor]] = rate_and_distortion,
 ) -> dict[str, Tensor]:
-    """D and R of each image: {"distortion": (n,), "rate": (n,)}, float64 on the CPU, in nats.
+    """What is measured of each image, by name: {"distortion": (n,), "rate": (n,)}, float64 on the CPU, in nats.
 
     Args:
-        model: a module in eval mode; `forward(x, noise)` gives {"z": Gaussian, "x": likelihood}.
+        model: a module in eval mode; `forward(x, noise)` gives distribution parameters by name.
         images: uint8, (n, C, H, W), on the model's device.
         rows: (n,) numbers of the images, which key their noise.
         seed: of the noise.
-        draw: which of the independent samples of z to take; None: the mean of z instead of a sample.
+        draw: which of the independent samples of the codes to take; None: their means instead of a sample.
+        of: (params, images in [0, 1]) -> values by name, one an image.
 
     Errors: ValueError for images that are not uint8.
     """
     check_bytes(images)
     first = next(model.parameters())
-    found = {"distortion": [], "rate": []}
+    found: dict[str, list[Tensor]] = {}
     for start in range(0, len(images), batch_size):
         x = images[start : start + batch_size].to(first.dtype) / 255
         ids = rows[start : start + batch_size].to(first.device)
         noise = {site: _noise(seed, draw, site, ids, shape, first.dtype) for site, shape in model.noise_sites.items()}
-        params = as_float(model(x, noise))
-        found["distortion"].append(distortion(params["x"], x).double().cpu())
-        found["rate"].append(rate(params["z"]).double().cpu())
+        for name, values in of(as_float(model(x, noise)), x).items():
+            found.setdefault(name, []).append(values.double().cpu())
     return {name: torch.cat(parts) for name, parts in found.items()}
 
 

@@ -6,12 +6,20 @@ would change results; the golden traces in the tests fail when somebody forgets.
 
 from torch import nn
 
+from vaekit.models.classifier_vae import ClassifierVAE
+from vaekit.models.hierarchical import GHVAE, LVAE
 from vaekit.models.vae import VAE, ConvVAE, DenseVAE
 
-MODELS: dict[str, type[nn.Module]] = {"dense_vae": DenseVAE, "conv_vae": ConvVAE}
-CODE_VERSIONS = {"dense_vae": 1, "conv_vae": 1}
+MODELS: dict[str, type[nn.Module]] = {
+    "dense_vae": DenseVAE,
+    "conv_vae": ConvVAE,
+    "ghvae": GHVAE,
+    "lvae": LVAE,
+    "classifier_vae": ClassifierVAE,
+}
+CODE_VERSIONS = {"dense_vae": 1, "conv_vae": 1, "ghvae": 1, "lvae": 1, "classifier_vae": 1}
 
-__all__ = ["CODE_VERSIONS", "MODELS", "VAE", "ConvVAE", "DenseVAE", "build"]
+__all__ = ["CODE_VERSIONS", "GHVAE", "LVAE", "MODELS", "VAE", "ClassifierVAE", "ConvVAE", "DenseVAE", "build"]
 
 
 def build(name: str, image_shape: tuple[int, ...], **arguments) -> nn.Module:

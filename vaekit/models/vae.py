@@ -67,6 +67,10 @@ class VAE(nn.Module):
         z = self.encode(x)
         return {"z": z, "x": self.decode(z.sample(noise["z"]))}
 
+    def generate(self, noise: Mapping[str, Tensor]) -> Bernoulli | Gaussian:
+        """The likelihood at samples of the prior: `noise`, standard normal, is the code."""
+        return self.decode(noise["z"])
+
     def representations(self, x: Tensor, noise: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The named layers on the way of x, by name and in order: what comes out of each block, the code, the output.
 

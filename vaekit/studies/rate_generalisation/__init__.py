@@ -13,13 +13,12 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from vaekit import runs, settings
-from vaekit.data import NAMES, SPLITS, DataError, load
-from vaekit.fleet import PRECISIONS, device_problem
-from vaekit.metrics import encode, evaluate, floor, information, mean_and_se
+from vaekit.data import SPLITS
+from vaekit.metrics import encode, evaluate, floor, information
 from vaekit.runs import Member
 from vaekit.settings import option
-from vaekit.sweep import Design, Examples, Measure, Value
+from vaekit.studies.base import StudySettings
+from vaekit.sweep import Design, Examples, Measure, Value, fifths, log_spaced
 
 PAPER_BETAS = (0.001, 0.005, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 1, 2, 3, 5)
 _COMMON = {
@@ -38,18 +37,14 @@ NESTED = 10_000  # test images on which ten samples of z are taken
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(settings.Settings):
+class Settings(StudySettings):
     """What a run of this study may choose; everything not given comes from the scale."""
 
     betas: tuple[float, ...] = option("weights of the rate R in D + beta R", at_least=0)
-    seeds: tuple[int, ...] = option("seed numbers", at_least=0, below=2**63)
     steps: int = option("training steps of every member", at_least=1, at_most=10**9)
-    data: tuple[str, ...] = option("image sets", choices=NAMES)
     split: str = option("how the images are divided into training and test", choices=tuple(SPLITS))
     n_train: tuple[int, ...] = option("images in the training set", at_least=2)
     depths: tuple[int, ...] = option("hidden layers on either side of the code", at_least=1, at_most=8)
-    precision: str = option("arithmetic of the training", choices=tuple(PRECISIONS))
-    device: str = option("cpu, cuda, cuda:1, …", check=device_problem)
     hidden: int = option("units of a hidden layer", at_least=1, parameter=False)
     batch_size: int = option("images of a step", at_least=1, parameter=False)
     n_test: int = option("test images that are measured; 0: all", at_least=0, parameter=False)
@@ -69,21 +64,9 @@ class Settings(settings.Settings):
         own = self.split in ("random", "checkerboard", "own") and "n_train" not in self.given
         return (None,) if own else self.n_train
 
-    @classmethod
-    def surroundings(cls, scale: str | None) -> Iterable[str]:
-        """A store that cannot be written, unless nothing will be trained."""
-        obstacle = runs.default_store().obstacle()
-        return [obstacle] if obstacle and scale != "published" else []
-
-    def problems(self) -> Iterable[str]:
-        """Data sets that are not at hand, and splits that they do not have."""
-        found = []
-        for name, n_train in product(self.data, self.sizes) if self.scale != "published" else ():
-            try:
-                load(name).split(self.split, n_train)
-            except DataError as error:
-                found.append(str(error))
-        return dict.fromkeys(found)
+    def splits(self) -> Iterable[tuple[str, str, int | None]]:
+        """(data set, split, n_train) of every training set that is asked for."""
+        return [(name, self.split, n_train) for name, n_train in product(self.data, self.sizes)]
 
 
 def members(chosen: Settings) -> list[Member]:
@@ -108,15 +91,14 @@ def members(chosen: Settings) -> list[Member]:
     ]
 
 
-def snapshots(steps: int) -> tuple[int, ...]:
+def snapshots(member: Member) -> tuple[int, ...]:
     """Fifths of the budget, and 1, 2 and 5 times the powers of ten from 100: the same steps in every longer run."""
-    log_spaced = (mantissa * 10**power for power in range(2, 6) for mantissa in (1, 2, 5))
-    return tuple(sorted({*kept(steps), *(step for step in log_spaced if step < steps)}))
+    return tuple(sorted({*kept(member), *log_spaced(member.steps)}))
 
 
-def kept(steps: int) -> tuple[int, ...]:
+def kept(member: Member) -> tuple[int, ...]:
     """Fifths of the budget: the steps whose weights are stored."""
-    return tuple(sorted({max(1, round(fifth * steps / 5)) for fifth in range(1, 6)}))
+    return fifths(member.steps)
 
 
 def rate_distortion(model: nn.Module, member: Member, step: int, images: Examples) -> Iterator[Value]:
@@ -130,16 +112,16 @@ def rate_distortion(model: nn.Module, member: Member, step: int, images: Example
         found = evaluate(model, shown, rows, member.seed)
         pieces = [(part, slice(None)), *(halves if part == "test" else [])]
         for name, piece in pieces:
-            yield _mean(name, "distortion", "samples=1", found["distortion"][piece])
-            yield _mean(name, "rate", "", found["rate"][piece])
+            yield Value.mean(name, "distortion", "samples=1", found["distortion"][piece])
+            yield Value.mean(name, "rate", "", found["rate"][piece])
     if step == member.steps:
         for part, shown, rows in images.parts():
             at_mean = evaluate(model, shown, rows, member.seed, draw=None)
-            yield _mean(part, "distortion", "mean", at_mean["distortion"])
-            yield _mean(part, "distortion_floor", "", _floor(images, part))
+            yield Value.mean(part, "distortion", "mean", at_mean["distortion"])
+            yield Value.mean(part, "distortion_floor", "", _floor(images, part))
         nested, rows = images.test[:NESTED], images.test_rows[:NESTED]
         draws = [evaluate(model, nested, rows, member.seed, draw)["distortion"] for draw in range(10)]
-        yield _mean("test", "distortion", "samples=10", torch.stack(draws).mean(0))
+        yield Value.mean("test", "distortion", "samples=10", torch.stack(draws).mean(0))
 
 
 def rate_parts(model: nn.Module, member: Member, step: int, images: Examples) -> Iterator[Value]:
@@ -157,10 +139,6 @@ def _floor(images: Examples, part: str) -> torch.Tensor:
     return floor(getattr(images, part))
 
 
-def _mean(part: str, measure: str, arguments: str, values: torch.Tensor) -> Value:
-    return Value(part, measure, arguments, *mean_and_se(values), len(values))
-
-
 def run(chosen: Settings):
     """The tidy table of what was chosen, as a pandas DataFrame; trains what is not known (see `vaekit.tidy.table`)."""
     from vaekit import tidy  # pandas: a bare machine that only trains does without
@@ -171,9 +149,10 @@ def run(chosen: Settings):
 DESIGN = Design(
     name="rate_generalisation",
     measures=(
-        Measure("rate_distortion", 1, ("distortion", "rate", "distortion_floor"), rate_distortion),
-        Measure("rate_parts", 1, ("mutual_information", "marginal_kl", "mi_ceiling"), rate_parts),
+        Measure("rate_distortion", 1, rate_distortion),
+        Measure("rate_parts", 1, rate_parts),
     ),
     snapshots=snapshots,
     kept=kept,
+    axes=("beta", "depth"),
 )

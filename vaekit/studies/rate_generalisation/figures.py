@@ -7,8 +7,9 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vaekit import data, figures, tidy
+from vaekit import data, figures, runs, sweep, tidy
 from vaekit.figures import GREEN, GREY, PURPLE, panels
+from vaekit.settings import Settings
 
 
 def figure_1(columns: int = 16, rows: int = 6) -> Figure:
@@ -140,6 +141,38 @@ def figure_8(table: pd.DataFrame) -> Figure:
             ax.legend(loc="lower left")
 
     return _by_depth(table, draw)
+
+
+def explore(table: pd.DataFrame, chosen: Settings):
+    """Move through the members asked for: the rate-distortion point, and what it makes of eight test images.
+
+    In JupyterLab a widget with a slider for each axis; in a book a figure of one point, drawn from the table alone.
+    """
+    from vaekit.widgets import explore  # a book is drawn without widgets
+
+    label, shown = next(iter(tidy.budgets(table[table["asked"]])))
+    first = tidy.last(shown, "rate", part="test").sort_values("seed").drop_duplicates(["depth", "beta"])
+    keys = {(row.depth, row.beta): row.key for row in first.itertuples()}
+    store = None if chosen.scale == "published" else runs.default_store()
+
+    def draw(depth: int, beta: float) -> tuple[Figure, str]:
+        key = keys[depth, beta]
+        figure, axes = panels(1, 2, width=4.4, height=3.4)
+        figures.rate_distortion(shown[shown["depth"] == depth].assign(asked=True), axes[0, 0])
+        rate, d = (tidy.last(shown, name, part="test", key=key, arguments=how)["value"].iloc[0]
+                   for name, how in (("rate", ""), ("distortion", "samples=1")))  # fmt: skip
+        axes[0, 0].plot(rate, d, "o", mfc="none", mec="black", ms=13, mew=1.5)
+        axes[0, 0].set_title(label, fontsize=8)
+        if store is not None and key in store:
+            member = runs.member_of(store.record(key)["member"])
+            images = sweep.examples(member.data, member.split, member.n_train, member.n_test).test[:16]
+            figures.reconstructions(runs.load(key, store=store), images, axes[0, 1])
+        else:
+            axes[0, 1].set_axis_off()
+            axes[0, 1].text(0, 0.5, "its weights are not here:\ntrain it, and move the sliders in JupyterLab")
+        return figure, f"{depth} layers, beta {beta:g}: R {rate:.1f}, D {d:.1f} nats per test image"
+
+    return explore(chosen, draw, [{"depth": depth, "beta": beta} for depth, beta in sorted(keys)])
 
 
 def _by_depth(table: pd.DataFrame, draw: Callable[[Axes, pd.DataFrame], None]) -> Figure:

@@ -1,0 +1,234 @@
+"""Magnitude pruning while a model trains: masks, arms, and what a pruned network weighs.
+
+A mask is a boolean buffer `<layer>.weight_mask` beside its weight, as torch.nn.utils.prune names it, but the weight
+stays an ordinary parameter: so a pruned model can be copied, stacked and stored like any other. `projection` makes the
+function that `train_fleet` calls after every step: it grows the masks by the arm's schedule and sets what they remove
+to zero, so that masks hold through Adam's steps.
+
+The model is one with an `encoder` (a Sequential whose convolutions are followed by ReLU), linear heads `mu` and
+`logvar`, and a linear `classifier` on mu: `models.ClassifierVAE`.
+"""
+
+import copy
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+ARMS = {
+    "gradual": "the encoder's smallest weights, by a cubic ramp",
+    "both": "the smallest weights of encoder and classifier together, by a cubic ramp",
+    "one_shot": "the encoder's smallest weights, all before the first step",
+    "structured": "the convolutions' channels of smallest norm, by a cubic ramp",
+    "dense": "nothing: the same training without pruning",
+}
+UPDATES = 20  # of the masks along a ramp, evenly spaced, the last after the last step
+_MASK = "_mask"
+
+
+def add_masks(model: nn.Module) -> nn.Module:
+    """The model with a mask of ones beside the weight of each convolution and linear layer outside its decoder.
+
+    A convolution has one beside its bias, too, because a channel goes with its bias.
+    """
+    for name, layer in model.named_modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear) and not name.startswith("decoder"):
+            layer.register_buffer("weight" + _MASK, torch.ones_like(layer.weight, dtype=torch.bool))
+            if isinstance(layer, nn.Conv2d):
+                assert layer.bias is not None
+                layer.register_buffer("bias" + _MASK, torch.ones_like(layer.bias, dtype=torch.bool))
+    return model
+
+
+def ramp(step: int, steps: int) -> float:
+    """The share of the final sparsity after `step` of `steps`: 1 - (1 - step / steps)^3 (Zhu & Gupta 2017, Eq. 1)."""
+    return 1 - (1 - step / steps) ** 3
+
+
+def magnitude_masks(weights: Mapping[str, Tensor], sparsity: Tensor | float) -> dict[str, Tensor]:
+    """Masks that leave out the share `sparsity` of all the weights together that is smallest in magnitude.
+
+    round(sparsity * n) of n weights go, as in torch.nn.utils.prune.global_unstructured with L1Unstructured. Of equal
+    weights the first go first. `sparsity` may be a tensor and the call be under vmap.
+    """
+    sizes = [value.numel() for value in weights.values()]
+    flat = torch.cat([value.flatten() for value in weights.values()]).abs()
+    masks = _ranks(flat) >= torch.as_tensor(sparsity * len(flat)).round()
+    return {
+        name: mask.view(value.shape) for (name, value), mask in zip(weights.items(), masks.split(sizes), strict=True)
+    }
+
+
+def channel_mask(weight: Tensor, sparsity: Tensor | float) -> Tensor:
+    """Mask (channels,) that leaves out the share `sparsity` of a layer's output channels, those of smallest L2 norm.
+
+    As torch.nn.utils.prune.ln_structured(n=2, dim=0), but that one channel always stays.
+    """
+    norms = weight.flatten(1).norm(dim=1)
+    return _ranks(norms) >= torch.as_tensor(sparsity * len(norms)).round().clamp(max=len(norms) - 1)
+
+
+def projection(
+    model: nn.Module, arm: str, steps: int
+) -> Callable[[dict[str, Tensor], Mapping[str, Tensor], int], dict[str, Tensor]] | None:
+    """What an arm does after every step of a training of `steps`, for `train_fleet`; None for the dense arm.
+
+    The members' weight "sparsity", in [0, 1), is the share that goes in the end. Errors: KeyError names the arms.
+    """
+    if arm not in ARMS:
+        raise KeyError(f"no arm {arm!r} of pruning; there are {', '.join(ARMS)}")
+    if arm == "dense":
+        return None
+    every = max(1, steps // UPDATES)
+    layers = dict(model.named_modules())
+    masked = [name for name in model.state_dict() if name.endswith(_MASK)]
+    heads = ("mu.", "logvar.", *(["classifier."] if arm == "both" else []))
+    pruned = [name for name in _weights(masked) if name.startswith(("encoder.", *heads))]
+
+    def project(state: dict[str, Tensor], weights: Mapping[str, Tensor], step: int) -> dict[str, Tensor]:
+        masks = {name: state[name] for name in masked}
+        due = step == 0 if arm == "one_shot" else step > 0 and (step % every == 0 or step == steps)
+        if due:
+            share = weights["sparsity"] * (1 if arm == "one_shot" else ramp(step, steps))
+            masks |= _channels(layers, state, share) if arm == "structured" else _smallest(pruned, state, share)
+        values = {name.removesuffix(_MASK): mask for name, mask in masks.items()}
+        return masks | {name: state[name] * mask for name, mask in values.items()}
+
+    return project
+
+
+class Size(NamedTuple):
+    """What the network that classifies weighs; see `size`."""
+
+    parameters: int
+    nonzero: int
+    compressed_bytes: int
+    flops: int
+    sparse_flops: int
+
+
+def size(model: nn.Module) -> Size:
+    """The weight of encoder, mu and classifier: what is left to run once decoder and sampling are gone.
+
+    parameters: weights and biases as they were trained; nonzero: those that are not zero. compressed_bytes: zlib
+    (level 9) of what `compact` leaves, in float32. flops: multiplications and additions of one image in that compact
+    network, zeros included, as dense arithmetic does them; sparse_flops: without those by a weight that is zero, which
+    a machine saves only by sparse kernels.
+    """
+    whole = [model.get_submodule("encoder"), model.get_submodule("mu"), model.get_submodule("classifier")]
+    tensors = [value.detach() for part in whole for value in part.parameters()]
+    small = compact(model)
+    content = b"".join(value.detach().cpu().float().numpy().tobytes() for value in small.parameters())
+    image = torch.zeros(1, *model.image_shape, dtype=tensors[0].dtype, device=tensors[0].device)  # pyright: ignore
+    dense = sparse = 0
+    for layer, places in _layers(small, image):
+        dense += 2 * places * layer.weight.numel()
+        sparse += 2 * places * int(layer.weight.count_nonzero())
+    return Size(
+        parameters=sum(value.numel() for value in tensors),
+        nonzero=sum(int(value.count_nonzero()) for value in tensors),
+        compressed_bytes=len(zlib.compress(content, 9)),
+        flops=dense,
+        sparse_flops=sparse,
+    )
+
+
+def compact(model: nn.Module) -> nn.Sequential:
+    """Encoder, mu and classifier as one network in eval mode, without the channels that a mask removed whole.
+
+    Maps images (batch, C, H, W) in [0, 1] to the same logits as the model does, (batch, classes).
+    """
+    encoder, head = (copy.deepcopy(model.get_submodule(name)) for name in ("encoder", "mu"))
+    layers = [*encoder.children(), head]
+    kept: Tensor | None = None  # channels of the layer before
+    made: list[nn.Module] = []
+    for layer in layers:
+        if isinstance(layer, nn.Conv2d):
+            weight, bias = layer.weight.data, layer.bias
+            assert bias is not None
+            weight = weight if kept is None else weight[:, kept]
+            kept = (layer.weight.data.flatten(1).any(1) | (bias.data != 0)).nonzero().flatten()
+            kept = kept if len(kept) else torch.tensor([0], device=weight.device)
+            small = nn.Conv2d(weight.shape[1], len(kept), layer.kernel_size, layer.stride, layer.padding)  # pyright: ignore
+            layer = _filled(small, weight[kept], bias.data[kept])
+        elif isinstance(layer, nn.Linear) and kept is not None:
+            weight = layer.weight.data.unflatten(1, (_channels_before(layers), -1))[:, kept].flatten(1)
+            layer = _filled(nn.Linear(weight.shape[1], layer.out_features), weight, layer.bias.data)
+        made.append(layer)
+    return nn.Sequential(*made, copy.deepcopy(model.get_submodule("classifier"))).eval()
+
+
+@torch.no_grad()
+def seconds_per_image(model: nn.Module, batch_size: int = 256, rounds: int = 7) -> tuple[float, float]:
+    """Time of the compact network on one image of a batch: (median, standard deviation over the rounds), seconds.
+
+    Measured, on whatever else the machine does at that moment: compare only what was measured together.
+    """
+    network, shape = compact(model), model.image_shape
+    first = next(network.parameters())
+    images = torch.zeros(batch_size, *shape, dtype=first.dtype, device=first.device)  # pyright: ignore
+    taken = []
+    for _ in range(rounds + 1):  # the first warms up
+        begun = time.perf_counter()
+        network(images).sum().item()
+        taken.append((time.perf_counter() - begun) / batch_size)
+    values = torch.tensor(taken[1:], dtype=torch.float64)
+    return values.median().item(), values.std().item()
+
+
+def _ranks(values: Tensor) -> Tensor:
+    """The rank of each of (n,) values, from 0; of equal ones the first is lower."""
+    return values.argsort(stable=True).argsort()
+
+
+def _weights(masked: list[str]) -> list[str]:
+    return [name.removesuffix(_MASK) for name in masked if name.endswith("weight" + _MASK)]
+
+
+def _smallest(pruned: list[str], state: Mapping[str, Tensor], share: Tensor) -> dict[str, Tensor]:
+    # What is masked already counts as zero: Adam has just moved it, and it must not come back.
+    weights = {name: state[name] * state[name + _MASK] for name in pruned}
+    return {name + _MASK: mask for name, mask in magnitude_masks(weights, share).items()}
+
+
+def _channels(layers: Mapping[str, nn.Module], state: Mapping[str, Tensor], share: Tensor) -> dict[str, Tensor]:
+    """Masks of the channels that go, in their own layer and in the inputs of the next: what it would multiply is 0."""
+    masks: dict[str, Tensor] = {}
+    kept: Tensor | None = None
+    for name in [name for name, layer in layers.items() if isinstance(layer, nn.Conv2d) and name.startswith("encoder")]:
+        weight = state[f"{name}.weight"]
+        before = kept
+        kept = channel_mask(weight * state[f"{name}.weight{_MASK}"], share)
+        mask = kept.view(-1, 1, 1, 1).expand_as(weight)
+        masks[f"{name}.weight{_MASK}"] = mask if before is None else mask & before.view(1, -1, 1, 1)
+        masks[f"{name}.bias{_MASK}"] = kept
+    assert kept is not None  # an encoder has a convolution
+    for head in ("mu", "logvar"):
+        weight = state[f"{head}.weight"]
+        columns = kept.repeat_interleave(weight.shape[1] // len(kept))
+        masks[f"{head}.weight{_MASK}"] = columns.expand_as(weight)
+    return masks
+
+
+def _channels_before(layers: list[nn.Module]) -> int:
+    return [layer.out_channels for layer in layers if isinstance(layer, nn.Conv2d)][-1]
+
+
+def _filled(layer: nn.Conv2d | nn.Linear, weight: Tensor, bias: Tensor) -> nn.Module:
+    layer.to(weight)
+    layer.load_state_dict({"weight": weight, "bias": bias})
+    return layer
+
+
+@torch.no_grad()
+def _layers(network: nn.Sequential, image: Tensor) -> Iterator[tuple[nn.Conv2d | nn.Linear, int]]:
+    """Each convolution and linear layer with the number of places at which its weights are applied to an image."""
+    for layer in network:
+        image = layer(image)
+        if isinstance(layer, nn.Conv2d):
+            yield layer, image.shape[2] * image.shape[3]
+        elif isinstance(layer, nn.Linear):
+            yield layer, 1
