@@ -25,7 +25,8 @@ from vaekit import data, figures
 figures.text_table(pd.DataFrame(data.catalogue()))
 
 # %% [markdown]
-# The sets that are fetched come by `.venv/bin/python -m vaekit data NAME`: a download that is checked against a known
+# MNIST {cite}`lecun1998gradient`, Fashion-MNIST {cite}`xiao2017fashion`, CIFAR-10 {cite}`krizhevsky2009learning` and SVHN
+# {cite}`netzer2011reading` are fetched by `.venv/bin/python -m vaekit data NAME`: a download that is checked against a known
 # hash, converted once, and read from then on without the network. A file that is damaged is refused, with its hash and
 # the next step. `cifar10_jpeg` is a JPEG copy of CIFAR-10 that is used where somebody has prepared it; it goes by its
 # own name, so that nothing made from it is taken for a result on the original. `mnist_binary` and `mnist32` are made
@@ -74,10 +75,9 @@ plots.figure_2()
 # %% [markdown]
 # ## dSprites-like images
 #
-# `dsprites_like` has the factors of [dSprites](https://github.com/google-deepmind/dsprites-dataset) (Matthey et al.
-# 2017) in the same order: 3 shapes × 6 scales × 40 orientations × 32 × 32 places, 737,280 binary images of 64 × 64
-# pixels. It is close to dSprites and not bit-equal to it. All of it would fill 3 GB, so an image is drawn from its index
-# when it is asked for.
+# `dsprites_like` has the factors of dSprites {cite}`matthey2017dsprites` in the same order: 3 shapes × 6 scales × 40
+# orientations × 32 × 32 places, 737,280 binary images of 64 × 64 pixels. It is close to dSprites and not bit-equal to
+# it. All of it would fill 3 GB, so an image is drawn from its index when it is asked for.
 #
 # A pixel is white where its centre lies in the sprite. The forty orientations include both 0 and 2π, whose images are
 # equal; `data.dsprites.image_set(orientations=39)` leaves one of them out, under another identity.

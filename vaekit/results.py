@@ -79,7 +79,9 @@ def from_store(store: Store, measures: Mapping[str, int], keys: Iterable[str] | 
     for key in store.keys() if keys is None else keys:
         record = store.record(key)
         found = {name: rows for name in measures if (rows := store.measure(key, name, measures[name])) is not None}
-        row = {"key": key, **record["member"], **{name: record.get(name) for name in RECORDED}}
+        # JSON has lists alone; a member's own row has tuples, as the tables read them again.
+        fields = {name: tuple(v) if isinstance(v, list) else v for name, v in record["member"].items()}
+        row = {"key": key, **fields, **{name: record.get(name) for name in RECORDED}}
         tables.members[key] = row | {"measures": " ".join(f"{name}-{measures[name]}" for name in found)}
         tables.measures[key] = [
             {"member": key[:SHORT], **value, "version": measures[name]}

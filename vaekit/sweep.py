@@ -283,14 +283,15 @@ def _seconds_per_step(member: Member, device: str) -> float:
     images = torch.arange(math.prod(shape)).remainder(251).to(torch.uint8).reshape(shape)
     labels = torch.arange(512).remainder(2)
     alike = [FleetMember(seed, dict(member.weights)) for seed in range(fleet_size(device))]
-    taken = 0.0
-    for steps in (4, member.steps):  # the first warms up
+    taken, steps = 0.0, 3  # the first three warm up, and say how many fit into two seconds
+    for _ in range(2):
+        steps = min(member.steps, max(3, int(2 * steps / taken))) if taken else steps
         begun = time.monotonic()
         budget = dataclasses.replace(budget_of(member), steps=steps, snapshots=())
         objective = OBJECTIVES[member.objective]
         train_fleet(member.build, objective, alike, images, labels, budget=budget, device=device, progress=False)
         taken = time.monotonic() - begun
-    return taken / member.steps / len(alike)
+    return taken / steps / len(alike)
 
 
 def bytes_per_run(design: Design, member: Member) -> int:

@@ -3,7 +3,7 @@
 import importlib
 from types import ModuleType
 
-NAMES = ("rate_generalisation",)
+NAMES = ("id_transition", "rate_generalisation")
 
 
 def study(name: str) -> ModuleType:

@@ -1,0 +1,490 @@
+"""Study 1: its members, the steps at which it looks, what it measures on each, and its figures."""
+
+import dataclasses
+import itertools
+import math
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from test_claims_id_transition import READ, published, table
+
+from vaekit import claims, results, sweep
+from vaekit.data import DataError, image_shape
+from vaekit.fleet import new_model
+from vaekit.metrics import evaluate, information_imbalance, intrinsic_dimension
+from vaekit.results import ResultsError
+from vaekit.settings import SettingsError
+from vaekit.studies import id_transition as study
+from vaekit.studies.id_transition import claims as ours
+from vaekit.studies.id_transition import figures as plots
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+pytestmark = pytest.mark.usefixtures("place")
+PAIRS = [f"from={a},to={b}" for a, b in itertools.permutations(range(11), 2)]
+NEAR = [f"from={a},to={b}" for a, b in itertools.permutations(range(11), 2) if abs(a - b) in (1, 10)]
+
+
+def settings(scale="quick", width=2, batch_size=8, n_test=24, **given) -> study.Settings:
+    given = {"data": "tetrominoes", "latent_dims": [2, 3], "seeds": [0], "epochs": [0, 1, 2], "n_train": 16} | given
+    return dataclasses.replace(study.Settings.at(scale, **given), width=width, batch_size=batch_size, n_test=n_test)
+
+
+# Members
+
+
+def test_members_are_the_grid_with_seeds_outermost():
+    members = study.members(settings(seeds=[3, 5], n_train=64))
+    assert [(m.seed, dict(m.model_args)["latent_dim"]) for m in members] == [(3, 2), (3, 3), (5, 2), (5, 3)]
+    assert len({m.key for m in members}) == 4
+    first = members[0]
+    assert dict(first.model_args) == {
+        "depth": 4,
+        "channels": (2, 4, 8, 8),
+        "batch_norm": True,
+        "slope": 0.2,
+        "latent_dim": 2,
+    }
+    assert (first.model, first.objective, dict(first.weights), first.split) == ("conv_vae", "beta", {"beta": 1}, "cv")
+    assert (first.steps, first.batch_size, first.n_train, first.n_test) == (16, 8, 64, 24)
+
+
+def test_the_scales_are_the_papers_and_smaller():
+    """The paper's grid and budget, and the layout of its authors' network."""
+    paper = {"data": ["cifar10", "mnist32"]}
+    values = study.Settings.SCALES["paper"]
+    assert values["data"] == ("cifar10", "mnist32")
+    assert (values["latent_dims"], values["seeds"]) == ((2, 4, 8, 16, 32, 64, 128), (0, 1, 2))
+    assert values["epochs"] == (0, 1, 2, 5, 10, 20, 50, 75, 100, 150, 200)
+    members = study.members(study.Settings.at("published", **paper))
+    assert len(members) == 3 * 2 * 7
+    cifar, mnist = members[6], members[7]
+    assert (cifar.data, cifar.n_train, cifar.steps, cifar.batch_size) == ("cifar10", 40_000, 31_250, 256)
+    assert (mnist.data, mnist.n_train, mnist.steps) == ("mnist32", 48_000, 37_500)
+    assert (cifar.n_test, cifar.lr, cifar.weight_decay) == (5_000, 1e-3, 1e-4 / 256)
+    assert dict(cifar.model_args)["channels"] == (64, 128, 256, 256)
+    encoder = [(3, 64), (64, 128), (128, 256), (256, 256)]
+    decoder = [(256, 256), (256, 128), (128, 64)]
+    wanted = sum(16 * i * o + 3 * o for i, o in (*encoder, *decoder)) + 16 * 64 * 3 + 3
+    wanted += 2 * (1024 * 128 + 128) + 128 * 1024 + 3 * 1024
+    assert sum(p.numel() for p in cifar.build().parameters()) == wanted
+    quick = study.Settings.at("quick", data="tetrominoes")
+    assert {m.steps for m in study.members(quick)} == {80}
+    assert study.Settings.SCALES["short"]["epochs"][-1] == 50
+
+
+def test_quick_takes_the_first_set_at_hand(place):
+    assert study.Settings.at("quick").data == ("tetrominoes",)
+    (place / "data").mkdir()
+    (place / "data" / "cifar10_jpeg.npz").write_bytes(b"no images, which only loading would find")
+    with pytest.raises((SettingsError, DataError), match="cifar10_jpeg"):
+        study.Settings.at("quick")
+
+
+def test_images_of_every_set_fit_the_net():
+    for name in study.SETS:
+        assert not image_shape(name)[1] % 16
+    made = settings(data="dsprites_like", latent_dims=[2])
+    (one,) = study.members(made)
+    images = torch.zeros(1, 1, 64, 64, dtype=torch.uint8)
+    assert evaluate(one.build().eval(), images, torch.zeros(1, dtype=torch.int64), 0)["rate"].shape == (1,)
+    assert settings(n_train=0).images_of("tetrominoes") == 40_000
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"latent_dims": [0, 8]}, r"latent_dims .* got 0; wanted one or more whole numbers, each at least 1"),
+        ({"latent_dims": [-2]}, "got -2"),
+        ({"latent_dims": [2.5]}, r"got 2\.5"),
+        ({"latent_dims": []}, "an empty list"),
+        ({"latent_dims": "many"}, "got 'many'"),
+        ({"epochs": [0, 5, 2]}, "epochs: got 0, 5, 2; wanted them in ascending order"),
+        ({"epochs": [5, 0, 5]}, "ascending order"),  # the second 5 is merged with the first
+        ({"epochs": [0]}, "epochs: got 0 alone; wanted a last one of at least 1"),
+        ({"epochs": [0, 3]}, r"epochs .* got 3; wanted one or more of 0, 1, 2, 5, 10, 20, 50, 75, 100, 150 or 200"),
+        ({"epochs": [-1]}, "got -1"),
+        ({"data": "mnist"}, r"'mnist' \(did you mean mnist32\?\)"),
+        ({"latent_dim": 8}, r"latent_dim: no such parameter \(did you mean latent_dims\?\)"),
+        ({"width": 8}, "width: set by the scale alone"),
+    ],
+)
+def test_bad_input_is_refused(given, message):
+    with pytest.raises(SettingsError, match=message):
+        study.Settings.at("quick", **given)
+
+
+def test_odd_but_good_values_are_taken():
+    chosen = settings(latent_dims="[8, 2.0, 8]", epochs="5", seeds=2.0)
+    assert (chosen.latent_dims, chosen.epochs, chosen.seeds) == ((8, 2), (5,), (2,))
+    assert {m.steps for m in study.members(chosen)} == {10}
+
+
+# Steps
+
+
+@pytest.mark.parametrize(("epochs", "n_train", "batch"), [(1, 16, 8), (2, 16, 256), (5, 2048, 64), (200, 40_000, 256)])
+def test_snapshots_hold_the_epochs_before_the_end_and_what_verdicts_compare(epochs, n_train, batch):
+    (one,) = study.members(settings(latent_dims=[2], epochs=[epochs], n_train=n_train, batch_size=batch))
+    found, kept = study.snapshots(one), study.kept(one)
+    assert found == tuple(sorted(set(found)))
+    assert set(kept) <= set(found)
+    assert {max(1, round(0.8 * one.steps)), one.steps} <= set(kept)
+    assert found[0] == 0
+    assert found[-1] == one.steps >= 1
+    wanted = {round(e * n_train / batch) for e in study.EPOCHS if e < epochs}
+    assert wanted - {one.steps} <= set(found)
+    assert len(kept) <= 5
+
+
+def test_the_papers_steps_are_those_of_its_epochs():
+    (one,) = study.members(study.Settings.at("published", data="cifar10", latent_dims=64, seeds=0))
+    assert study.snapshots(one) == (0, 156, 312, 781, 1562, 3125, 7812, 11719, 15625, 23438, 25000, 31250)
+    assert study.kept(one) == (156, 1562, 7812, 25000, 31250)
+
+
+# What is measured
+
+
+@pytest.fixture
+def member():
+    return study.members(settings(latent_dims=[3]))[0]
+
+
+@pytest.fixture
+def images(member):
+    return sweep.examples(member.data, member.split, member.n_train, member.n_test)
+
+
+@pytest.fixture
+def model(member):
+    return new_model(member.build, member.seed).eval()
+
+
+def taken(measure, model, one, step, images):
+    found = list(measure(model, one, step, images))
+    keyed = {(v.part, v.measure, v.arguments): v for v in found}
+    assert len(keyed) == len(found)
+    return keyed
+
+
+def test_layers_are_numbered_as_in_the_paper(model, member, images):
+    found = study.layers(model, images.test, images.test_rows, member.seed)
+    shapes = {name: tuple(points.shape[1:]) for name, points in found.items()}
+    assert shapes == {
+        "0": (3, 32, 32),
+        "1": (2, 16, 16),
+        "2": (4, 8, 8),
+        "3": (8, 4, 4),
+        "4": (8, 2, 2),
+        "mu": (3,),
+        "5": (3,),
+        "6": (32,),
+        "7": (8, 4, 4),
+        "8": (4, 8, 8),
+        "9": (2, 16, 16),
+        "10": (3, 32, 32),
+    }
+    assert {len(points) for points in found.values()} == {24}
+    torch.testing.assert_close(found["0"], images.test.float() / 255)
+    assert (found["10"] > 0).all()
+    assert (found["10"] < 1).all()
+
+
+def test_layers_do_not_depend_on_batches_and_z_is_a_sample_of_the_members_own(model, member, images):
+    whole, parts, other = (
+        study.layers(model, images.test, images.test_rows, seed, batch_size=size)
+        for seed, size in ((0, 99), (0, 5), (1, 99))
+    )
+    for name, points in whole.items():
+        torch.testing.assert_close(parts[name], points)
+        same = torch.equal(points, other[name])
+        assert same == (name in ("0", "1", "2", "3", "4", "mu")), name
+    q = model.encode(images.test.float() / 255)
+    noise = (whole["5"] - q.mu) / (0.5 * q.logvar).exp()
+    assert abs(noise.mean().item()) < 0.5
+    assert 0.7 < noise.std().item() < 1.3
+
+
+def test_dimensions_of_every_layer(model, member, images):
+    at_end = taken(study.dimensions, model, member, member.steps, images)
+    names = [*map(str, range(11)), "mu"]
+    both = {("test", name, f"layer={n}") for name in ("intrinsic_dimension", "duplicates") for n in names}
+    assert at_end.keys() == both | {("test", "prior_dimension", "")}
+    early = taken(study.dimensions, model, member, 1, images)
+    assert early == {key: at_end[key] for key in both}
+    points = study.layers(model, images.test, images.test_rows, member.seed)
+    for name in names:
+        wanted = intrinsic_dimension(points[name], dtype=torch.float32)
+        found = at_end["test", "intrinsic_dimension", f"layer={name}"]
+        assert (found.value, found.n) == pytest.approx((wanted.value, wanted.n), nan_ok=True)
+    assert at_end["test", "intrinsic_dimension", "layer=0"].se > 0
+
+
+def test_duplicates_are_counted_and_a_constant_layer_is_no_number(model, member, images):
+    doubled = dataclasses.replace(images, test=torch.cat([images.test[:20], images.test[:4]]))
+    found = taken(study.dimensions, model, member, 1, doubled)
+    assert found["test", "duplicates", "layer=0"].value == 4
+    assert found["test", "intrinsic_dimension", "layer=0"].n == 20
+    assert found["test", "duplicates", "layer=5"].value == 0  # their noise is their own
+    with torch.no_grad():
+        model.mu.weight.zero_()
+    collapsed = {v.arguments: v for v in study.dimensions(model, member, 1, images) if v.measure != "duplicates"}
+    assert math.isnan(collapsed["layer=mu"].value)
+    assert math.isfinite(collapsed["layer=5"].value)
+
+
+def test_the_prior_is_the_null_model_of_as_many_points():
+    one = study.members(settings(latent_dims=[4], n_test=400))[0]
+    images = sweep.examples(one.data, one.split, one.n_train, one.n_test)
+    found = taken(study.dimensions, one.build().eval(), one, one.steps, images)["test", "prior_dimension", ""]
+    assert found.n == 400
+    assert found.value == pytest.approx(4, abs=0.6)
+
+
+def test_imbalances_of_adjacent_layers_and_of_all_at_the_end(model, member, images):
+    early, late = (taken(study.imbalances, model, member, step, images) for step in (1, member.steps))
+    assert {key[2] for key in early} == set(NEAR)
+    assert {key[2] for key in late} == set(PAIRS)
+    assert {v.n for v in (*early.values(), *late.values())} == {24}
+    for key, value in early.items():
+        assert value.value == late[key].value
+    assert all(2 / 24 <= v.value < 2 for v in late.values())
+    assert all(v.se > 0 for v in early.values() if v.value > 2 / 24 + 0.5)
+    points = study.layers(model, images.test, images.test_rows, member.seed)
+    (direct,) = information_imbalance(points, [("10", "0")]).values()
+    assert early["test", "information_imbalance", "from=10,to=0"].value == pytest.approx(direct.value, abs=1e-12)
+
+
+def test_rates_and_distortions(model, member, images):
+    found = taken(study.rate_distortion, model, member, 1, images)
+    kinds = (("rate", ""), ("distortion", "samples=1"))
+    assert found.keys() == {(part, *kind) for part in ("train", "test") for kind in kinds}
+    assert {key[0]: v.n for key, v in found.items()} == {"train": 16, "test": 24}
+    direct = evaluate(model, images.train, images.train_rows, member.seed)
+    assert found["train", "rate", ""].value == pytest.approx(direct["rate"].mean().item())
+
+
+# From settings to table, figures and verdicts
+
+
+def test_a_table_has_all_that_claims_and_figures_read(place):
+    chosen = settings()
+    found = study.run(chosen)
+    assert found["asked"].all()
+    assert set(found["step"]) == {0, 2, 3, 4}
+    assert {tuple(sorted(rows["arguments"])) for key, rows in found[found["measure"] == "intrinsic_dimension"].groupby(
+        ["key", "step"])} == {tuple(sorted(f"layer={n}" for n in (*range(11), "mu")))}  # fmt: skip
+    every = found[(found["measure"] == "information_imbalance") & (found["step"] == 4)]
+    assert set(every["arguments"]) == set(PAIRS)
+    for draw in FIGURES:
+        drawn(draw(found))
+    assert len(plots.numbers(found)) == 2
+    assert len(plots.places(found)) == 2 * 4
+    drawn(plots.at(found, **plots.places(found)[-1])[0])
+    assert {each.outcome for each in claims.verdicts(ours.CLAIMS, found)} <= {claims.NOT_RUN, claims.NEEDS_DATA}
+    # And the same from results/, to which an empty cell is no number.
+    merged = sweep.tables(study.DESIGN, members=study.members(chosen))
+    results.write(results.folder(study.DESIGN.name), merged, {})
+    again = study.run(settings(scale="published", epochs=None))
+    assert len(again) == len(found)
+    drawn(plots.dimensions(again))
+
+
+def test_epochs_that_are_not_asked_for_are_measured_and_not_shown():
+    some = study.run(settings(epochs=[0, 2], latent_dims=[2]))
+    assert set(some["step"]) == {0, 3, 4}
+    assert set(study.run(settings(latent_dims=[2]))["step"]) == {0, 2, 3, 4}  # nothing is trained again
+
+
+def test_published_says_which_epochs_it_lacks():
+    one = study.members(settings(latent_dims=[2]))
+    sweep.run(study.DESIGN, one, progress=False)
+    results.write(results.folder(study.DESIGN.name), sweep.tables(study.DESIGN), {})
+    given = {"scale": "published", "latent_dims": [2], "n_train": 16}
+    assert set(study.run(settings(**given, epochs=[0, 2]))["step"]) == {0, 3, 4}
+    with pytest.raises(ResultsError, match=r"no member of 50 epochs; train some by `python -m vaekit train id_tran"):
+        study.run(settings(**given, epochs=[0, 50]))
+
+
+# Figures
+
+
+FIGURES = (
+    plots.dimensions,
+    plots.over_dims,
+    plots.phases,
+    plots.over_epochs,
+    plots.differences,
+    plots.plane,
+    plots.matrix,
+)
+
+
+PUBLISHED = frozenset(READ["information_imbalance"])
+
+
+def whole(measure, arguments, dim, epoch):
+    """All that the study measures, made up."""
+    if measure == "prior_dimension":
+        return 0.9 * dim
+    if measure == "duplicates":
+        return 3.0 if arguments == "layer=0" else 0.0
+    if arguments == "layer=mu":
+        return 0.5 * dim
+    if measure == "information_imbalance" and arguments not in PUBLISHED:
+        return 0.3
+    return published(measure, arguments, dim, epoch)
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """A table of all measures at two budgets, on two sets."""
+    every = {**READ, "information_imbalance": PAIRS, "prior_dimension": [""], "duplicates": ["layer=0", "layer=5"]}
+    every["intrinsic_dimension"] = [*READ["intrinsic_dimension"], "layer=mu"]
+    for name, arguments in every.items():
+        monkeypatch.setitem(READ, name, arguments)
+    only = tuple(every)
+    how = {"dims": (2, 64), "epochs": (0, 1, 10, 50), "only": only}
+    digits = {"data": "mnist32", "n_train": 48_000, "end": 50, "epochs": (0, 1, 10)}
+    frames = [table(whole, seeds=(0, 1, 2), **how), table(whole, **(how | digits))]
+    return pd.concat(frames, ignore_index=True).assign(asked=True)
+
+
+@pytest.fixture(autouse=True)
+def _house_style_goes_again():
+    with matplotlib.rc_context():
+        yield
+    assert not plt.get_fignums()  # a notebook would show a figure that is still open a second time
+
+
+def drawn(figure):
+    """Draw a figure whole, as saving it does."""
+    figure.canvas.draw()
+    return figure
+
+
+def curves(ax):
+    """Points of the error bars by label: {label: (x, y)}."""
+    return {bars.get_label(): [np.asarray(v, float) for v in bars.lines[0].get_data()] for bars in ax.containers}
+
+
+def labels(figure):
+    return [text.get_text() for ax in figure.axes for text in ax.texts if "steps of" in text.get_text()]
+
+
+@pytest.mark.parametrize("draw", FIGURES, ids=lambda draw: draw.__name__)
+def test_each_budget_and_set_has_a_row_that_says_so(made, draw):
+    figure = drawn(draw(made))
+    first, second = labels(figure)
+    assert first == "200 epochs of 40,000 images, N = 5,000:\n31,250 steps of 256, cifar10, 3 seeds"
+    assert second == "50 epochs of 48,000 images, N = 5,000:\n9,375 steps of 256, mnist32, 1 seed"
+    narrow = draw(made.assign(channels=[(16, 32, 64, 64)] * len(made)))
+    assert labels(narrow)[0] == f"{first}\nchannels 16, 32, 64, 64"
+
+
+@pytest.mark.parametrize("draw", FIGURES, ids=lambda draw: draw.__name__)
+def test_missing_and_diverged_rows_leave_a_gap(made, draw):
+    drawn(draw(made[(made["arguments"] != "layer=7") & (made["measure"] != "prior_dimension")]))
+    drawn(draw(made[(made["latent_dim"] == 64) & (made["seed"] == 0) & (made["step"] == made["steps"])]))
+    lost = made.assign(status=made["status"].mask(made["data"] == "mnist32", "diverged"))
+    lost["value"] = lost["value"].mask(made["arguments"] == "layer=5")
+    assert len(labels(drawn(draw(lost)))) == 1
+    nothing = drawn(draw(made[made["measure"] == "distortion"]))
+    assert "here" in nothing.axes[0].texts[0].get_text()
+
+
+def test_dimensions_are_the_tables_means(made):
+    ax = drawn(plots.dimensions(made)).axes[0]
+    found = curves(ax)
+    assert found.keys() == {"K = 2", "K = 64"}
+    wanted = [published("intrinsic_dimension", f"layer={n}", 64, 200) for n in range(11)]
+    np.testing.assert_allclose(found["K = 64"][0], range(11))
+    np.testing.assert_allclose(found["K = 64"][1], wanted, rtol=1e-9)  # the seeds' jitter has mean 0
+    (dashed,) = [line for line in ax.lines if line.get_label() == "the data"]
+    assert np.asarray(dashed.get_ydata()) == pytest.approx([31, 31], rel=1e-9)
+
+
+def test_bars_are_the_spread_over_seeds_or_one_seeds_own_error(made):
+    three, one = plots.dimensions(made.assign(se=0.7)).axes
+    images = (made["latent_dim"] == 2) & (made["arguments"] == "layer=0") & (made["measure"] == "intrinsic_dimension")
+    spread = made.loc[images & (made["step"] == 31_250), "value"].std()
+    assert [first_bar(ax) for ax in (three, one)] == pytest.approx([spread, 0.7])
+
+
+def first_bar(ax):
+    """Half the length of the first error bar."""
+    bars: Any = ax.containers[0]
+    low, high = bars.lines[2][0].get_segments()[0][:, 1]
+    return (high - low) / 2
+
+
+def test_the_hump_and_the_code_over_k(made):
+    hump, code = drawn(plots.over_dims(made)).axes[:2]
+    (line,) = curves(hump).values()
+    np.testing.assert_allclose(line[1], [1.0, 57.1 / 38.7], rtol=5e-3)
+    found = curves(code)
+    assert found.keys() == {"z", "mean of z", "the prior N(0, I)"}
+    np.testing.assert_allclose(found["z"][1], [2.0, 38.7], rtol=1e-6)
+    np.testing.assert_allclose(found["the prior N(0, I)"][1], [1.8, 57.6], rtol=1e-6)
+
+
+def test_phases_are_those_of_k_64_or_of_the_largest_or_of_the_one_wanted(made):
+    ax = drawn(plots.phases(made)).axes[0]
+    assert list(curves(ax)) == [f"epoch {epoch}" for epoch in (0, 1, 10, 50, 160, 200)]
+    assert ax.get_title() == "K = 64"
+    assert curves(ax)["epoch 10"][1][3] == pytest.approx(27.0)
+    assert drawn(plots.phases(made, 2)).axes[0].get_title() == "K = 2"
+    assert drawn(plots.phases(made[made["latent_dim"] == 2])).axes[0].get_title() == "K = 2"
+
+
+def test_what_is_drawn_over_epochs(made):
+    kl, delta = drawn(plots.over_epochs(made)).axes[:2]
+    x, y = curves(kl)["K = 64"]
+    np.testing.assert_allclose(x, [0, 1, 10, 50, 160, 200])
+    np.testing.assert_allclose(y[[1, 2, 5]], [24, 30, 17], rtol=1e-6)
+    np.testing.assert_allclose(curves(delta)["K = 64"][1][[1, 2, 5]], [0.0316, 0.0089, 0.047], rtol=1e-6)
+
+
+def test_differences_plane_and_matrix(made):
+    ax = drawn(plots.differences(made)).axes[0]
+    np.testing.assert_allclose(curves(ax)["K = 64"][1], [-0.3] * 5 + [0.3] * 5, atol=5e-3)
+    left, right, empty = drawn(plots.plane(made)).axes[:3]
+    assert (left.get_title(), right.get_title()) == ("K = 2", "K = 64")
+    assert not empty.axison
+    (star,) = [line for line in right.lines if line.get_marker() == "*"]
+    np.testing.assert_allclose(np.concatenate(star.get_data()), [0.3, 0.047], rtol=1e-2)
+    (image,) = drawn(plots.matrix(made)).axes[1].images
+    values = np.ma.filled(image.get_array(), np.nan)
+    assert values.shape == (11, 11)
+    assert np.isnan(np.diag(values)).all()
+    assert values[10, 0] == pytest.approx(0.047)
+    assert values[0, 10] == pytest.approx(0.3)
+
+
+def test_numbers_say_n_and_what_was_left_out(made):
+    found = plots.numbers(made)
+    row = found[(found["K"] == 64) & (found["images"] == "cifar10")].iloc[0].to_dict()
+    assert (row["epochs"], row["seeds"], row["N"], row["left out"]) == ("200", 3, "5,000", "3")
+    assert row["encoder's peak"].startswith("72.7 ± 0.")
+    assert row["output"].startswith("23.2")
+    assert row["prominence"].startswith("1.4")
+    gap = plots.numbers(made[made["measure"] == "intrinsic_dimension"])
+    assert set(gap["KL (nats)"]) == set(gap["prior"]) == {"–"}
+
+
+def test_the_explorer_draws_every_place_of_what_was_asked_for(made):
+    asked = made.assign(asked=made["data"] == "mnist32")
+    found = plots.places(asked)
+    assert found[:2] == [{"K": 2.0, "epoch": 0.0}, {"K": 2.0, "epoch": 1.0}]
+    assert found[-1] == {"K": 64.0, "epoch": 50.0}
+    figure, sentence = plots.at(made, **plots.places(made)[-1])
+    assert drawn(figure).axes[0].get_title() == "K = 64, epoch 200"
+    assert sentence.startswith("K = 64 after 200 epochs: the data has 31.0 dimensions, the encoder's peak 72.7")
+    assert "the decoder's peak 57.1, the output 23.2" in sentence
+    assert plots.places(made.assign(asked=False)) == []
