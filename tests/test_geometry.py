@@ -146,9 +146,14 @@ def test_a_product_in_single_precision_gives_the_same(name):
     layers = {"all": points, "some": points[:, :1]}
     exact, fast = (information_imbalance(layers, half_subsets=2, dtype=d) for d in (torch.float64, torch.float32))
     assert fast == exact
-    assert intrinsic_dimension(points, dtype=torch.float32) == intrinsic_dimension(points)
+    (value, se, *rest), (fast_value, fast_se, *fast_rest) = (
+        intrinsic_dimension(points, dtype=dtype) for dtype in (torch.float64, torch.float32)
+    )
+    assert fast_value == pytest.approx(value, rel=1e-9)
+    assert fast_se == pytest.approx(se, rel=1e-3)
+    assert fast_rest == rest
     if name == "far":
-        assert intrinsic_dimension(points).value == pytest.approx(8, abs=1)
+        assert value == pytest.approx(8, abs=1)
         assert information_imbalance({"far": points, "near": points.double() - 175}, half_subsets=0)[
             "far", "near"
         ].value == pytest.approx(2 / 1000)
@@ -160,7 +165,7 @@ def test_neither_blocks_nor_the_order_of_points_nor_where_they_lie_matters():
     expected, dimension = information_imbalance({"a": a, "b": b}, half_subsets=2), intrinsic_dimension(a)
     for block in (3, 37):
         assert information_imbalance({"a": a, "b": b}, half_subsets=2, block=block) == expected
-        assert intrinsic_dimension(a, block=block) == dimension
+        assert intrinsic_dimension(a, block=block)[:2] == pytest.approx(dimension[:2], rel=1e-9)
     order, turn = torch.randperm(200, generator=generator()), torch.linalg.qr(gaussian(5, 5)).Q
     moved = {"a": 1e-3 * a[order] @ turn + 40, "b": 1e3 * b[order] - 1}
     for pair, found in information_imbalance(moved, half_subsets=0).items():
@@ -214,9 +219,10 @@ def test_too_few_points_and_a_lattice_have_no_dimension():
     assert intrinsic_dimension(gaussian(2, 3)).reason == "2 points, of which 3 is the least"
     assert math.isnan(information_imbalance({"a": gaussian(2, 3)}, [("a", "a")])["a", "a"].value)
     lattice = torch.cartesian_prod(*[torch.arange(5.0)] * 3)
-    found = intrinsic_dimension(lattice)
-    assert math.isnan(found.value)
-    assert found.reason == "every point's first two neighbours are equally far"
+    for points in (lattice, lattice.double() / 3 + 0.1):
+        found = intrinsic_dimension(points)
+        assert math.isnan(found.value)
+        assert found.reason == "every point's first two neighbours are equally far"
     assert math.isfinite(intrinsic_dimension(gaussian(10, 3)).value)
 
 
