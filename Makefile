@@ -1,7 +1,7 @@
 # Each command is enough alone on a fresh clone: it makes .venv with the pinned versions first. No logic lives here.
 .PHONY: book test check lab results clean
 PY := .venv/bin/python
-STUDIES := rate_generalisation
+STUDIES := id_transition hierarchical_rates rate_generalisation pruning
 DEVICE := cpu
 # The first that really runs (a pyenv shim may exist and not run), is 3.11 or 3.12, and can make an environment.
 PYTHON = $(shell for p in python3.11 python3.12 python3 python; do $$p -c 'import ensurepip, sys; sys.exit(sys.version_info[:2] not in {(3, 11), (3, 12)})' 2>/dev/null && echo $$p && break; done)

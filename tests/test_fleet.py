@@ -5,6 +5,8 @@ full size. Where backends, whose rounding differs, are compared, these biases an
 left out; everything that the model computes with is compared. (At beta = 0 the bias of mu is one more such bias.)
 """
 
+import subprocess
+import sys
 import time
 from itertools import pairwise
 from typing import ClassVar
@@ -484,3 +486,14 @@ def test_workers_take_denormal_numbers_for_zero_and_nobody_else_does():
     with fleet.one_thread_each(1) as pool:
         assert pool.submit(lambda: (tiny * 1.0).item()).result() == 0
     assert (tiny * 1.0).item() > 0
+
+
+def test_numpy_may_be_asked_for_its_limits_in_a_worker():
+    """They are cached: a process that has never asked would warn in a thread that takes denormals for zero."""
+    program = (
+        "import warnings; warnings.simplefilter('error')\n"
+        "import numpy as np\nfrom vaekit.fleet import one_thread_each\n"
+        "with one_thread_each(1) as pool:\n"
+        "    pool.submit(lambda: [str(np.finfo(kind)) for kind in (np.float32, np.float64)]).result()\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

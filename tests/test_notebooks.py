@@ -10,8 +10,7 @@ import nbformat
 import papermill
 import pytest
 
-from vaekit import runs
-from vaekit.studies import rate_generalisation as study
+from vaekit import runs, studies
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -38,11 +37,12 @@ def pictures(notebook) -> int:
     return sum("image/png" in output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", []))
 
 
-def test_help_explains_every_parameter_of_the_study(tmp_path):
-    command = [sys.executable, "-m", "papermill", "--help-notebook", str(ROOT / "notebooks/rate_generalisation.ipynb")]
+@pytest.mark.parametrize("name", studies.NAMES)
+def test_help_explains_every_parameter_of_a_study(tmp_path, name):
+    command = [sys.executable, "-m", "papermill", "--help-notebook", str(ROOT / f"notebooks/{name}.ipynb")]
     shown = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert "Unable to parse" not in shown.stdout + shown.stderr
-    parameters = {name for name, option in study.Settings.options().items() if option.parameter}
+    parameters = {name for name, option in studies.study(name).Settings.options().items() if option.parameter}
     entries = re.sub(r"\n {8,}", " ", shown.stdout)  # long names have their help on a line of its own
     explained = dict(re.findall(r"^  (\w+): .*\(default .*?\)(.*)$", entries, re.MULTILINE))
     assert set(explained) == parameters
@@ -67,6 +67,7 @@ def test_new_weights_alone_are_trained_and_drawn_beside_the_stored_ones(empty_st
     assert record["member"]["steps"] == 1000
     assert record["status"] == "finished"
     assert pictures(done) == 5
+    assert "application/vnd.jupyter.widget-view+json" in text(done)  # the explorer: a picture only in the book
     # results/ holds members of this budget: the summary of the table counts them beside the new one.
     assert "training 1 of 1 members" in text(done)
     begun = (empty_store.root / "runs" / key[:2] / key / "run.json").stat().st_mtime_ns
@@ -79,9 +80,37 @@ def test_new_weights_alone_are_trained_and_drawn_beside_the_stored_ones(empty_st
 def test_published_trains_nothing(empty_store, tmp_path):
     done = run("rate_generalisation", tmp_path, scale="published")
     assert not list(empty_store.keys())
-    assert pictures(done) == 5
+    assert pictures(done) == 6
     with pytest.raises(papermill.PapermillExecutionError, match="python -m vaekit train rate_generalisation"):
         run("rate_generalisation", tmp_path, scale="published", betas="[0.123]")
+
+
+# What a minute is enough for, of a seed that results/ lacks: trained without any data set and without the network.
+SMALL = {
+    "id_transition": {"latent_dims": [2], "epochs": [0, 1], "n_train": 256},
+    "hierarchical_rates": {"betas2": [1], "betas1": [0.1, 1], "models": "ghvae", "steps": 20},
+    "pruning": {"betas": [1], "epochs": 1, "tuning_epochs": 1, "n_train": 256, "readings": "sum"},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMALL)
+def test_a_study_trains_from_an_empty_store_and_draws(empty_store, tmp_path, name):
+    done = run(name, tmp_path, seeds=[7], **SMALL[name])
+    assert len(list(empty_store.keys())) >= 1
+    assert all(empty_store.record(key)["member"]["seed"] == 7 for key in empty_store.keys())
+    assert pictures(done) >= 4
+    assert "application/vnd.jupyter.widget-view+json" in text(done)
+    assert "not run" in text(done)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMALL)
+def test_each_study_is_published_without_training(empty_store, tmp_path, name):
+    done = run(name, tmp_path, scale="published")
+    assert not list(empty_store.keys())
+    assert pictures(done) >= 4
+    assert "widget-view" not in text(done)
 
 
 @pytest.mark.slow

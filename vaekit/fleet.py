@@ -23,6 +23,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -272,6 +273,8 @@ def one_thread_each(threads: int | None = None) -> Iterator[ThreadPoolExecutor]:
 
 
 def _settle_worker() -> None:
+    for kind in ("float32", "float64"):  # numpy asks for its limits once, and warns where the least number is zero
+        np.finfo(kind).smallest_subnormal  # noqa: B018
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)  # this thread's alone
 

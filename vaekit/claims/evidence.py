@@ -59,7 +59,8 @@ class Evidence:
 
     def at(self, share: float) -> "Evidence":
         """The same budget after `share` of its steps."""
-        return replace(self, step=round(share * self.budget["steps"]))
+        step = round(share * self.budget["steps"])
+        return self if step == self.step else replace(self, step=step)
 
     def select(self, measure: str, *, part: str, arguments: str = "", steps: str = "now", **where: Any) -> pd.DataFrame:
         """Finite rows of one measure; `where` gives a field's value (None: unset), or a tuple of those that will do.

@@ -97,12 +97,12 @@ def as_table(found: Iterable[Verdict]) -> pd.DataFrame:
 
 
 def _verdict(claim: Claim, groups: list[Evidence], at_hand: Collection[str]) -> Verdict:
+    there = {_original(each) if claim.copies_decide else each for each in at_hand}
     if isinstance(claim.scale, PaperScale):
-        return _judged(claim, claim.scale, groups, at_hand)
+        return _judged(claim, claim.scale, groups, there | set(at_hand))
     found = {}
     for name, scale in claim.scale.items():
         mine = [replace(each, of=name) for each in groups if _original(each.budget["data"]) == name]
-        there = {_original(each) if claim.copies_decide else each for each in at_hand}
         found[name] = _judged(claim, replace(scale, data=(name,)), mine, there)
     return _together(claim, found)
 
@@ -116,7 +116,7 @@ def _together(claim: Claim, found: Mapping[str, Verdict]) -> Verdict:
     silent = {name for name, each in found.items() if each.outcome in (NEEDS_DATA, NOT_RUN)}
     outcomes = {each.outcome for each in found.values()}
     reasons = tuple(
-        f"{name}: {each.outcome if name in silent else each.reason}"
+        f"{name}: {each.outcome if name in silent else each.reason}" if len(found) > 1 else each.reason
         for name, each in found.items()
         if each.outcome not in (REPRODUCED, NOT_REPRODUCED)
     )
@@ -139,7 +139,7 @@ def _together(claim: Claim, found: Mapping[str, Verdict]) -> Verdict:
         findings=tuple(
             replace(finding, name=f"{name}, {finding.name}" if len(found) > 1 else finding.name)
             for name, each in found.items()
-            if each.scope
+            if each.scope or each.outcome == UNDECIDED
             for finding in each.findings
         ),
         outcome=outcome,

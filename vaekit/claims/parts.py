@@ -36,10 +36,15 @@ class Finding:
         if not self.values and not math.isfinite(self.estimate):
             return f"{self.name}: no value"
         if math.isfinite(self.low):
-            shown = f"{self.estimate:.3g} [{self.low:.3g}, {self.high:.3g}]"
+            shown = f"{_text(self.estimate)} [{_text(self.low)}, {_text(self.high)}]"
         else:
-            shown = ", ".join(f"{value:.3g}" for value in self.values)
+            shown = ", ".join(map(_text, self.values))
         return f"{self.name}: {' '.join(filter(None, (shown, self.unit)))} (wanted {self.wanted})"
+
+
+def _text(value: float) -> str:
+    """Three digits, and a large count whole."""
+    return f"{value:,.0f}" if abs(value) >= 1000 and value == round(value) else f"{value:.3g}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,7 +157,8 @@ def absence(made: Statistic, margin: float = 0.5) -> Part:
 def number(made: Statistic, published: float, *, within: float = 0.0, relative: float = 0.0) -> Part:
     """Rule 3: the mean within `within` (or `relative` times the number) of a published one; one seed decides."""
     tolerance = max(within, relative * abs(published))
-    return Part(made, "number", f"{published:g} ± {tolerance:.3g}", published, tolerance=tolerance)
+    wanted = f"{published:,g} ± {tolerance:.3g}" if tolerance else f"{published:,g}"
+    return Part(made, "number", wanted, published, tolerance=tolerance)
 
 
 def bonferroni(parts: Sequence[Part]) -> list[Part]:

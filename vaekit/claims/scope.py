@@ -68,7 +68,7 @@ def scope_of(paper: PaperScale, trained: bool, evidence: Evidence, judged: list[
         len(_held(grid[axis], values)) == len(values) for axis, values in paper.grid.items()
     )
     whole = whole and all(_product(made, paper.grid) for made in used if isinstance(made.over, tuple))
-    remarks = [f"{name} {budget[name]} (paper {paper.settings[name] or 'all'})" for name in strange]
+    remarks = [f"{name} {_list([budget[name]])} (paper {_list([paper.settings[name] or 'all'])})" for name in strange]
     remarks += [f"precision {budget['precision']}"] if "precision" in budget else []
     remarks += [f"lr {budget['lr']:g}"] if budget.get("lr") is not None else []
     remarks += ["an older code version"] * bool(budget.get("age", 0))

@@ -160,11 +160,11 @@ def matched_rate(name: str, a: tuple[Curve, Curve], b: tuple[Curve, Curve], poin
     """D of `a` minus D of `b` at matched rate, a value a seed that both have, in nats.
 
     Each is (distortion, rate), completed together. D is interpolated linearly in R on a uniform grid of `points` over
-    the common range of R, and averaged. NaN for a seed whose ranges do not meet.
+    the common range of R, and averaged. NaN for a seed whose ranges do not meet; no value where a grid is empty.
     """
     (d_a, r_a), (d_b, r_b) = (tuple(curve.values for curve in pair) for pair in (a, b))
     values = {}
-    for seed in d_a.index.intersection(d_b.index):
+    for seed in d_a.index.intersection(d_b.index) if len(d_a.columns) and len(d_b.columns) else ():
         rates, distortions = [], []
         for d, r in ((d_a, r_a), (d_b, r_b)):
             order = np.argsort(r.loc[seed].to_numpy(), kind="stable")

@@ -3,7 +3,7 @@
 import importlib
 from types import ModuleType
 
-NAMES = ("id_transition", "rate_generalisation")
+NAMES = ("id_transition", "hierarchical_rates", "rate_generalisation", "pruning")
 
 
 def study(name: str) -> ModuleType:

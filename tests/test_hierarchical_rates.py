@@ -1,0 +1,344 @@
+"""Study 2: its members, what it measures on each, and its figures."""
+
+import dataclasses
+import math
+
+import pandas as pd
+import pytest
+import torch
+from matplotlib import pyplot as plt
+from test_claims_hierarchical_rates import table as made_up
+from torch import nn
+
+from vaekit import claims, sweep
+from vaekit.metrics import accuracy_bound, class_information, encode, evaluate, inception_score, psnr
+from vaekit.runs import Member
+from vaekit.settings import SettingsError
+from vaekit.studies import hierarchical_rates as study
+from vaekit.studies.hierarchical_rates import claims as ours
+from vaekit.studies.hierarchical_rates import figures as plots
+from vaekit.sweep import Examples
+
+pytestmark = pytest.mark.usefixtures("place")
+
+
+def settings(scale="quick", batch_size=4, n_test=15, **given):
+    chosen = study.Settings.at(scale, **{"data": "tetrominoes", "steps": 5, "betas2": [0.1, 1], "betas1": 1} | given)
+    return dataclasses.replace(chosen, batch_size=batch_size, n_test=n_test)
+
+
+def weights(members):
+    return [(dict(m.weights)["beta2"], dict(m.weights)["beta1"]) for m in members]
+
+
+# Members --------------------------------------------------------------------------------------------------------------
+
+
+def test_the_papers_grid_and_coarser_ones_first():
+    members = study.members(study.Settings.at("short", data="tetrominoes", seeds="[0, 4]"))
+    assert len(set(members)) == 2 * 441
+    assert [m.seed for m in members] == [0] * 441 + [4] * 441
+    points = weights(members[:441])
+    assert points == weights(members[441:])
+    assert set(points[:36]) == {(a, b) for a in study.SUBGRID for b in study.SUBGRID}
+    assert set(points[:121]) == {(a, b) for a in study.GRID[::2] for b in study.GRID[::2]}
+    assert set(points) == {(a, b) for a in study.GRID for b in study.GRID}
+    assert {m.batch_size for m in members} == {128}
+    assert {m.steps for m in members} == {57_000}
+    assert {m.lr for m in members} == {3e-4}
+
+
+@pytest.mark.parametrize(
+    ("data", "steps", "arguments"),
+    [
+        ("svhn", 143_000, {"channels": 32, "latent_dim": 32, "likelihood": "gaussian", "sigma": 0.71}),
+        ("cifar10", 97_500, {"channels": 32, "latent_dim": 32, "likelihood": "gaussian", "sigma": 0.71}),
+        ("mnist_binary", 117_000, {"channels": 16, "latent_dim": 20, "likelihood": "bernoulli"}),
+    ],
+)
+def test_the_papers_scale_depends_on_the_data(data, steps, arguments, monkeypatch):
+    monkeypatch.setattr(study.Settings, "problems", lambda self: ())
+    paper = study.Settings.at("paper")
+    assert paper.data == ("svhn", "cifar10", "mnist_binary")
+    ghvae, lvae = study.members(study.Settings.at("paper", data=data, models="[ghvae, lvae]"))[::441]
+    assert dict(ghvae.model_args) == dict(lvae.model_args) == arguments
+    assert (ghvae.steps, ghvae.batch_size, ghvae.split, ghvae.n_train, ghvae.n_test) == (steps, 256, "own", None, None)
+    assert (ghvae.model, ghvae.objective, dict(ghvae.weights)) == (
+        "ghvae",
+        "hierarchical",
+        {"beta2": 0.1, "beta1": 0.1},
+    )
+    assert (lvae.model, lvae.objective) == ("lvae", "hierarchical_warmup")
+    assert dict(lvae.weights) == {"beta2": 0.1, "beta1": 0.1, "warmup": steps / 5}
+    assert {m.steps for m in study.members(study.Settings.at("paper", data=data, steps=99))} == {99}
+
+
+def test_parameters_are_checked():
+    chosen = study.Settings.at("quick", betas2="[1, 0.5]", betas1=2, data="tetrominoes")
+    assert weights(study.members(chosen)) == [(0.5, 2.0), (1.0, 2.0)]
+    with pytest.raises(SettingsError, match="did you mean betas2"):
+        study.Settings.at("quick", beta2=1)
+    with pytest.raises(SettingsError, match="wanted one or more of ghvae or lvae"):
+        study.Settings.at("quick", models="vae", data="tetrominoes")
+    with pytest.raises(SettingsError, match=r"svhn\.npz is not there"):
+        study.Settings.at("paper")
+
+
+@pytest.mark.parametrize("steps", [1, 5, 120, 57_000, 97_500, 143_000])
+def test_snapshots_hold_what_the_claims_read(steps):
+    one = member(steps=steps)
+    snapshots, kept = study.snapshots(one), study.kept(one)
+    assert snapshots == tuple(sorted(set(snapshots)))
+    assert set(kept) <= set(snapshots)
+    assert kept[-1] == snapshots[-1] == steps
+    assert max(1, round(0.8 * steps)) in kept
+    assert len(kept) <= 2
+
+
+# Measures -------------------------------------------------------------------------------------------------------------
+
+
+def member(beta2=0.1, beta1=0.1, **changes) -> Member:
+    fields = {"model": "ghvae", "data": "tetrominoes", "split": "cv", "objective": "hierarchical", "steps": 20}
+    fields |= {"n_train": 40, "n_test": 50, "batch_size": 8, "precision": "fp64", "seed": 3}
+    return Member(
+        **(fields | changes),
+        model_args={"channels": 2, "latent_dim": 3},
+        weights={"beta2": beta2, "beta1": beta1},
+    )
+
+
+@pytest.fixture
+def images():
+    found = sweep.examples("tetrominoes", "cv", 40, 50)
+    labels = torch.arange(50) % 3
+    return dataclasses.replace(found, test_labels=labels)
+
+
+def model_of(one: Member):
+    torch.manual_seed(0)
+    return one.build().eval()
+
+
+def taken(measure, images, step=20, one=None):
+    one = one or member()
+    found = list(measure(model_of(one), one, step, images))
+    keyed = {(v.part, v.measure, v.arguments): v for v in found}
+    assert len(keyed) == len(found)
+    assert all(math.isfinite(v.value) and v.se >= 0 for v in found)
+    return keyed
+
+
+def test_rates_are_those_of_either_layer(images):
+    found = taken(study.rates, images)
+    assert {key[0] for key in found} == {"train", "test", "model"}
+    for part, n in (("train", 40), ("test", 50)):
+        total, z2, z1 = (found[part, "rate", layer] for layer in ("", "layer=z2", "layer=z1"))
+        assert total.value == pytest.approx(z2.value + z1.value, rel=1e-9)
+        assert {found[part, "distortion", "samples=1"].n, total.n, z2.n, z1.n} == {n}
+        assert min(z2.value, z1.value) > 0
+    posterior = encode(model_of(member()), images.test)
+    assert found["test", "rate", "layer=z2"].value == pytest.approx(study.rate(posterior).mean().item(), rel=1e-9)
+    count = sum(weight.numel() for weight in model_of(member()).parameters())
+    assert found["model", "parameters", ""].value == count
+    assert ("model", "parameters", "") not in taken(study.rates, images, step=16)
+
+
+def test_training_images_are_as_many_as_test_images_at_most(images):
+    found = taken(study.rates, images, one=member(n_test=7))
+    assert found["train", "rate", ""].n == 7
+
+
+def test_reconstructions_in_both_readings(images):
+    found = taken(study.reconstructions, images)
+    direct = psnr(model_of(member()), images.test)
+    assert found["test", "psnr", "of=images"].value == pytest.approx(direct.of_images.mean().item(), rel=1e-12)
+    assert found["test", "psnr", "of=global"].value == direct.of_all
+
+
+class Judge(nn.Module):
+    """Three classes, by the mean of each colour."""
+
+    def __init__(self):
+        super().__init__()
+        self.record = {"network": "cnn", "accuracy": 0.9, "accuracy_se": 0.01, "n": 100}
+
+    def forward(self, images):
+        return images.flatten(2).mean(2).softmax(1)
+
+
+def test_samples_are_judged_by_whoever_is_at_hand(images, monkeypatch):
+    assert taken(study.samples, images) == {}  # nobody is
+    monkeypatch.setattr(study, "judges_of", lambda data: [Judge()])
+    found = taken(study.samples, images)
+    score, diversity, sharpness = (
+        found["samples", name, "classifier=cnn"].value for name in ("inception_score", "diversity", "sharpness")
+    )
+    drawn = study.generate_images(model_of(member()), 50, seed=3)
+    assert score == inception_score(Judge()(drawn)).score
+    assert score == pytest.approx(diversity * sharpness, rel=1e-3)
+    assert found["test", "judge_accuracy", "classifier=cnn"].value == 0.9
+    assert found["samples", "diversity", "classifier=cnn"].n == 50
+
+
+def test_the_papers_judge_is_asked_where_it_was_trained(monkeypatch):
+    asked = []
+    monkeypatch.setattr(study.judges, "load_judge", lambda data, network: asked.append((data, network)))
+    assert study.judges_of("svhn") == study.judges_of("mnist_binary") == []
+    assert asked == [("svhn", None), ("svhn", "resnet18"), ("mnist_binary", None)]
+
+
+def test_information_and_the_bounds_that_it_gives(images):
+    found = taken(study.information, images)
+    posterior = encode(model_of(member()), images.test)
+    code = class_information(posterior, images.test_labels, 3, study.INFORMED)
+    assert found["test", "class_information", "on=z2"].value == pytest.approx(code.value, rel=1e-9)
+    assert found["test", "class_information_ceiling", ""].value == pytest.approx(math.log(3))
+    rate = study.rate(posterior).mean().item()
+    for by, most in (("class_information", code.value), ("rate_z2", rate)):
+        wanted = accuracy_bound(most, 3, code.entropy)
+        assert found["test", "accuracy_bound", f"by={by}"].value == pytest.approx(wanted, rel=1e-6)
+    by_rate, by_rate2 = (found["test", "accuracy_bound", f"by={by}"].value for by in ("rate", "rate_z2"))
+    assert 1 / 3 <= by_rate2 <= by_rate <= 1
+
+
+def test_mu1_is_classified_on_the_sub_grid_alone(images):
+    pytest.importorskip("sklearn")
+    found = taken(study.probes, images)
+    assert {key[2] for key in found} == {f"probe={p},on={on}" for p in study.PROBES for on in ("mu2", "mu1")}
+    assert {v.n for v in found.values()} == {10}
+    off = taken(study.probes, images, one=member(beta2=1.0))
+    assert {key[2] for key in off} == {f"probe={p},on=mu2" for p in study.PROBES}
+    codes = evaluate(
+        model_of(member()), images.test, images.test_rows, 3, of=lambda p, x: {"mu2": p["z2"].mu.flatten(1)}
+    )["mu2"]
+    knn = study.probe_accuracy("knn", codes, images.test_labels, 3)
+    assert found["test", "accuracy", "probe=knn,on=mu2"].value == knn.value
+
+
+def test_without_labels_nothing_is_classified(images):
+    bare: Examples = dataclasses.replace(images, test_labels=None)
+    assert taken(study.information, bare) == taken(study.probes, bare) == {}
+
+
+@pytest.mark.parametrize("measure", [study.reconstructions, study.samples, study.information, study.probes])
+def test_what_takes_long_is_measured_late(measure, images, monkeypatch):
+    monkeypatch.setattr(study, "judges_of", lambda data: [Judge()])
+    assert not taken(measure, images, step=12)
+    assert set(taken(measure, images, step=16)) == set(taken(measure, images, step=20))
+
+
+def test_a_table_has_what_claims_and_figures_read():
+    table = study.run(settings(models="[ghvae, lvae]"))
+    assert set(table["step"]) == {1, 2, 3, 4, 5}
+    assert {*plots.AXES, "model", "channels", "latent_dim", "likelihood", "sigma", "objective"} <= set(table.columns)
+    assert len(table.groupby(["model", "beta2", "beta1"])) == 4
+    counts = table[table["measure"] == "parameters"].groupby("model")["value"].first()
+    assert counts.to_dict() == {"ghvae": 475_811, "lvae": 408_131}
+    shown = claims.verdict_table(ours.CLAIMS, table)
+    assert len(shown) == 15
+    assert "GHVAE, 32 x 32 pixels: 475,811 parameters (wanted 475,811)" in shown["ours"][0]
+    for draw in FIGURES:
+        drawn(draw(table))
+    figure = plots.figure_4(table)
+    assert len(figure.axes) == 4  # samples and reconstructions of the best and of betas 1
+    assert study.run(settings(models="[ghvae, lvae]")).equals(table)
+
+
+# Figures --------------------------------------------------------------------------------------------------------------
+
+FIGURES = (
+    plots.figure_1,
+    plots.figure_3,
+    plots.figure_5,
+    plots.figure_6,
+    plots.figure_7,
+    plots.figure_8,
+    plots.figure_9,
+    plots.learning_curves,
+)
+COARSE = study.GRID[::5]
+
+
+def world(**how) -> pd.DataFrame:
+    """A made-up tidy table over a 5 x 5 grid, with all columns that figures read."""
+    return made_up(**({"points": COARSE} | how)).assign(weight_decay=0.0, parent=None, arm=None, data_identity="made")
+
+
+def drawn(figure) -> list[str]:
+    """Draw it, and return all words on it."""
+    figure.canvas.draw()
+    return [text.get_text() for text in figure.findobj(plt.Text)]
+
+
+@pytest.mark.parametrize("draw", FIGURES)
+def test_figures_state_their_budget(draw):
+    both = pd.concat([world(), world(data="mnist_binary"), world(model="lvae", data="cifar10", steps=57_000)])
+    words = drawn(draw(both))
+    labels = {
+        "GHVAE: 143,000 steps of 256, svhn, 1 seed",
+        "GHVAE: 117,000 steps of 256, mnist_binary, 1 seed",
+        "LVAE: 57,000 steps of 256, cifar10, 1 seed",
+    }
+    wanted = {plots.figure_8: "mnist_binary", plots.figure_9: "LVAE"}.get(draw, "")
+    assert {word.strip() for word in words} & labels == {label for label in labels if wanted in label}
+
+
+@pytest.mark.parametrize("draw", FIGURES)
+def test_figures_say_what_is_missing(draw):
+    rates_only = world(only=("rate",))
+    words = " ".join(drawn(draw(rates_only)))
+    if draw in (plots.figure_8, plots.figure_9):
+        assert "python -m vaekit train hierarchical_rates --scale quick -p" in words
+    elif draw is not plots.learning_curves:
+        assert " here:" in words
+    lost = world().assign(status="diverged", value=math.nan, step=math.nan)
+    assert "No member of this kind is here." in drawn(plots.figure_1(lost))
+    assert drawn(draw(rates_only.iloc[:0]))
+
+
+def test_figure_4_without_weights_says_so():
+    assert any("No member's weights are on this machine" in word for word in drawn(plots.figure_4(world())))
+
+
+def test_the_grid_is_that_of_the_seed_that_has_most_of_it():
+    fresh = world(points=[(0.1, 0.1)], seeds=(0, 1, 2))
+    points = plots.grid(pd.concat([world(seeds=(3,)), fresh]))
+    assert len(points) == 25
+    assert points.index.tolist() == sorted(points.index)
+    assert points.attrs["judge"] == "resnet20"
+    rows = world(seeds=(3,))
+    one = rows[(rows["measure"] == "psnr") & (rows["beta2"] == 0.1) & (rows["beta1"] == 10) & (rows["step"] == 143_000)]
+    assert points.loc[(0.1, 10.0), plots.PSNR] == one["value"].item()
+    alone = plots.grid(world(only=("rate",)))
+    assert list(alone.columns) == [plots.R2, plots.R1, plots.R]
+
+
+def test_the_best_and_the_diagonals():
+    shown = plots.best(world()).set_index("metric")
+    assert shown.loc["Inception Score (resnet20)", "best member"].endswith("(0.1, 1)")
+    assert shown.loc[plots.PSNR, "best member"].endswith("(10, 0.1)")
+    assert shown.loc[plots.PSNR, "best with beta2 = beta1"].endswith("(0.1, 0.1)")
+    gaps = pd.to_numeric(shown["hull above the diagonal"])
+    assert (gaps >= 0).all()
+    assert gaps[plots.PSNR] > 0.01
+    off = plots.best(world(points=[(0.1, 1.0), (1.0, 10.0)]))
+    assert set(off["best with beta2 = beta1"]) == {"none here"}
+    assert plots.best(world().iloc[:0]).empty
+
+
+def test_table_1_stands_beside_the_papers():
+    shown = plots.table_1(pd.concat([world(), world(data="mnist_binary")]))
+    assert shown["code"].tolist() == ["mu2", "mu2"]
+    assert shown.loc[0, "RBF SVM"].endswith("(77.60)")
+    assert "(" not in shown.loc[1, "RBF SVM"]
+    assert shown["members"].tolist() == [25, 25]
+    assert plots.table_1(world(only=("rate",))).empty
+
+
+def test_the_explorer_moves_over_the_grid():
+    chosen = dataclasses.replace(settings(), scale="published")
+    figure = plots.explore(world(), chosen)
+    assert any("The weights of this member" in word for word in drawn(figure))
+    assert len(figure.axes) >= 3
+    assert plots.explore(world().iloc[:0], chosen) is None

@@ -1,0 +1,248 @@
+"""Study 2, trading information between the layers of a hierarchical VAE (Xiao & Bamler 2023).
+
+VAEs with two layers of codes over a grid of (beta2, beta1), the weights of R(z2) and R(z1|z2): which allocation of the
+rate reconstructs, samples and classifies best? Here are the study's settings, its members and what is measured on each;
+`figures` and `claims` beside it read the tidy table.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from vaekit import judges
+from vaekit.data import at_hand, image_shape
+from vaekit.distributions import Gaussian
+from vaekit.losses import distortion, gaussian_kl, rate
+from vaekit.metrics import (
+    PROBES,
+    accuracy_bound,
+    class_information,
+    evaluate,
+    generate_images,
+    inception_score,
+    probabilities,
+    probe_accuracy,
+    psnr,
+)
+from vaekit.models.classifiers import Classifier
+from vaekit.models.hierarchical import PUBLISHED
+from vaekit.runs import Member
+from vaekit.settings import canonical, option
+from vaekit.studies.base import StudySettings
+from vaekit.sweep import Design, Examples, Measure, Value, fifths, log_spaced
+
+GRID = tuple(canonical(10 ** (-1 + k / 10)) for k in range(21))  # of either beta
+SUBGRID = GRID[::4]  # where mu1 is classified, too: a classifier of 512 numbers takes long
+EPOCHS, PAPER_BATCH = 500, 256  # of the authors' published example
+TRAINED_ON = {"svhn": 73_257, "mnist_binary": 60_000, "tetrominoes": 16_384}  # training images; else 50,000
+JUDGES = {"svhn": "resnet18", "cifar10": "densenet121", "cifar10_jpeg": "densenet121"}  # the paper's own
+SHOWN = 10_000  # training images on which rates are measured, samples that are judged
+INFORMED = 2_000  # codes at which the class information is averaged
+
+_FIRST = ("svhn", "cifar10", "cifar10_jpeg", "mnist_binary", "tetrominoes")
+_COMMON = {"models": ("ghvae",), "betas2": GRID, "betas1": GRID, "seeds": (0,), "precision": "full", "device": "cpu"}
+_COMMON |= {"n_test": 0}
+_PAPER = _COMMON | {"data": ("svhn", "cifar10", "mnist_binary"), "steps": 0, "batch_size": PAPER_BATCH}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(StudySettings):
+    """What a run of this study may choose; everything not given comes from the scale."""
+
+    models: tuple[str, ...] = option("hierarchical VAEs", choices=("ghvae", "lvae"))
+    betas2: tuple[float, ...] = option("weights of R(z2), the upper layer's rate", at_least=0, column="beta2")
+    betas1: tuple[float, ...] = option("weights of R(z1|z2), the lower layer's rate", at_least=0, column="beta1")
+    steps: int = option("training steps of every member; 0: 500 epochs of 256", at_least=0, at_most=10**9)
+    batch_size: int = option("images of a step", at_least=1, parameter=False)
+    n_test: int = option("test images that are measured; 0: all", at_least=0, parameter=False)
+
+    SCALES: ClassVar = {
+        "quick": _COMMON
+        | {"betas2": (0.1, 1, 10), "betas1": (0.1, 1, 10), "steps": 120, "batch_size": 32, "n_test": 500}
+        | {"data": partial(at_hand, "mnist_binary", "cifar10", "cifar10_jpeg", "tetrominoes")},
+        "short": _COMMON | {"steps": 57_000, "batch_size": 128, "data": partial(at_hand, *_FIRST)},
+        "paper": _PAPER,
+        "published": _PAPER,
+    }
+
+    def splits(self) -> Iterable[tuple[str, str, int | None]]:
+        """(data set, split, n_train) of every training set that is asked for."""
+        return [(name, *split_of(name)) for name in self.data]
+
+
+def split_of(data: str) -> tuple[str, int | None]:
+    """(split, n_train): a set's own, and 16,384 images of the made one, which has none."""
+    return ("cv", TRAINED_ON[data]) if data == "tetrominoes" else ("own", None)
+
+
+def paper_steps(data: str) -> int:
+    """The steps of the authors' example on a data set: 500 epochs of whole batches of 256 images."""
+    return EPOCHS * (TRAINED_ON.get(data, 50_000) // PAPER_BATCH)
+
+
+def members(chosen: Settings) -> list[Member]:
+    """The grid, seeds outermost and coarse sub-grids first: so that what a cut sweep leaves is a whole coarser grid."""
+    places = product(enumerate(sorted(chosen.betas2)), enumerate(sorted(chosen.betas1)))
+    points = sorted(places, key=lambda point: max(_level(point[0][0]), _level(point[1][0])))
+    axes = product(chosen.seeds, chosen.models, chosen.data, points)
+    return [_member(chosen, seed, model, data, beta2, beta1) for seed, model, data, ((_, beta2), (_, beta1)) in axes]
+
+
+def _level(place: int) -> int:
+    """0 for every fourth value of an axis, the 6 x 6 sub-grid of 21 x 21; 1 for every second, 11 x 11; else 2."""
+    return 0 if place % 4 == 0 else 1 if place % 2 == 0 else 2
+
+
+def _member(chosen: Settings, seed: int, model: str, data: str, beta2: float, beta1: float) -> Member:
+    """The LVAE's weights of the rates rise over a fifth of the steps, as the authors' do."""
+    channels, latent_dim, likelihood = PUBLISHED[image_shape(data)[1]]
+    arguments = {"channels": channels, "latent_dim": latent_dim, "likelihood": likelihood}
+    steps = chosen.steps or paper_steps(data)
+    split, n_train = split_of(data)
+    return Member(
+        model=model,
+        model_args=arguments | ({"sigma": 0.71} if likelihood == "gaussian" else {}),
+        data=data,
+        split=split,
+        n_train=n_train,
+        n_test=chosen.n_test or None,
+        objective="hierarchical" if model == "ghvae" else "hierarchical_warmup",
+        weights={"beta2": beta2, "beta1": beta1} | ({"warmup": round(0.2 * steps)} if model == "lvae" else {}),
+        steps=steps,
+        batch_size=chosen.batch_size,
+        lr=3e-4,
+        seed=seed,
+        precision=chosen.precision,
+    )
+
+
+def snapshots(member: Member) -> tuple[int, ...]:
+    """Fifths of the budget, and 1, 2 and 5 times the powers of ten from 100."""
+    return tuple(sorted({*fifths(member.steps), *log_spaced(member.steps)}))
+
+
+def kept(member: Member) -> tuple[int, ...]:
+    """The steps whose weights are stored, and at which all is measured: 0.8 and 1.0 of the budget (rule 4)."""
+    return fifths(member.steps)[-2:]
+
+
+def rates(model: nn.Module, member: Member, step: int, images: Examples) -> Iterator[Value]:
+    """D and the rates with one sample of either code, on the test images and as many training images (10,000 at most).
+
+    At the last step also the model's number of parameters.
+    """
+    n = min(SHOWN, member.n_test or SHOWN)
+    for part, shown, rows in images.parts():
+        shown, rows = (shown[:n], rows[:n]) if part == "train" else (shown, rows)
+        found = evaluate(model, shown, rows, member.seed, of=_rates)
+        yield Value.mean(part, "distortion", "samples=1", found["distortion"])
+        yield Value.mean(part, "rate", "", found["rate_z2"] + found["rate_z1"])
+        yield Value.mean(part, "rate", "layer=z2", found["rate_z2"])
+        yield Value.mean(part, "rate", "layer=z1", found["rate_z1"])
+    if step == member.steps:
+        yield Value("model", "parameters", "", sum(weight.numel() for weight in model.parameters()), 0.0, 1)
+
+
+def _rates(params: dict, x: Tensor) -> dict[str, Tensor]:
+    r2, r1 = rate(params["z2"]), gaussian_kl(params["z1"], params["prior1"])
+    return {"distortion": distortion(params["x"], x), "rate_z2": r2, "rate_z1": r1}
+
+
+def reconstructions(model: nn.Module, member: Member, step: int, images: Examples) -> Iterator[Value]:
+    """PSNR of the test images' reconstructions from the modes of both codes, in both readings, in dB."""
+    if step in kept(member):
+        found = psnr(model, images.test)
+        yield Value.mean("test", "psnr", "of=images", found.of_images)
+        yield Value("test", "psnr", "of=global", found.of_all, found.of_all_se, len(images.test))
+
+
+def samples(model: nn.Module, member: Member, step: int, images: Examples) -> Iterator[Value]:
+    """The Inception Score and its two factors by each classifier at hand, and that classifier's own accuracy.
+
+    On the decoder's means at 10,000 samples of z2 and z1, or as many as test images are measured.
+    """
+    if step not in kept(member) or not (found := judges_of(member.data)):
+        return
+    drawn = generate_images(model, min(SHOWN, len(images.test)) // 5 * 5, member.seed)
+    for judge in found:
+        judge, record = judge.to(drawn.device), judge.record
+        score = inception_score(probabilities(judge, drawn))
+        by = f"classifier={record['network']}"
+        yield Value("samples", "inception_score", by, score.score, score.score_se, score.n)
+        yield Value("samples", "diversity", by, score.diversity, score.diversity_se, score.n)
+        yield Value("samples", "sharpness", by, score.sharpness, score.sharpness_se, score.n)
+        yield Value("test", "judge_accuracy", by, record["accuracy"], record["accuracy_se"], record["n"])
+
+
+def judges_of(data: str) -> list[Classifier]:
+    """The classifiers that judge samples of a data set: ours, and the paper's where it was trained."""
+    found = (judges.load_judge(data, network) for network in dict.fromkeys((None, JUDGES.get(data))))
+    return [judge for judge in found if judge]
+
+
+def information(model: nn.Module, member: Member, step: int, images: Examples) -> Iterator[Value]:
+    """I_q(y; z2) on the test images, its ceiling, and the bounds on accuracy by it and by the rates (Eq. 11)."""
+    labels = images.test_labels
+    if labels is None or step not in kept(member):
+        return
+
+    def of(params: dict, x: Tensor) -> dict[str, Tensor]:
+        return {"mu": params["z2"].mu, "logvar": params["z2"].logvar, **_rates(params, x)}
+
+    found = evaluate(model, images.test, images.test_rows, member.seed, of=of)
+    posterior = Gaussian(*(found[name].to(images.test.device) for name in ("mu", "logvar")))
+    code = class_information(posterior, labels, member.seed, INFORMED)
+    yield Value("test", "class_information", "on=z2", code.value, code.se, code.n)
+    yield Value("test", "class_information_ceiling", "", code.ceiling, 0.0, len(labels))
+    r2, r1 = found["rate_z2"].mean().item(), found["rate_z1"].mean().item()
+    for by, most in (("class_information", code.value), ("rate_z2", r2), ("rate", r2 + r1)):
+        bound = accuracy_bound(most, len(labels.unique()), code.entropy)
+        yield Value("test", "accuracy_bound", f"by={by}", bound, 0.0, len(labels))
+
+
+def probes(model: nn.Module, member: Member, step: int, images: Examples) -> Iterator[Value]:
+    """Accuracy of four classifiers of mu2 and, on the 6 x 6 sub-grid, of mu1 at a sample of z2.
+
+    Fitted on 80 % of the test images, as the paper's are, and measured on the others.
+    """
+    labels = images.test_labels
+    if labels is None or step not in kept(member):
+        return
+    weights = dict(member.weights)
+    layers = ("mu2", "mu1") if {weights["beta2"], weights["beta1"]} <= set(SUBGRID) else ("mu2",)
+    codes = evaluate(
+        model,
+        images.test,
+        images.test_rows,
+        member.seed,
+        of=lambda params, x: {name: params[f"z{name[-1]}"].mu.flatten(1) for name in layers},
+    )
+    for on, probe in product(layers, PROBES):
+        found = probe_accuracy(probe, codes[on], labels, member.seed)
+        yield Value("test", "accuracy", f"probe={probe},on={on}", found.value, found.se, found.n)
+
+
+def run(chosen: Settings):
+    """The tidy table of what was chosen, as a pandas DataFrame; trains what is not known (see `vaekit.tidy.table`)."""
+    from vaekit import tidy  # pandas: a bare machine that only trains does without
+
+    return tidy.table(DESIGN, members(chosen), chosen)
+
+
+DESIGN = Design(
+    name="hierarchical_rates",
+    measures=(
+        Measure("rates", 1, rates),
+        Measure("reconstructions", 1, reconstructions),
+        Measure("samples", 1, samples),
+        Measure("information", 1, information),
+        Measure("probes", 1, probes, needs=("sklearn",)),
+    ),
+    snapshots=snapshots,
+    kept=kept,
+    axes=("beta2", "beta1"),
+)

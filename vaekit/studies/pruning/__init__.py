@@ -1,0 +1,338 @@
+"""Study 4, the impact of disentanglement on pruning neural networks (arXiv 2307.09994).
+
+A VAE whose code is also classified, over beta; then its decoder is dropped and its encoder pruned. Does a code forced
+to disentangle stand more pruning? Here are the study's settings, its members and what is measured on each; `figures`
+and `claims` beside it read the tidy table.
+
+Where the paper is silent the choices are ours: the convolutions, the size of the code, Adam's 1e-3 and 1e-4, batches of
+128, the ramp of the pruning, and the reduction of the reconstruction, of which both readings are run (`READINGS`).
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from vaekit import losses, pruning
+from vaekit.data import DERIVED, STORED, at_hand, dsprites, image_shape, is_at_hand, problem
+from vaekit.data.names import MADE
+from vaekit.metrics import encode, evaluate
+from vaekit.metrics.disentanglement import active_units, dci, mig, rate_per_dimension
+from vaekit.results import ResultsError
+from vaekit.runs import Member
+from vaekit.settings import option
+from vaekit.studies.base import StudySettings
+from vaekit.sweep import Design, Examples, Measure, Value, fifths
+
+CLASSES = {name: STORED[DERIVED[name].of if name in DERIVED else name].classes for name in (*STORED, *DERIVED)}
+CLASSES["dsprites_like"] = len(dsprites.SHAPES)
+# "sum": all terms summed over an image's values, in nats; "pixel_mean": the reconstruction averaged over its P pixel
+# values, which is the sum with beta P and lambda P. Where beta collapses the code depends on which the paper meant.
+READINGS = {"sum": "classifier_sum", "pixel_mean": "classifier_pixel_mean"}
+# What is pruned and how (gradual is the paper's), and two ways to train what is then pruned.
+ARMS = {
+    **pruning.ARMS,
+    "no_decoder": "gradual, after training without a decoder: KL and classifier alone",
+    "baseline": "gradual and dense, after training on the classification alone, without sampling",
+}
+BATCH, LR, TUNING_LR = 128, 1e-3, 1e-4
+# What differs among the points of one figure: all that is pruned of networks that were trained alike.
+AXES = ("beta", "lambda", "objective", "reconstruction", "decoder", "sampled", "arm", "sparsity", "parent")
+AXES += ("parent_decoder", "parent_sampled")
+
+_COMMON = {
+    "betas": (1, 3, 5, 10),
+    "lambdas": (100,),
+    "readings": tuple(READINGS),
+    "sparsities": (0.5,),
+    "epochs": 30,
+    "tuning_epochs": 2,
+    "n_train": 0,
+    "precision": "full",
+    "device": "cpu",
+    "n_test": 10_000,
+    "width": 32,
+}
+_PAPER = _COMMON | {
+    "seeds": (0, 1, 2, 3, 4),
+    "data": ("mnist", "cifar10"),
+    "lambdas": (100, 1),
+    "arms": tuple(ARMS),
+}
+
+
+def _quick_betas() -> tuple[float, ...]:
+    """The paper's where MNIST is at hand; its ends where not: the made set's images are five times as large."""
+    return _COMMON["betas"] if is_at_hand("mnist") else (1, 10)
+
+
+def _unlabelled(name: str) -> str | None:
+    return problem(name) or (None if name in CLASSES else f"{name} has no labels; there are {', '.join(CLASSES)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(StudySettings):
+    """What a run of this study may choose; everything not given comes from the scale.
+
+    The claims on 20 seeds (4.2, 4.8) take them by name: `-p seeds '[0, 1, …, 19]'`, beside `-p arms '[gradual]'` or
+    `-p arms '[gradual, no_decoder]'` and the betas wanted.
+    """
+
+    data: tuple[str, ...] = option("image sets, with labels", check=_unlabelled)
+    betas: tuple[float, ...] = option("weights of the rate R", at_least=0)
+    lambdas: tuple[float, ...] = option(
+        "weights of the cross-entropy; where none is given, pixel_mean has 1", at_least=0, column="lambda"
+    )
+    readings: tuple[str, ...] = option("how the reconstruction is reduced", choices=READINGS, column="objective")
+    sparsities: tuple[float, ...] = option(
+        "shares of the weights that are pruned", at_least=0, below=1, column="sparsity"
+    )
+    arms: tuple[str, ...] = option("ways to train and to prune", choices=ARMS, column="way")
+    epochs: int = option("epochs of training", at_least=1, at_most=10_000)
+    tuning_epochs: int = option("epochs of pruning, on top", at_least=1, at_most=10_000)
+    n_train: int = option("training images; 0: the set's own", at_least=0)
+    n_test: int = option("test images that are measured", at_least=1, parameter=False)
+    width: int = option("channels of the first convolution; the next has twice as many", at_least=1, parameter=False)
+
+    SCALES: ClassVar = {
+        "quick": _COMMON
+        | {"data": partial(at_hand, "mnist", "dsprites_like"), "betas": _quick_betas, "arms": ("gradual", "dense")}
+        | {"seeds": (0,), "epochs": 2, "n_train": 4_096, "n_test": 1_024, "width": 8},
+        "short": _COMMON | {"seeds": (0, 1, 2), "data": ("mnist",), "arms": ("gradual", "dense")},
+        "paper": _PAPER,
+        "published": _PAPER,
+    }
+
+    @property
+    def split(self) -> str:
+        """The set's own training images, or as many of them as were asked for."""
+        return "cv" if self.n_train else "own"
+
+    def splits(self) -> Iterable[tuple[str, str, int | None]]:
+        """(data set, split, n_train) of every training set that is asked for."""
+        return [(name, self.split, self.n_train or None) for name in self.data]
+
+    def problems(self) -> Iterable[str]:
+        """Data sets that are not at hand, or have no such training images; budgets where nothing is trained."""
+        if self.scale == "published":
+            fixed = self.given & {"epochs", "tuning_epochs", "n_train"}
+            return [f"{name}: scale published shows the budgets that results/ holds" for name in sorted(fixed)]
+        made = [name for name in self.data if name in MADE and not self.n_train]
+        wanting = [f"n_train: {name} has no training images of its own; say how many" for name in made]
+        return wanting or super().problems()
+
+
+def members(chosen: Settings) -> list[Member]:
+    """Seeds outermost, so that what a cut sweep leaves is whole curves; a parent directly before what is pruned."""
+    return [
+        member
+        for seed in chosen.seeds
+        for name in chosen.data
+        for trained, arms in _trained(chosen, name, seed)
+        for member in (trained, *_tuned(chosen, trained, arms))
+    ]
+
+
+def _trained(chosen: Settings, name: str, seed: int) -> Iterator[tuple[Member, tuple[str, ...]]]:
+    """What is trained from the start on one set with one seed, each with the arms of its children."""
+    colours, height, _ = image_shape(name)
+    model_args = {
+        "latent_dim": 64 if colours > 1 else 10,
+        "channels": tuple(chosen.width * 2**layer for layer in range(3 if height % 8 == 0 else 2)),
+        "classes": CLASSES[name],
+        "decoder": True,
+        "sampled": True,
+    }
+    whole = partial(
+        Member,
+        model="classifier_vae",
+        data=name,
+        split=chosen.split,
+        n_train=chosen.n_train or None,
+        n_test=chosen.n_test,
+        steps=_steps(chosen, name, chosen.epochs),
+        batch_size=BATCH,
+        lr=LR,
+        seed=seed,
+        precision=chosen.precision,
+    )
+    asked = tuple(arm for arm in chosen.arms if arm in pruning.ARMS)
+    alone = model_args | {"decoder": False}
+    for reading in chosen.readings:
+        for lamda in chosen.lambdas if reading == "sum" or "lambdas" in chosen.given else (1,):
+            for beta in chosen.betas:
+                weights = {"beta": beta, "lambda": lamda, "reconstruction": 1}
+                objective = READINGS[reading]
+                if asked:
+                    yield whole(model_args=model_args, objective=objective, weights=weights), asked
+                if "no_decoder" in chosen.arms:
+                    weights |= {"reconstruction": 0}
+                    yield whole(model_args=alone, objective=objective, weights=weights), ("gradual",)
+    if "baseline" in chosen.arms:
+        yield whole(model_args=alone | {"sampled": False}, objective="cross_entropy"), ("gradual", "dense")
+
+
+def _tuned(chosen: Settings, parent: Member, arms: Iterable[str]) -> Iterator[Member]:
+    """The members derived from a trained one: without its decoder, tuned on, and pruned as the arm says."""
+    weights: dict[str, Any] = dict(parent.weights)
+    if "reconstruction" in weights:
+        weights |= {"reconstruction": 0}
+    for arm in arms:
+        for sparsity in (0,) if arm == "dense" else chosen.sparsities:
+            yield replace(
+                parent,
+                model_args=dict(parent.model_args) | {"decoder": False},
+                weights=weights | {"sparsity": sparsity},
+                steps=_steps(chosen, parent.data, chosen.tuning_epochs),
+                lr=TUNING_LR,
+                parent=parent.key,
+                arm=arm,
+            )
+
+
+def _steps(chosen: Settings, name: str, epochs: int) -> int:
+    """So many epochs in steps, the last batch of each drawn into the next epoch."""
+    n_train = chosen.n_train or STORED[DERIVED[name].of if name in DERIVED else name].n_train
+    return max(1, round(epochs * n_train / BATCH))
+
+
+def snapshots(member: Member) -> tuple[int, ...]:
+    """Fifths of the training; of the tuning, which is short, the last two."""
+    return kept(member) if member.arm else fifths(member.steps)
+
+
+def kept(member: Member) -> tuple[int, ...]:
+    """0.8 and 1.0 of the steps, which a verdict compares; what is pruned starts from the last."""
+    return fifths(member.steps)[-2:]
+
+
+def quality(model: nn.Module, member: Member, step: int, images: Examples) -> Iterator[Value]:
+    """How well images are classified at the mean of their codes; R, and D where there is a decoder, at one sample.
+
+    On test images, and at the end on training images as well.
+    """
+    for part, shown, rows in images.parts():
+        if part == "train" and step < member.steps:
+            continue
+        labels = getattr(images, f"{part}_labels")
+        found = evaluate(model, shown, rows, member.seed, of=_terms)
+        yield Value.mean(part, "accuracy", "", (found["logits"].argmax(1) == labels).double())
+        yield Value.mean(part, "cross_entropy", "", losses.cross_entropy(found["logits"], labels))
+        if "distortion" in found:
+            yield Value.mean(part, "distortion", "samples=1", found["distortion"])
+        if _has_code(member):
+            yield Value.mean(part, "rate", "", found["rate"])
+
+
+def _terms(params: dict, x: Tensor) -> dict[str, Tensor]:
+    found = {"logits": params["y"], "rate": losses.rate(params["z"])}
+    return found | {"distortion": losses.distortion(params["x"], x)} if "x" in params else found
+
+
+def _has_code(member: Member) -> bool:
+    """Whether q(z|x) was trained: the baseline's variances, and so its rate, mean nothing."""
+    return bool(dict(member.model_args)["sampled"])
+
+
+def code(model: nn.Module, member: Member, step: int, images: Examples) -> Iterator[Value]:
+    """Which dimensions of the code are used: the two signs of posterior collapse, on test images."""
+    if _has_code(member):
+        q = encode(model, images.test)
+        yield Value("test", "active_units", "", active_units(q), 0.0, len(images.test))
+        for i, value in enumerate(rate_per_dimension(q).tolist()):
+            yield Value("test", "rate_per_dimension", f"dim={i}", value, 0.0, len(images.test))
+
+
+def gap(model: nn.Module, member: Member, step: int, images: Examples) -> Iterator[Value]:
+    """MIG of the codes' means on test images, and each factor's own, where factors are known."""
+    if step == member.steps and (factors := _factors(member, images)) is not None:
+        found = mig(encode(model, images.test).mu, factors)
+        yield Value("test", "mig", "", found.value, 0.0, len(factors))
+        for name, value in zip(dsprites.FACTORS, found.gaps, strict=True):
+            yield Value("test", "mig", f"factor={name}", value, 0.0, len(factors))
+
+
+def forest(model: nn.Module, member: Member, step: int, images: Examples) -> Iterator[Value]:
+    """DCI of the codes' means on test images, where factors are known."""
+    if step == member.steps and (factors := _factors(member, images)) is not None:
+        for name, value in dci(encode(model, images.test).mu, factors, member.seed)._asdict().items():
+            yield Value("test", f"dci_{name}", "", value, 0.0, len(factors))
+
+
+def _factors(member: Member, images: Examples) -> Tensor | None:
+    """The factors of the test images, the orientation modulo its shape's symmetry, which no code can tell apart."""
+    if member.data != "dsprites_like" or images.test_factors is None:
+        return None
+    factors = images.test_factors.clone()
+    factors[:, dsprites.FACTORS.index("orientation")] = dsprites.orientation_class(factors).to(factors)
+    return factors
+
+
+def size(model: nn.Module, member: Member, step: int, images: Examples) -> Iterator[Value]:
+    """What the network that classifies weighs; see `pruning.size`."""
+    found = pruning.size(model)._asdict()
+    found["nonzero_parameters"] = found.pop("nonzero")
+    for name, value in found.items():
+        yield Value("model", name, "", float(value), 0.0, 1)
+
+
+def speed(model: nn.Module, member: Member, step: int, images: Examples) -> Iterator[Value]:
+    """Time of the network that classifies, once; see `pruning.seconds_per_image`."""
+    if step == member.steps:
+        median, spread = pruning.seconds_per_image(model)
+        yield Value("model", "seconds_per_image", "batch=256", median, spread, 1)
+
+
+def run(chosen: Settings):
+    """The tidy table of what was chosen, as a pandas DataFrame; trains what is not known (see `vaekit.tidy.table`)."""
+    from vaekit import tidy  # pandas: a bare machine that only trains does without
+
+    if chosen.scale != "published":
+        return tidy.table(DESIGN, members(chosen), chosen)
+    return _among(tidy.table(DESIGN, [], replace(chosen, given=frozenset())), chosen)
+
+
+def ways(table):
+    """How each row of a tidy table was trained and pruned, a name of `ARMS`; empty for what was not derived."""
+    way = table["arm"].mask(table["parent_decoder"].eq(False), "no_decoder")
+    return way.mask(table["parent_sampled"].eq(False), "baseline")
+
+
+def _among(known, chosen: Settings):
+    """The rows of a published table that were asked for, and those of the members that they were derived from.
+
+    The baseline has neither beta, lambda nor reading, and what is not pruned no sparsity: they go with all of them.
+    """
+    known = known.assign(way=ways(known))
+    derived = keep = known["parent"].notna()
+    baseline, dense = known["way"].eq("baseline"), known["arm"].eq("dense")
+    goes_along = {"betas": baseline, "lambdas": baseline, "readings": baseline, "sparsities": dense}
+    for name in sorted(chosen.given - {"device"}):
+        column = known[chosen.options()[name].column or name.removesuffix("s")]
+        asked = getattr(chosen, name)
+        values = [READINGS.get(value, value) for value in (asked if isinstance(asked, tuple) else (asked,))]
+        if lacking := [value for value in values if value not in set(column[derived])]:
+            raise ResultsError(
+                f"results/{DESIGN.name} holds nothing of {name} {lacking[0]}: `python -m vaekit train {DESIGN.name}` "
+                f"with a scale and -p {name} trains it, `python -m vaekit export {DESIGN.name}` adds it"
+            )
+        keep = keep & (column.isin(values) | goes_along.get(name, False))
+    return known[keep | known["key"].isin(known.loc[keep, "parent"])].drop(columns="way").reset_index(drop=True)
+
+
+DESIGN = Design(
+    name="pruning",
+    measures=(
+        Measure("quality", 1, quality),
+        Measure("code", 1, code),
+        Measure("gap", 1, gap),
+        Measure("forest", 1, forest, needs=("sklearn",)),
+        Measure("size", 1, size),
+        Measure("speed", 1, speed),
+    ),
+    snapshots=snapshots,
+    kept=kept,
+    axes=AXES,
+)
