@@ -190,6 +190,55 @@ def test_the_study_shows_the_numbers_of_its_results(book):
                 assert len(values) == int(row["seeds"])
 
 
+def finals(study: str) -> list[tuple[dict[str, str], dict[str, str]]]:
+    """(member, value) for every value of a study's results at the last step of its member."""
+    members = {row["key"][:12]: row for row in rows_of(ROOT / "results" / study / "members.csv")}
+    values = ((members[row["member"]], row) for row in rows_of(ROOT / "results" / study / "measures.csv"))
+    return [(member, row) for member, row in values if row["step"] == member["steps"]]
+
+
+@pytest.mark.slow
+def test_the_other_studies_show_the_numbers_of_their_results(book):
+    layers = {"z": "layer=5", "output": "layer=10"}
+    dimensions = next(t for t in tables(book / "book/studies/id_transition.html") if "prominence" in t[0])
+    ends = finals("id_transition")
+    for row in dimensions:
+        for name, arguments in layers.items():
+            values = [
+                float(value["value"])
+                for member, value in ends
+                if (member["data"], member["model_args.latent_dim"]) == (row["images"], row["K"])
+                and (value["measure"], value["arguments"]) == ("intrinsic_dimension", arguments)
+            ]
+            assert len(values) == int(row["seeds"])
+            assert float(row[name].split(" ± ")[0]) == pytest.approx(statistics.mean(values), abs=0.051)
+    accuracies = next(t for t in tables(book / "book/studies/pruning.html") if "accuracy (%)" in t[0])
+    trained = [row for row in accuracies if row["network"] == "before pruning" and ", mnist," in row["budget"]]
+    assert trained
+    for row in trained:
+        objective = "classifier_sum" if row["reading"].startswith("sum") else "classifier_pixel_mean"
+        values = [
+            float(value["value"])
+            for member, value in finals("pruning")
+            if (member["arm"], member["data"], member["objective"]) == ("", "mnist", objective)
+            and float(member["weights.beta"]) == float(row["beta"])
+            and (value["measure"], value["part"]) == ("accuracy", "test")
+        ]
+        assert len(values) == int(row["seeds"])
+        assert float(row["accuracy (%)"].split(" ± ")[0]) == pytest.approx(100 * statistics.mean(values), abs=0.0051)
+    probed = next(t for t in tables(book / "book/studies/hierarchical_rates.html") if "RBF SVM" in t[0])
+    one_seed = next(
+        row for row in probed if row["budget"].startswith("GHVAE") and "cifar10_jpeg, 1 seed" in row["budget"]
+    )
+    best = max(
+        float(value["value"])
+        for member, value in finals("hierarchical_rates")
+        if (member["model"], member["data"]) == ("ghvae", "cifar10_jpeg")
+        and value["arguments"] == "probe=rbf_svm,on=mu2"
+    )
+    assert float(one_seed["RBF SVM"].split()[0]) == pytest.approx(100 * best, abs=0.0051)
+
+
 @pytest.mark.slow
 def test_the_ledger_and_the_studies_say_the_same(book):
     ledger = next(t for t in tables(book / "book/studies/scorecard.html") if "outcome" in t[0] and "scope" in t[0])

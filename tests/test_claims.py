@@ -830,7 +830,7 @@ def test_each_set_has_its_own_best_budget_and_scope():
     not_run = verdict(on_both, frame[frame["data"] == "svhn"], at_hand=["cifar10"])
     assert (not_run.outcome, not_run.reason) == (UNDECIDED, "cifar10: not run")
     nothing = verdict(on_both, pd.DataFrame(), at_hand=["cifar10"])
-    assert (nothing.outcome, nothing.reason) == (NOT_RUN, "no member of it; svhn")
+    assert (nothing.outcome, nothing.reason) == (NOT_RUN, "no member of it; svhn: needs data")
 
 
 def test_a_copy_stands_for_its_original():

@@ -477,7 +477,7 @@ def test_judges_are_as_good():
     bad = pd.concat([both[0], judged("cifar10", "densenet121", 0.93)])
     assert verdict(claim, bad).outcome == NOT_REPRODUCED
     small = verdict(claim, judged("cifar10", "resnet20", 0.944))
-    assert outcome(small) == (NOT_RUN, "svhn; no densenet121")
+    assert outcome(small) == (NOT_RUN, "svhn: needs data; no densenet121")
     assert outcome(verdict(claim, both[1])) == (UNDECIDED, "svhn: needs data")
     copy = verdict(claim, judged("cifar10_jpeg", "densenet121", 0.9434))
     assert copy.outcome == NEEDS_DATA  # what was trained on a copy is shown, and decides nothing

@@ -122,7 +122,12 @@ def _together(claim: Claim, found: Mapping[str, Verdict]) -> Verdict:
     )
     if silent == found.keys():
         outcome = NOT_RUN if NOT_RUN in outcomes else NEEDS_DATA
-        reasons = tuple(dict.fromkeys(reason for each in found.values() for reason in each.reasons))
+        said = {
+            name: (f"{name}: needs data",) if each.outcome == NEEDS_DATA else each.reasons
+            for name, each in found.items()
+        }
+        said = {name: each.reasons for name, each in found.items()} if outcome == NEEDS_DATA else said
+        reasons = tuple(dict.fromkeys(reason for each in said.values() for reason in each))
     elif claim.quorum < 1:
         decided = [each for name, each in found.items() if name not in silent]
         undecided = any(each.outcome == UNDECIDED for each in decided)
