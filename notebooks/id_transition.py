@@ -26,7 +26,7 @@
 # This page draws those curves and puts thirteen claims to the test, against the numbers that the authors published.
 # Two of them say something else than the text, and then the numbers decide: the encoder's hump is there for *every*
 # $K$, and the decoder's grows gradually. Every figure says with what budget and on which data it was made. Below the
-# paper's 200 epochs nothing is decided.
+# paper's 200 epochs nothing is decided but claim 1.1, which needs no training.
 
 # %% tags=["parameters"]
 scale: str = "quick"  # quick, short, paper or published: where all that is not given comes from
@@ -53,7 +53,8 @@ settings = parameters.read(study.Settings, globals())
 #
 # **Intrinsic dimension (ID)**, by 2NN {cite}`facco2017estimating`: in $d$ dimensions the ratio of a point's distances
 # to its first two neighbours has the distribution $1 - \mu^{-d}$, whatever the density. Its value belongs to the number
-# of points: for CIFAR-10 it is 24 with 1,000 images and 31 with 10,000, so no two are compared here that differ in $N$.
+# of points: for the JPEG copy of CIFAR-10 it is 24 with 1,000 images and 31 with 10,000, so no two are compared here that
+# differ in $N$.
 #
 # **Information Imbalance** $\Delta(A \to B)$ {cite}`glielmo2022ranking`: take each point's nearest neighbour in $A$, and
 # ask how near it is in $B$. About 0: $A$ predicts $B$. About 1: $A$ says nothing of $B$.
@@ -86,9 +87,9 @@ table.groupby(["data", "n_train", "n_test", "steps", "batch_size"])[["latent_dim
 plots.dimensions(table)
 
 # %% [markdown]
-# *Look at* the two sides of the dotted line at $z$: on the left all curves rise whatever the $K$; on the right only those
-# with a large $K$ do. In a short training neither side is there yet. The numbers, with the number $N$ of images that each
-# rests on:
+# *Look at* the two sides of the dotted line at $z$: by the authors' numbers all curves rise on the left, whatever the
+# $K$, and on the right only those with a large $K$. After a few epochs neither is there yet: the curves mostly fall on
+# the left, and on the right no hump stands out from $z$. The numbers, with the number $N$ of images that each rests on:
 
 # %% tags=["full-width"]
 figures.text_table(plots.numbers(table))
@@ -110,9 +111,9 @@ plots.over_dims(table)
 # %% [markdown]
 # ## Two phases
 #
-# **Claim 1.7.** In the first epochs the IDs hardly move; then the encoder's rise for hundreds of epochs. **Claim 1.8.**
+# **Claim 1.7.** The ID of the encoder goes on growing long after the first fit, to the last of 200 epochs. **Claim 1.8.**
 # The KL peaks near epoch 10 and then falls. **Claims 1.9 and 1.10.** The output first learns to predict the image and
-# then forgets some of it, but not where $K$ is 2. **Claim 1.11.** How much is left.
+# then forgets some of it, but hardly where $K$ is 2. **Claim 1.11.** How much is left.
 
 # %% mystnb={"image": {"alt": "Intrinsic dimension over the eleven layers of one network, a curve for each epoch that was measured."}, "figure": {"caption": "ID of every layer while training, for K 64 or the largest there is.", "name": "fig-id-epochs"}}
 plots.phases(table)
@@ -123,7 +124,7 @@ plots.over_epochs(table)
 # %% [markdown]
 # *Look at* the right panel for a valley: where a curve turns up again, the images that are nearest in the output are no
 # longer so near in truth. The authors' loop seems to repeat its noise at every epoch; ours draws fresh noise at every
-# step, so a second phase here is none of fitted noise.
+# step, so a second phase here cannot come from the fitting of repeated noise.
 
 # %% [markdown]
 # ## Who predicts whom

@@ -28,15 +28,15 @@
 #   published number is met within the tolerance that is named, for which one seed is enough.
 #
 # not reproduced
-# : it lies elsewhere. With fewer steps than the paper's, an effect can be reproduced but not refuted, for it may still
+# : it lies elsewhere, or a published number is missed. With fewer steps than the paper's, an effect can be reproduced but not refuted, for it may still
 #   come; an absence can be refuted but not reproduced, for it may still go.
 #
 # undecided
 # : with the reason: too few seeds, too small a budget, an interval that holds both, rates too small to tell, or a data
-#   set that is missing where the paper speaks of several.
+#   set that is missing where others of the same claim were judged.
 #
 # needs data, not run
-# : nothing here speaks to it yet.
+# : the evidence that the claim asks for is not there; where some of it is, the scope says what.
 #
 # What a paper says of several data sets must hold on each. What is about the best of many members is decided by seeds
 # that did not choose them. A claim with one seed over a whole grid has its interval from a bootstrap over the grid, and

@@ -254,7 +254,7 @@ def test_what_is_shown_whatever_the_outcome():
     assert (enough.estimate, enough.seeds) == (2, 3)
     assert (enough.low, enough.high) == pytest.approx((low, high))
     assert str(enough) == "x: 2 [-0.484, 4.48] nats (wanted > 0)"
-    assert str(effect(stat(unit="", lacks="no run"), at_least=0.95).judge()) == "x: no value"
+    assert str(effect(stat(unit="", lacks="no run"), at_least=0.95).judge()) == "x: no value (wanted ≥ 0.95)"
 
 
 def test_spearmans_interval_ends_where_rho_does():

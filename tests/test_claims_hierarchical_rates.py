@@ -196,7 +196,16 @@ def test_parameters_are_counted_in_whatever_was_trained():
     assert outcome(verdict(NUMBERED["2.1"], counted(*PAPERS[:2])))[0] == NOT_RUN
     small = counted(*PAPERS[:2], PAPERS[2], channels=8)  # another architecture counts for nothing
     assert verdict(NUMBERED["2.1"], small).outcome == NOT_RUN
-    assert verdict(NUMBERED["2.1"], pd.DataFrame()).outcome == NOT_RUN  # made images are always at hand
+    assert verdict(NUMBERED["2.1"], pd.DataFrame()).outcome == NEEDS_DATA
+
+
+def test_a_copy_decides_a_count_but_is_not_the_papers_scale():
+    """Nor are made images of the same shape."""
+    for name in ("cifar10_jpeg", "tetrominoes"):
+        found = verdict(NUMBERED["2.1"], counted(("ghvae", name, 475_811), PAPERS[1], ("lvae", name, 408_131)))
+        assert found.outcome == REPRODUCED
+        assert "at the paper's scale" not in str(found.scope)
+    assert "at the paper's scale" in str(verdict(NUMBERED["2.1"], counted(*PAPERS)).scope)
 
 
 # 2.2 and 2.3: rates
@@ -556,7 +565,7 @@ def test_scopes_say_which_part_of_the_grid():
 
 
 def test_an_empty_table_decides_nothing():
-    assert {verdict(each, pd.DataFrame()).outcome for each in CLAIMS[1:]} == {NEEDS_DATA}
+    assert {verdict(each, pd.DataFrame()).outcome for each in CLAIMS} == {NEEDS_DATA}
     at_hand = ("svhn", "cifar10", "mnist_binary")
     assert {verdict(each, pd.DataFrame(), at_hand=at_hand).outcome for each in CLAIMS} == {NOT_RUN}
 

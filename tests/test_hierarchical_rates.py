@@ -327,6 +327,30 @@ def test_the_best_and_the_diagonals():
     assert plots.best(world().iloc[:0]).empty
 
 
+def test_scores_that_are_alike_have_no_best():
+    flat = world(data="mnist_binary")
+    rows = flat["measure"] == "inception_score"
+    flat.loc[rows, "value"] = 1 + 1e-4 * flat.loc[rows, "beta2"] / 10
+    points = plots.grid(flat)
+    assert plots.IS in points.attrs["alike"]
+    assert plots.PSNR not in points.attrs["alike"]
+    shown = plots.best(flat).set_index("metric")["best member"]
+    assert next(text for name, text in shown.items() if name.startswith("Inception")) == "1.000 all alike"
+    _, ((ax, marked),) = plots.panels(1, 2)
+    plots.landscape(ax, points, plots.IS, "D")
+    plots.landscape(marked, points, plots.PSNR, "^")
+    assert [line.get_marker() for line in ax.lines] == ["None", "x"]
+    assert [line.get_marker() for line in marked.lines] == ["None", "^", "x"]
+    low, high = ax.collections[0].get_clim()
+    assert high - low == pytest.approx(0.02)
+    assert not any("e-" in word for word in drawn(plots.figure_5(flat)) + drawn(plots.figure_1(flat)))
+
+
+def test_figure_8_leaves_the_ladder_to_figure_9():
+    both = pd.concat([world(data="mnist_binary"), world(model="lvae", data="mnist_binary")])
+    assert not any("LVAE" in word for word in drawn(plots.figure_8(both)))
+
+
 def test_table_1_stands_beside_the_papers():
     shown = plots.table_1(pd.concat([world(), world(data="mnist_binary")]))
     assert shown["code"].tolist() == ["mu2", "mu2"]

@@ -438,6 +438,10 @@ def test_collapse_orders_the_dimensions_and_counts_the_active_ones():
     assert list(lines) == [f"beta {beta}: {units} active of 10" for beta, units in ((1, 10), (3, 3), (5, 2), (10, 1))]
     rates = lines["beta 5: 2 active of 10"].get_ydata()
     assert rates == pytest.approx([1 / (1 + i) for i in range(10)])
+    table = made_up(arms=["gradual"], sparsities=[0.5])
+    table.loc[(table["measure"] == "active_units") & (table["beta"] == 3) & (table["seed"] == 1), "value"] = 4
+    named = [line.get_label() for line in drawn(figures.collapse(table)).axes[0].lines]
+    assert "beta 3: 3.5 active of 10 on average" in named
 
 
 def test_compression_is_of_bytes():
@@ -452,7 +456,11 @@ def test_cost_shows_what_sparse_kernels_would_save_apart():
     left, right = drawn(figures.cost(made_up(arms=["gradual", "dense"]))).axes
     lines = [(bars.lines[0].get_xdata().tolist(), bars.lines[0].get_ydata().tolist()) for bars in left.containers]
     assert lines == [([0], [1])] * 2 + [([0.5, 0.9], [1, 1]), ([0.5, 0.9], pytest.approx([0.5, 0.1]))]
-    assert left.get_ylim()[0] == right.get_ylim()[0] == 0
+    assert left.get_ylim() == pytest.approx((0, 1.1))
+    assert right.get_ylim()[0] == 0
+    hollow = [line for line in left.lines if line.get_markerfacecolor() == "none"]
+    assert len(hollow) == 2  # the means alone: no seed is drawn over them
+    assert len([line for line in left.lines if line.get_markersize() == 2.5]) == 2
     assert right.containers[0].lines[0].get_ydata() == pytest.approx([10])
 
 
@@ -474,6 +482,9 @@ def test_numbers_have_a_row_for_each_point_in_the_figures_order():
     first = shown.iloc[4]
     assert (first["reading"], first["beta"], first["pruned"], first["seeds"]) == ("sum, lambda 100", "1", "50 %", "2")
     assert first["accuracy (%)"] == f"{100 * (0.95 - 0.02 - 0.05 - 1 / 1038 + 0.0005):.2f} ± 0.07"
+    assert [bool(budget) for budget in shown["budget"]] == [True] + [False] * 10
+    assert set(shown["D (test)"][4:]) == {"– (no decoder)"}
+    assert shown["D (test)"][0] == "91.0 ± 0.0"
     assert set(shown["network"][8:]) == {"baseline", "baseline, dense", "baseline, gradual"}
 
 

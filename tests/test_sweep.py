@@ -334,10 +334,11 @@ def test_a_report_says_what_a_plan_means(store, monkeypatch):
     lines = report(design(), plan(design(), members, store), "cpu").splitlines()
     assert lines[0] == "probes: 1 members known, 1 to be measured from their weights"
     assert lines[1].startswith("  3 to train: dense_vae depth 1 hidden 4 latent_dim 2, 32 images of tetrominoes (cv), ")
-    assert lines[1].endswith("20 steps of 8, full: about 0.5 min and measures, 0 MB")
+    assert lines[1].endswith("20 steps of 8, full: under a minute, 0 MB")
     assert "depth 2" in lines[2]
-    assert "tetrominoes (cv), 12,000 steps of 8, full: about 100.0 min" in lines[2]
-    assert len(lines) == 3
+    assert "tetrominoes (cv), 12,000 steps of 8, full: about 100 min" in lines[2]
+    assert lines[3].startswith("  4 in all: about ")
+    assert len(lines) == 4
 
 
 def test_bytes_of_a_run_are_those_on_the_disk(store):

@@ -70,13 +70,10 @@ def train(chosen: argparse.Namespace) -> int:
     study = studies.study(chosen.study)
     settings = study.Settings.at(chosen.scale, **dict(chosen.given))
     store = runs.default_store()
-    members = study.members(settings)
     if chosen.minutes is not None and not 0 < chosen.minutes < math.inf:
         raise SettingsError(f"--minutes: got {chosen.minutes}; wanted a number above 0")
-    if settings.scale == "published":
-        raise SettingsError(
-            "scale: published shows what results/ holds and trains nothing; wanted quick, short or paper"
-        )
+    refuse_published(settings.scale)
+    members = study.members(settings)
     if chosen.dry_run:
         print(sweep.report(study.DESIGN, sweep.plan(study.DESIGN, members, store), settings.device))
         return 0
@@ -86,6 +83,14 @@ def train(chosen: argparse.Namespace) -> int:
         f"{len(ended)} members were trained, {ended.count('diverged')} of them diverged; {len(members)} were asked for"
     )
     return 1 if ended and set(ended) == {"diverged"} else 0
+
+
+def refuse_published(scale: str | None) -> None:
+    """At scale "published" there is nothing to train or to export."""
+    if scale == "published":
+        raise SettingsError(
+            "scale: published shows what results/ holds and trains nothing; wanted quick, short or paper"
+        )
 
 
 def say(line: str) -> None:
@@ -99,6 +104,7 @@ def export(chosen: argparse.Namespace) -> int:
     design = study.DESIGN
     if chosen.given and not chosen.scale:
         raise SettingsError("-p says which members of a scale are meant; give --scale as well")
+    refuse_published(chosen.scale)
     members = study.members(study.Settings.at(chosen.scale, **dict(chosen.given))) if chosen.scale else ()
     merged = sweep.tables(design, members=members, alone=bool(chosen.scale))
     path = results.folder(design.name)

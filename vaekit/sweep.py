@@ -233,17 +233,29 @@ def report(design: Design, todo: Plan, device: str) -> str:
     if todo.unmeasurable:
         what = f"{len(todo.unmeasurable)} are in results/ without a measure's newest version"
         lines.append(f"  {what}, and their weights are not here: it would need them trained again")
+    minutes = space = 0.0
     for group in todo.groups:
         first = group[0]
         # A member a core: the last fleet takes as long as a full one.
         size = fleet_size(device)
         rounded = -(-len(group) // size) * size if default_backend(device) == "cores" else len(group)
-        minutes = rounded * first.steps * seconds_per_step(first, device) / 60
-        space = sum(bytes_per_run(design, member) for member in group) / 1e6
-        lines.append(
-            f"  {len(group)} to train: {describe(first)}: about {minutes:,.1f} min and measures, {space:,.0f} MB"
-        )
+        takes = rounded * first.steps * seconds_per_step(first, device) / 60
+        fills = sum(bytes_per_run(design, member) for member in group) / 1e6
+        lines.append(f"  {len(group)} to train: {describe(first)}: {_duration(takes)}, {fills:,.0f} MB")
+        minutes, space = minutes + takes, space + fills
+    if todo.groups:
+        lines.append(f"  {len(todo.missing)} in all: {_duration(minutes)} and measures, {space:,.0f} MB")
     return "\n".join(lines)
+
+
+def _duration(minutes: float) -> str:
+    """A rough time for people: an estimate has two digits at the most."""
+    if minutes < 1:
+        return "under a minute"
+    for unit, size in (("days", 1440), ("hours", 60)):
+        if minutes >= 2 * size:
+            return f"about {float(f'{minutes / size:.2g}'):,g} {unit}"
+    return f"about {minutes:.0f} min"
 
 
 def tables(
@@ -271,9 +283,11 @@ def describe(member: Member) -> str:
 
 def seconds_per_step(member: Member, device: str) -> float:
     """Seconds of a model-step in a fleet that fills the device, from a short fleet on made images, timed once."""
-    # Neither the weights of its objective nor its arm make a difference that is worth another timing.
+    # Neither its images, but for their shape, nor the weights of its objective nor its arm are worth another timing.
     weights = {name: 1.0 for name, _ in member.weights}
-    alike = {"seed": 0, "steps": 40, "n_train": None, "n_test": None, "parent": None, "arm": None}
+    alike: dict = {"seed": 0, "steps": 40, "n_train": None, "n_test": None, "parent": None, "arm": None, "split": "own"}
+    shape = data.image_shape(member.data)
+    alike["data"] = next(name for name in data.NAMES if data.image_shape(name) == shape)
     return _seconds_per_step(dataclasses.replace(member, weights=weights, **alike), device)
 
 
@@ -283,9 +297,9 @@ def _seconds_per_step(member: Member, device: str) -> float:
     images = torch.arange(math.prod(shape)).remainder(251).to(torch.uint8).reshape(shape)
     labels = torch.arange(512).remainder(2)
     alike = [FleetMember(seed, dict(member.weights)) for seed in range(fleet_size(device))]
-    taken, steps = 0.0, 3  # the first three warm up, and say how many fit into two seconds
+    taken, steps = 0.0, 2  # the first two warm up, and say how many fit into two seconds
     for _ in range(2):
-        steps = min(member.steps, max(3, int(2 * steps / taken))) if taken else steps
+        steps = min(member.steps, max(2, int(2 * steps / taken))) if taken else steps
         begun = time.monotonic()
         budget = dataclasses.replace(budget_of(member), steps=steps, snapshots=())
         objective = OBJECTIVES[member.objective]

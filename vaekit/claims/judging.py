@@ -49,11 +49,14 @@ class Verdict:
         """The verdict as the book shows it."""
         scopes = [verdict.scope for verdict in self.sets.values()] or [self.scope]
         remarks = [*self.reasons, *["by construction: not counted"] * self.by_construction]
+        ours = [str(finding) for finding in self.findings if not finding.silent]
+        if silent := [f"{finding.name} (wanted {finding.wanted})" for finding in self.findings if finding.silent]:
+            ours.append(f"no value of {', '.join(silent)}")
         return {
             "claim": self.number,
-            "sentence": self.sentence,
+            "sentence": f"{self.sentence}. {self.note}" if self.note else self.sentence,
             "paper": self.paper,
-            "ours": "; ".join(str(finding) for finding in self.findings),
+            "ours": "; ".join(ours),
             "seeds": str(self.seeds),
             "outcome": f"{self.outcome} ({'; '.join(remarks)})" if remarks else self.outcome,
             "scope": ". ".join(str(scope) for scope in scopes if scope),

@@ -32,9 +32,14 @@ class Finding:
     outcome: str
     reason: str = ""
 
+    @property
+    def silent(self) -> bool:
+        """Whether nothing was found."""
+        return not self.values and not math.isfinite(self.estimate)
+
     def __str__(self) -> str:
-        if not self.values and not math.isfinite(self.estimate):
-            return f"{self.name}: no value"
+        if self.silent:
+            return f"{self.name}: no value (wanted {self.wanted})"
         if math.isfinite(self.low):
             shown = f"{_text(self.estimate)} [{_text(self.low)}, {_text(self.high)}]"
         else:

@@ -10,6 +10,7 @@ from vaekit import claims, results, studies, tidy
 from vaekit.claims import Verdict
 
 OUTCOMES = (claims.REPRODUCED, claims.NOT_REPRODUCED, claims.UNDECIDED, claims.NEEDS_DATA, claims.NOT_RUN)
+CONSTRUCTED = "true by construction, not counted"
 
 
 def verdicts() -> list[Verdict]:
@@ -25,6 +26,6 @@ def verdicts() -> list[Verdict]:
 
 
 def tally(found: Iterable[Verdict]) -> pd.DataFrame:
-    """How many claims have each outcome; what is true by construction is not counted (rule 7 of `claims`)."""
-    counts = Counter(verdict.outcome for verdict in found if verdict.counted)
-    return pd.DataFrame([{"outcome": outcome, "claims": counts[outcome]} for outcome in OUTCOMES])
+    """How many claims have each outcome; what is true by construction has a row of its own (rule 7 of `claims`)."""
+    counts = Counter(verdict.outcome if verdict.counted else CONSTRUCTED for verdict in found)
+    return pd.DataFrame([{"outcome": outcome, "claims": counts[outcome]} for outcome in (*OUTCOMES, CONSTRUCTED)])

@@ -43,6 +43,7 @@ JUDGES = {"svhn": "resnet18", "cifar10": "densenet121", "cifar10_jpeg": "densene
 SHOWN = 10_000  # training images on which rates are measured, samples that are judged
 INFORMED = 2_000  # codes at which the class information is averaged
 
+SETS = ("svhn", "cifar10", "cifar10_jpeg", "mnist_binary", "mnist", "fashion_mnist", "tetrominoes")
 _FIRST = ("svhn", "cifar10", "cifar10_jpeg", "mnist_binary", "tetrominoes")
 _COMMON = {"models": ("ghvae",), "betas2": GRID, "betas1": GRID, "seeds": (0,), "precision": "full", "device": "cpu"}
 _COMMON |= {"n_test": 0}
@@ -53,6 +54,7 @@ _PAPER = _COMMON | {"data": ("svhn", "cifar10", "mnist_binary"), "steps": 0, "ba
 class Settings(StudySettings):
     """What a run of this study may choose; everything not given comes from the scale."""
 
+    data: tuple[str, ...] = option("image sets", choices=SETS)
     models: tuple[str, ...] = option("hierarchical VAEs", choices=("ghvae", "lvae"))
     betas2: tuple[float, ...] = option("weights of R(z2), the upper layer's rate", at_least=0, column="beta2")
     betas1: tuple[float, ...] = option("weights of R(z1|z2), the lower layer's rate", at_least=0, column="beta1")

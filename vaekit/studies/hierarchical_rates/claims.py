@@ -138,7 +138,7 @@ def _duel(evidence: Evidence, name: str, what: tuple[str, str], one: Callable, o
     "2.1",
     "The models have as many parameters as the paper says",
     paper="GHVAE 475,811 (SVHN, CIFAR-10) and 122,713 (MNIST); LVAE 408,131 (Tables 2 and 3)",
-    scale=PaperScale(steps=0, batch_size=0, seeds=1, data=(*COLOURED, "mnist_binary")),
+    scale=PaperScale(steps=0, batch_size=0, seeds=1, data=(*COLOUR, "mnist_binary")),
     study="hierarchical_rates",
     steps=0,
     compares=BUDGET,
@@ -510,8 +510,8 @@ def best_accuracies(evidence: Evidence) -> Sequence[Part]:
     steps=0,
     copies_decide=False,
     compares=BUDGET,
-    note="`python -m vaekit classifier DATA --model NETWORK` trains them. The small ones that judge here at every "
-    "scale are no part of this claim.",
+    note="`.venv/bin/python -m vaekit classifier DATA --model NETWORK` trains them. The small ones that judge here at "
+    "every scale are no part of this claim.",
 )
 def judges_are_as_good(evidence: Evidence) -> Sequence[Part]:
     """Within 0.5 points."""
@@ -529,7 +529,7 @@ def judges_are_as_good(evidence: Evidence) -> Sequence[Part]:
 @study_claim(
     "2.15",
     "The Ladder VAE shows the same trends",
-    paper="appendix A.2.2, Figure 9 (SVHN)",
+    paper="the same trends with an LVAE (appendix A.2.2, Figure 9, SVHN)",
     scale=scales(*COLOUR, objective="hierarchical_warmup"),
     note="The signs of 2.3, 2.5, 2.6 and 2.8: rates fall in more than half of the pairs, the others lie above 0, and "
     "sharpness has more than half of the variance of log IS. The paper shows it on SVHN.",
@@ -592,8 +592,9 @@ def to_decide(table: pd.DataFrame, claims: Sequence[Claim] = ()) -> pd.DataFrame
 def commands(table: pd.DataFrame, seeds: Sequence[int] = (1, 2, 3)) -> list[str]:
     """The commands that train and measure the members of `to_decide` on fresh seeds, one for each budget and beta1.
 
-    For instance `python -m vaekit train hierarchical_rates --scale short -p data cifar10_jpeg -p models ghvae -p steps
-    57000 -p betas2 '[0.1, 1.0]' -p betas1 10.0 -p seeds '[1, 2, 3]'`. A budget with a batch of no scale has none.
+    For instance `.venv/bin/python -m vaekit train hierarchical_rates --scale short -p data cifar10_jpeg -p models ghvae
+    -p steps 57000 -p betas2 '[0.1, 1.0]' -p betas1 10.0 -p seeds '[1, 2, 3]'`. A budget with a batch of no scale has
+    none.
     """
     found = []
     scales_of = {values["batch_size"]: name for name, values in Settings.SCALES.items() if name != "published"}
@@ -602,7 +603,7 @@ def commands(table: pd.DataFrame, seeds: Sequence[int] = (1, 2, 3)) -> list[str]
             model = "ghvae" if objective == "hierarchical" else "lvae"
             betas2 = ", ".join(f"{value:.12g}" for value in rows["beta2"])
             found.append(
-                f"python -m vaekit train hierarchical_rates --scale {scale} -p data {data} -p models {model} "
+                f".venv/bin/python -m vaekit train hierarchical_rates --scale {scale} -p data {data} -p models {model} "
                 f"-p steps {steps} -p betas2 '[{betas2}]' -p betas1 {beta1:.12g} -p seeds '{list(seeds)}'"
             )
     return found

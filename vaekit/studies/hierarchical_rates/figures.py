@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter
 
 from vaekit import data, figures, runs, sweep, tidy, widgets
 from vaekit.claims import point_text
@@ -37,6 +37,7 @@ METRICS = {
     INFORMATION: ("class_information", "on=z2"),
     **{f"accuracy, {name}": ("accuracy", f"probe={probe},on=mu2") for probe, name in CLASSIFIERS.items()},
 }
+SCORES = (IS, "diversity", "sharpness")
 BEST = {PSNR: "^", IS: "D", RBF: "o"}  # the paper's markers of the best at each of three applications
 
 
@@ -71,15 +72,14 @@ def figure_4(table: pd.DataFrame, columns: int = 8) -> Figure:
     """
     for label, group in _groups(table):
         points = grid(group)
-        chosen = {
-            f"best {metric.partition(' (')[0]}": points[metric].idxmax() for metric in (PSNR, IS) if metric in points
-        }
+        worth = [metric for metric in (PSNR, IS) if metric in points and not (metric == IS and _alike(points, metric))]
+        chosen = {f"best {metric.partition(' (')[0]}": points[metric].idxmax() for metric in worth}
         chosen["both betas 1"] = min(points.index, key=lambda point: np.abs(np.log10(np.maximum(point, 1e-9))).sum())
         models = {what: (point, stored(group, point)) for what, point in chosen.items()}
         if any(model for _, model in models.values()):
             figure, axes = panels(2, len(models), width=3.6, height=1.6)
             for column, (what, (point, model)) in zip(axes.T, models.items(), strict=True):
-                column[0].set_title(f"{what}, beta {point_text(point)}\nsamples")
+                column[0].set_title(f"{what}, {_named(point)}\nsamples")
                 pictures_of(column, group, model, columns)
             figure.suptitle(label, x=0.01, ha="left", fontweight="bold", fontsize=9)
             return figure
@@ -90,7 +90,7 @@ def figure_5(table: pd.DataFrame) -> Figure:
     """Figure 5: Inception Score over the two rates, and its factors diversity and sharpness."""
 
     def draw(axes: Sequence[Axes], points: pd.DataFrame) -> None:
-        for ax, metric in zip(axes, (IS, "diversity", "sharpness"), strict=True):
+        for ax, metric in zip(axes, SCORES, strict=True):
             over_rates(ax, points, metric)
 
     return _by_budget(table, draw, 3)
@@ -121,8 +121,9 @@ def figure_7(table: pd.DataFrame) -> Figure:
 
 
 def figure_8(table: pd.DataFrame) -> Figure:
-    """Figure 8: all metrics over the rates, on binary MNIST."""
-    return _all_metrics(table[table["data"] == "mnist_binary"], "binary MNIST", "-p data mnist_binary")
+    """Figure 8: all metrics over the rates, of the GHVAE on binary MNIST."""
+    shown = (table["data"] == "mnist_binary") & (table["model"] == "ghvae")
+    return _all_metrics(table[shown], "binary MNIST", "-p data mnist_binary")
 
 
 def figure_9(table: pd.DataFrame) -> Figure:
@@ -141,7 +142,8 @@ def learning_curves(table: pd.DataFrame) -> Figure:
             rows = _rows(group, measure, arguments)
             for point, marker in zip(dict.fromkeys(corners), "osv^D", strict=False):
                 curve = rows[(rows["beta2"] == point[0]) & (rows["beta1"] == point[1])].sort_values("step")
-                ax.plot(curve["step"], curve["value"], marker=marker, ms=3, lw=1.2, label=f"beta {point_text(point)}")
+                how = {"marker": marker, "ms": 3, "lw": 1.2, "clip_on": False}
+                ax.plot(curve["step"], curve["value"], label=_named(point), **how)
             ax.set(xscale="log", yscale="symlog", ylim=(0, None), xlabel="training steps", ylabel=label)
             ax.xaxis.set_minor_formatter(NullFormatter())
         axes[1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
@@ -153,6 +155,7 @@ def best(table: pd.DataFrame) -> pd.DataFrame:
     """The best member by each metric beside the diagonal's best, a row each, as text; (beta2, beta1) in parentheses.
 
     "Hull above the diagonal": at equal total rate, averaged over the diagonal's rates; never negative, by construction.
+    Where the members are alike (`grid`), none is named as the best.
     """
     rows = []
     for label, group in _groups(table):
@@ -161,10 +164,16 @@ def best(table: pd.DataFrame) -> pd.DataFrame:
         for metric in [name for name in METRICS if name not in (R, R2, R1) and name in points]:
             values = points[metric].dropna()
             own = diagonal[metric].dropna()
+            digits, alike = ".3f" if metric in SCORES else ".3g", _alike(points, metric) and len(values) > 1
             row = {"budget": label, "metric": _titled(points, metric)}
-            row["best member"] = f"{values.max():.3g} {point_text(values.idxmax())}"
-            row["best with beta2 = beta1"] = f"{own.max():.3g} {point_text(own.idxmax())}" if len(own) else "none here"
-            row["hull above the diagonal"] = f"{gap:.3g}" if np.isfinite(gap := _gap(points, diagonal, metric)) else ""
+            row["best member"] = f"{values.max():{digits}} {'all alike' if alike else point_text(values.idxmax())}"
+            row["best with beta2 = beta1"] = (
+                f"{own.max():{digits}} {'all alike' if alike else point_text(own.idxmax())}"
+                if len(own)
+                else "none here"
+            )
+            gap = _gap(points, diagonal, metric)
+            row["hull above the diagonal"] = f"{gap:{digits}}" if np.isfinite(gap) and not alike else ""
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -212,8 +221,10 @@ def over_rates(ax: Axes, points: pd.DataFrame, metric: str) -> None:
     """A metric as colour over (R(z2), R(z1|z2)), a point a member; dashed lines have equal total rate."""
     if not _has(ax, points, metric):
         return
-    shown = ax.scatter(points[R2], points[R1], c=points[metric], cmap="viridis", s=24, linewidths=0)
-    _figure_of(ax).colorbar(shown, ax=ax, pad=0.02)
+    low, high = _span(points, metric)
+    how = {"vmin": low, "vmax": high, "cmap": "viridis", "linewidths": 0}
+    shown = ax.scatter(points[R2], points[R1], c=points[metric], s=24, **how)
+    _figure_of(ax).colorbar(shown, ax=ax, pad=0.02, format=_plain())
     for total in np.linspace(0, points[R].max(), 6)[1:]:
         ax.plot([0, total], [total, 0], color="#cccccc", lw=0.7, ls="--", zorder=0)
     ax.set(xlabel=R2, ylabel=R1, title=_titled(points, metric))
@@ -229,20 +240,25 @@ def over_total(ax: Axes, points: pd.DataFrame, metric: str) -> None:
     ax.plot(points[R], points[metric], ".", color=BLUE, ms=4, alpha=0.6, label="members")
     _mark(ax, points, R, metric, metric)
     ax.set(xlabel=R, ylabel=_titled(points, metric))
+    ax.margins(0.08)
 
 
 def landscape(ax: Axes, points: pd.DataFrame, metric: str, marker: str) -> None:
-    """A metric as the size of dots over (beta2, beta1), on log axes; the largest is marked, the diagonal is dashed."""
+    """A metric as the size of dots over (beta2, beta1), on log axes; the largest is marked, the diagonal is dashed.
+
+    Where the members are alike (`grid`), none is marked.
+    """
     if not _has(ax, points, metric):
         return
     beta2, beta1 = _betas(points)
-    low, high = points[metric].min(), points[metric].max()
+    low, high = _span(points, metric)
     share = ((points[metric] - low) / (high - low)).fillna(0.0) if high > low else 0 * points[metric]
-    ax.scatter(beta2, beta1, s=4 + 60 * share, c=points[metric], cmap="viridis", linewidths=0)
+    how = {"vmin": low, "vmax": high, "cmap": "viridis", "linewidths": 0, "clip_on": False}
+    ax.scatter(beta2, beta1, s=4 + 60 * share, c=points[metric], **how)
     ends = min(*beta2, *beta1), max(*beta2, *beta1)
     ax.plot(ends, ends, color=ORANGE, ls="--", lw=1)
-    top = points[metric].idxmax()
-    ax.plot(*top, marker, mfc="none", mec="black", ms=13, mew=1.5)
+    if not _alike(points, metric):
+        ax.plot(*points[metric].idxmax(), marker, mfc="none", mec="black", ms=13, mew=1.5, clip_on=False)
     ax.plot(1, 1, "x", color="black", ms=7)
     ax.set(xscale="log", yscale="log", xlabel="beta2", ylabel="beta1", title=_titled(points, metric))
 
@@ -256,16 +272,24 @@ def surface_3d(ax: Any, points: pd.DataFrame, along: Sequence[str]) -> None:
     beta2, beta1 = _betas(points)
     ax.scatter(*(points[name] for name in along), c=np.log10(beta1 / beta2), cmap="coolwarm", s=12, depthshade=False)
     for name, label in zip("xyz", along, strict=True):
-        getattr(ax, f"set_{name}label")(_titled(points, label), fontsize=8)
-    ax.tick_params(labelsize=7)
-    ax.set_box_aspect(None, zoom=0.8)
+        getattr(ax, f"set_{name}label")(_titled(points, label), fontsize=8, labelpad=7)
+        axis = getattr(ax, f"{name}axis")
+        axis.set_major_locator(MaxNLocator(4))
+        axis.set_major_formatter(_plain())
+        if label in SCORES:
+            getattr(ax, f"set_{name}lim")(*_span(points, label))
+    ax.tick_params(labelsize=7, pad=1)
+    ax.set_box_aspect(None, zoom=0.72)
 
 
 def pictures_of(axes: Sequence[Axes], group: pd.DataFrame, model: Any, columns: int) -> None:
     """A model's samples in the first panel, test images and their reconstructions in the second."""
     if model is None:
         for ax in axes:
-            _say(ax, "The weights of this member\nare not on this machine.")
+            _say(
+                ax,
+                "The weights of this member\nare not on this machine:\nask for a seed of your own,\nsay seeds = [7].",
+            )
         return
     first = group.iloc[0]
     drawn = (generate_images(model, 2 * columns, seed=0).clamp(0, 1) * 255).round().byte()
@@ -285,7 +309,8 @@ def pictures_of(axes: Sequence[Axes], group: pd.DataFrame, model: Any, columns: 
 def grid(group: pd.DataFrame) -> pd.DataFrame:
     """The members of the seed that has most of a budget's grid, at the end of training: (beta2, beta1) x metrics.
 
-    Metrics that none of them has are no column; `attrs["judge"]` names the classifier of the scores.
+    Metrics that none of them has are no column; `attrs["judge"]` names the classifier of the scores, `attrs["alike"]`
+    the metrics of which best and worst agree: within their standard errors or, of scores, in the three decimals shown.
     """
     found = {name: _rows(group, measure, arguments, last=True) for name, (measure, arguments) in METRICS.items()}
     found["bound"] = _rows(group, "accuracy_bound", "by=class_information", last=True)
@@ -293,6 +318,7 @@ def grid(group: pd.DataFrame) -> pd.DataFrame:
     made = pd.DataFrame(columns).sort_index()
     judge = found[IS]["arguments"].iloc[0].partition("=")[2] if len(found[IS]) else ""
     made.attrs["judge"] = judge
+    made.attrs["alike"] = tuple(name for name, rows in found.items() if len(rows) and _agree(rows, name in SCORES))
     return made
 
 
@@ -358,8 +384,10 @@ def _by_budget(
 def _all_metrics(table: pd.DataFrame, what: str, option: str) -> Figure:
     """All metrics over the rates; for an empty table, the command that would fill it."""
     if table.empty:
-        return _nothing(f"No {what} here yet:\npython -m vaekit train hierarchical_rates --scale quick {option}")
-    metrics = [PSNR, IS, "diversity", "sharpness", INFORMATION, *_accuracies()]
+        return _nothing(
+            f"No {what} here yet:\n.venv/bin/python -m vaekit train hierarchical_rates --scale quick {option}"
+        )
+    metrics = [PSNR, *SCORES, INFORMATION, *_accuracies()]
     return _by_budget(table, partial(_all_over_rates, metrics), len(metrics))
 
 
@@ -373,12 +401,16 @@ def _accuracies() -> list[str]:
 
 
 def _mark(ax: Axes, points: pd.DataFrame, x: str, y: str, metric: str) -> None:
-    """The paper's rings: black for betas of 1, red for the diagonal, purple for the hull of the metric over R."""
+    """The paper's rings: black for betas of 1, orange for the diagonal, pink for the hull of the metric over R.
+
+    Where the members are alike (`grid`), no hull is marked.
+    """
     beta2, beta1 = _betas(points)
     hull = points.iloc[upper_hull(points[R].tolist(), points[metric].tolist())]
     diagonal, ones = points[np.isclose(beta2, beta1)], points[np.isclose(beta2, 1) & np.isclose(beta1, 1)]
     ring = partial(ax.plot, marker="o", mfc="none", lw=0)
-    ring(hull[x], hull[y], mec=PURPLE, ms=7, label="upper hull")
+    if not _alike(points, metric):
+        ring(hull[x], hull[y], mec=PURPLE, ms=7, label="upper hull")
     ring(diagonal[x], diagonal[y], mec=ORANGE, ms=5, label="beta2 = beta1")
     ring(ones[x], ones[y], mec="black", ms=9, label="both 1")
 
@@ -393,12 +425,40 @@ def _gap(points: pd.DataFrame, diagonal: pd.DataFrame, metric: str) -> float:
     return float((np.interp(rates, hull[R], hull[metric]) - np.interp(rates, own[R], own[metric])).mean())
 
 
+def _agree(rows: pd.DataFrame, score: bool) -> bool:
+    """Whether best and worst lie within their standard errors or, of scores, within 0.001."""
+    low, high = rows.loc[rows["value"].idxmin()], rows.loc[rows["value"].idxmax()]
+    gap = high["value"] - low["value"]
+    return bool(gap <= np.hypot(low["se"], high["se"]) or (score and gap < 0.001))
+
+
+def _alike(points: pd.DataFrame, metric: str) -> bool:
+    return metric in points.attrs.get("alike", ())
+
+
+def _span(points: pd.DataFrame, metric: str) -> tuple[float, float]:
+    """What colours and dots range over: the values, of scores at least 0.01 to either side of their middle."""
+    low, high = points[metric].min(), points[metric].max()
+    if metric in SCORES:
+        middle, half = (low + high) / 2, max((high - low) / 2, 0.01)
+        return middle - half, middle + half
+    return low, high
+
+
+def _plain() -> ScalarFormatter:
+    return ScalarFormatter(useOffset=False)
+
+
+def _named(point: tuple) -> str:
+    return f"(β2, β1) = {point_text(point)}"
+
+
 def _betas(points: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     return points.index.get_level_values(0).to_numpy(float), points.index.get_level_values(1).to_numpy(float)
 
 
 def _titled(points: pd.DataFrame, metric: str) -> str:
-    judge = points.attrs.get("judge") if metric in (IS, "diversity", "sharpness") else ""
+    judge = points.attrs.get("judge") if metric in SCORES else ""
     return f"{metric} ({judge})" if judge else metric
 
 
@@ -410,7 +470,7 @@ def _has(ax: Axes, points: pd.DataFrame, metric: str) -> bool:
 
 
 def _absent(metric: str) -> str:
-    judged = metric in (IS, "diversity", "sharpness")
+    judged = metric in SCORES
     return f"No {metric} here:\n{'no classifier has judged samples' if judged else 'it was not measured'}."
 
 

@@ -71,7 +71,7 @@ class Settings(StudySettings):
 
     SCALES: ClassVar = {
         "quick": _COMMON
-        | {"latent_dims": (2, 8, 32), "epochs": (0, 1, 2, 5), "seeds": (0, 1), "n_train": 1_024}
+        | {"latent_dims": (2, 8, 32), "epochs": (0, 1, 2, 5), "seeds": (0,), "n_train": 1_024}
         | {"data": partial(at_hand, "cifar10", "cifar10_jpeg", "tetrominoes")}
         | {"width": 16, "batch_size": 64, "n_test": 500},
         "short": _COMMON

@@ -323,7 +323,7 @@ def the_output_forgets_the_image(evidence: Evidence) -> Sequence[Part]:
 
 @study_claim(
     "1.10",
-    "With K = 2 the output forgets nothing",
+    "With K = 2 there is no such forgetting",
     paper="Delta(out → in) is .391, .339, .364 at epochs 1, 10, 200",
     scale=replace(PAPER, grid={"latent_dim": (2,)}),
     note="The largest value after the minimum is taken within each seed, which noise can only raise.",

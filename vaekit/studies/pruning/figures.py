@@ -109,8 +109,12 @@ def cost(table: pd.DataFrame) -> Figure:
             _line(left, flops, "sparsity", label=name, **how)
             _line(left, _scaled(_of(group, "sparse_flops", way, "model"), 1e-6), "sparsity", mfc="none", ls=":", **how)
             _line(right, _scaled(_of(group, "seconds_per_image", way, "model"), 1e6), "sparsity", **how)
-        left.set(xlabel="share of weights pruned", ylabel="million operations per image", ylim=(0, None))
-        right.set(xlabel="share of weights pruned", ylabel="time per image (microseconds)", ylim=(0, None))
+        left.set(xlabel="share of weights pruned", ylabel="million operations per image")
+        right.set(xlabel="share of weights pruned", ylabel="time per image (microseconds)")
+        for ax in (left, right):
+            ax.margins(x=0.1)
+            if ax.containers:
+                ax.set_ylim(0, 1.1 * ax.dataLim.y1)  # room for the markers at the top
     return _finished(figure, axes, [label for label, _ in rows])
 
 
@@ -131,12 +135,13 @@ def collapse(table: pd.DataFrame) -> Figure:
             each = rates[rates["beta"] == beta].pivot_table(index="seed", columns="arguments", values="value")
             ordered = pd.DataFrame(-np.sort(-each.to_numpy(), axis=1), columns=range(1, each.shape[1] + 1))
             active = units.loc[units["beta"] == beta, "value"]
-            label = f"beta {beta:g}: {active.mean():.3g} active of {each.shape[1]}"
+            label = f"beta {beta:g}: {round(active.mean(), 1):g} active of {each.shape[1]}"
+            label += " on average" if active.nunique() > 1 else ""
             ax.plot(ordered.columns, ordered.mean(), color=colour, marker=".", lw=1.2, label=label)
             for _, line in ordered.iterrows():
                 ax.plot(ordered.columns, line, color=colour, lw=0.5, alpha=0.4)
         ax.set(xlabel="dimension of the code, by its rate", ylabel="rate (nats per image)", yscale="log")
-        ax.legend(title=title)
+        ax.legend(title=title, fontsize=8, handlelength=1)
 
     return _by_reading(table, draw)
 
@@ -155,6 +160,7 @@ def training(table: pd.DataFrame) -> Figure:
 def numbers(table: pd.DataFrame) -> pd.DataFrame:
     """The numbers behind the figures as text, a row for each point: means over seeds with standard deviations.
 
+    A budget stands at the first of its rows.
     Accuracy on test images in %, D and R in nats per image (one sample of z), bytes and operations of the network that
     classifies.
     """
@@ -173,15 +179,17 @@ def numbers(table: pd.DataFrame) -> pd.DataFrame:
         ends = group[group["step"] == group["steps"]]
         order = [*TITLES, *ends["objective"]], [*WAYS, *ends["way"]]
         ends = ends.sort_values(axes, key=lambda column: _ranked(column, *order))
-        for place, point in ends.groupby(axes, dropna=False, sort=False):
+        for i, (place, point) in enumerate(ends.groupby(axes, dropna=False, sort=False)):
             objective, lamda, way, sparsity, beta = place
-            row = {"budget": label, "reading": _title((objective, lamda)), "network": _name(way)}
+            row = {"budget": "" if i else label, "reading": _title((objective, lamda)), "network": _name(way)}
             row |= {"pruned": _shown(100 * sparsity, "g", " %"), "beta": _shown(beta, "g")}
             row |= {"seeds": str(point["seed"].nunique())}
             for name, (part, measure, scale, form) in columns.items():
                 values = scale * point.loc[(point["part"] == part) & (point["measure"] == measure), "value"]
                 spread = f" ± {values.std():{form}}" if len(values) > 1 else ""
                 row[name] = f"{values.mean():{form}}{spread}" if len(values) else ""
+            if point["decoder"].eq(False).all():
+                row["D (test)"] = "– (no decoder)"
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -202,7 +210,9 @@ def explore(table: pd.DataFrame, chosen: Settings):
         return None
     [(label, _)], [tuned] = families, tuned
     store = None if chosen.scale == "published" else runs.default_store()
-    shares = sorted({*tuned["sparsity"], *((0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95) if store else ())})
+    here = {key for key in tuned["parent"].unique() if store is not None and key in store}
+    finely = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95) if here else ()
+    shares = sorted({*tuned["sparsity"], *finely})
     curves = lru_cache(partial(_untuned, store, tuple(shares)))
 
     def draw(beta: float, pruned: float) -> tuple[Figure, str]:
@@ -215,14 +225,18 @@ def explore(table: pd.DataFrame, chosen: Settings):
                 continue
             _line(ax, rows, "sparsity", color=ORANGE, marker="s", ls="none", label="pruned and tuned")
             values = {"tuned": rows.groupby("sparsity")["value"].mean().to_dict()}
-            if (untuned := curves(rows["parent"].iloc[0])) is not None:
+            stored = [key for key in rows["parent"] if key in here]
+            if stored and (untuned := curves(stored[0])) is not None:
                 ax.plot(shares, untuned, color=GREY, lw=1.2, label="pruned at once, not tuned")
                 values["not tuned"] = dict(zip(shares, untuned, strict=True))
+            elif store is not None:
+                says.append(f"{_title(reading)}: weights not here, train a seed that is not stored")
             there = {how: found[pruned] for how, found in values.items() if pruned in found}
             ax.plot([pruned] * len(there), list(there.values()), "o", mfc="none", mec="black", ms=11)
             says += [f"{_title(reading)}, {how}: {value:.1f} %" for how, value in there.items()]
         axes[0, 0].set(ylabel="test accuracy (%)")
-        sentence = f"Test accuracy at beta {beta:g} without {100 * pruned:g} % of the weights. {'; '.join(says)}."
+        said = f"{'; '.join(says)}." if says else ""
+        sentence = f"Test accuracy at beta {beta:g} without {100 * pruned:g} % of the weights. {said}".strip()
         return _finished(figure, axes, [f"beta {beta:g}, {label}"]), sentence
 
     points = [{"beta": beta, "pruned": share} for beta in sorted(tuned["beta"].unique()) for share in shares]
@@ -378,11 +392,11 @@ def _over_beta(ax: Axes, rows: pd.DataFrame, **how) -> None:
 
 
 def _line(ax: Axes, rows: pd.DataFrame, x: str, **how) -> None:
-    """Seeds as points and their mean over a column with its standard deviation."""
+    """The mean over a column with its standard deviation and seeds as points, which would fill a hollow marker."""
     points = rows.groupby(x)["value"]
     ax.errorbar(points.mean().index, points.mean(), yerr=points.std().fillna(0), capsize=2, lw=1.2, **how)
-    seeds = {name: how[name] for name in ("color", "marker", "mfc") if name in how}
-    ax.plot(rows[x], rows["value"], ms=2.5, alpha=0.5, lw=0, **seeds)
+    if how.get("mfc") != "none":
+        ax.plot(rows[x], rows["value"], how["marker"], color=how["color"], ms=2.5, alpha=0.5, lw=0)
 
 
 def _baseline(ax: Axes, baseline: pd.DataFrame) -> None:

@@ -169,7 +169,7 @@ def explore(table: pd.DataFrame, chosen: Settings):
             figures.reconstructions(runs.load(key, store=store), images, axes[0, 1])
         else:
             axes[0, 1].set_axis_off()
-            axes[0, 1].text(0, 0.5, "its weights are not here:\ntrain it, and move the sliders in JupyterLab")
+            axes[0, 1].text(0, 0.5, "its weights are not here:\nask for a seed of your own, say seeds = [7]")
         return figure, f"{depth} layers, beta {beta:g}: R {rate:.1f}, D {d:.1f} nats per test image"
 
     return explore(chosen, draw, [{"depth": depth, "beta": beta} for depth, beta in sorted(keys)])
