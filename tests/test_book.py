@@ -213,14 +213,18 @@ def test_the_other_studies_show_the_numbers_of_their_results(book):
             assert len(values) == int(row["seeds"])
             assert float(row[name].split(" ± ")[0]) == pytest.approx(statistics.mean(values), abs=0.051)
     accuracies = next(t for t in tables(book / "book/studies/pruning.html") if "accuracy (%)" in t[0])
+    for row, before in zip(accuracies, [{"budget": ""}, *accuracies], strict=False):
+        row["budget"] = row["budget"] or before["budget"]  # it stands in the first of its rows
     trained = [row for row in accuracies if row["network"] == "before pruning" and ", mnist," in row["budget"]]
     assert trained
     for row in trained:
+        (steps,) = re.findall(r"([\d,]+) \+ [\d,]+ steps", row["budget"])
         objective = "classifier_sum" if row["reading"].startswith("sum") else "classifier_pixel_mean"
         values = [
             float(value["value"])
             for member, value in finals("pruning")
             if (member["arm"], member["data"], member["objective"]) == ("", "mnist", objective)
+            and int(member["steps"]) == int(steps.replace(",", ""))
             and float(member["weights.beta"]) == float(row["beta"])
             and (value["measure"], value["part"]) == ("accuracy", "test")
         ]
