@@ -5,6 +5,7 @@ full size. Where backends, whose rounding differs, are compared, these biases an
 left out; everything that the model computes with is compared. (At beta = 0 the bias of mu is one more such bias.)
 """
 
+import signal
 import subprocess
 import sys
 import time
@@ -17,7 +18,18 @@ from torch import nn
 
 from vaekit import fleet, randomness
 from vaekit.distributions import Bernoulli, Gaussian
-from vaekit.fleet import Budget, FleetMember, batch_indices, default_backend, grid, new_model, train_fleet
+from vaekit.fleet import (
+    Budget,
+    FleetMember,
+    batch_indices,
+    cores,
+    default_backend,
+    grid,
+    memory,
+    new_model,
+    stack,
+    train_fleet,
+)
 from vaekit.losses import beta_objective, hierarchical_warmup_objective, rate
 from vaekit.models import GHVAE, LVAE, ConvVAE, DenseVAE
 
@@ -392,7 +404,7 @@ def test_fleet_gives_models_back_and_training_helps():
     assert [(m.seed, m.weights["beta"]) for m in members] == [(0, 0.1), (0, 4.0), (3, 0.1), (3, 4.0)]
     trained = train(dense, members, steps=300, snapshots=(100, 200), precision="full")
     assert len(trained) == 4
-    assert (trained.backend, trained.budget.steps) == ("cores", 300)
+    assert (trained.backend, trained.budget.steps) == ("stack", 300)
     assert [list(t.snapshots) for t in trained] == [[100, 200, 300]] * 4
     for step in (100, 300, None):
         model = trained.model(2, step)
@@ -411,6 +423,147 @@ def test_fleet_gives_models_back_and_training_helps():
 
 def test_the_backend_is_a_fixed_choice():
     assert [default_backend(device) for device in ("cpu", "cuda", "cuda:1")] == ["cores", "stack", "stack"]
+    # On a CPU it is a matter of the model's size and of its images': the study's own models are too large for a stack.
+    assert default_backend("cpu", dense(), SHAPE) == "stack"
+    assert default_backend("cpu", DenseVAE((3, 32, 32), 1, 4, 2), (3, 32, 32)) == "cores"
+    assert default_backend("cpu", DenseVAE(SHAPE, 1, 512, 10), SHAPE) == "cores"
+
+
+@pytest.mark.parametrize("make_model", [dense, conv])
+@pytest.mark.parametrize("share", ["all", "batches", "noise"])
+def test_members_that_share_batches_or_noise_are_what_they_are_alone(make_model, share):
+    """A stack has one tensor of what all members share; that must not show."""
+    subsets = [torch.arange(20), torch.arange(10, 40)] if share == "noise" else [None, None]
+    seeds = (3, 4) if share == "batches" else (3, 3)  # two orders, in fact: batches are shared by seed and subset
+    members = [FleetMember(s, {"beta": b}, i) for s, b, i in zip(seeds, (0.1, 4.0), subsets, strict=True)]
+    settings = {"steps": 40, "precision": "fp64", "backend": "stack"}
+    together = train(make_model, members, **settings)
+    for member, mine in zip(members, together, strict=True):
+        (alone,) = train(make_model, [member], steps=40, precision="fp64", backend="cores")
+        left_out = behind_batch_norm(make_model()) if make_model is conv else ()
+        assert difference(mine.snapshots[40], alone.snapshots[40], left_out) < 1e-12
+
+
+class Memory:
+    """A keeper that remembers every state, and asks for one every few looks."""
+
+    def __init__(self, state=None, every=10**9, on_save=None):
+        self.states, self.first, self.every, self.looks, self.on_save = [], state, every, 0, on_save
+
+    def latest(self):
+        return self.first
+
+    def due(self):
+        self.looks += 1
+        return self.looks % self.every == 0
+
+    def save(self, state):
+        self.states.append(state)
+        if self.on_save:
+            self.on_save(self)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("precision", ["full", "bf16"])
+def test_a_fleet_goes_on_from_its_state_as_if_nothing_had_been(backend, precision):
+    """Bit for bit: with a member that has diverged, one that will, BatchNorm, and an open window of history."""
+    members = [FleetMember(s, {"beta": 1.0, "nan": n}) for s, n in ((0, 1e9), (1, 8.0), (2, 112.0))]
+    settings = {"objective": nan_from, "backend": backend, "precision": precision, "snapshots": (0, 5, 113)}
+    settings |= {"batch_size": 4}
+    whole = train(conv, members, steps=115, threads=2, **settings)
+    keeper = Memory()
+    train(conv, members, steps=109, threads=2, keeper=keeper, **settings | {"snapshots": (0, 5)})
+    rest = train(conv, members, steps=115, threads=2, keeper=Memory(keeper.states[-1]), **settings)
+    for a, b in zip(whole, rest, strict=True):
+        assert same(a, b)
+        assert (a.status, a.reason, list(a.snapshots)) == (b.status, b.reason, list(b.snapshots))
+        assert a.history.keys() == b.history.keys()
+        assert all(torch.equal(a.history[name], b.history[name]) for name in a.history)
+    assert [t.status for t in rest] == ["finished", "diverged", "diverged"]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_state_kept_in_the_middle_is_one_to_go_on_from(backend, monkeypatch):
+    """Members a core are each at a step of their own; asking for their state changes nothing."""
+    monkeypatch.setattr(cores, "_POLL", 0.01)
+    members = grid(seed=[0, 1, 2], beta=[0.1, 1.0])
+    settings = {"steps": 120, "precision": "full", "backend": backend, "threads": 2}
+    keeper = Memory(every=1 if backend == "cores" else 50)
+    whole = train(dense, members, keeper=keeper, **settings)
+    assert len(keeper.states) > 1
+    again = train(dense, members, keeper=Memory(keeper.states[0]), **settings)
+    plain = train(dense, members, **settings)
+    assert all(same(a, b) and same(a, c) for a, b, c in zip(whole, again, plain, strict=True))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(("number", "ends"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+def test_a_signal_ends_a_fleet_with_its_state_kept(backend, number, ends):
+    steps = 10**6
+    keeper = Memory(every=2, on_save=lambda keeper: len(keeper.states) == 1 and signal.raise_signal(number))
+    before = signal.getsignal(number)
+    with pytest.raises(ends) as raised:
+        train(dense, grid(seed=[0, 1], beta=1.0), steps=steps, threads=2, backend=backend, keeper=keeper)
+    if ends is SystemExit:
+        assert raised.value.code == 143
+    assert signal.getsignal(number) is before
+    at = [int(value) for name, value in keeper.states[-1].tensors.items() if name.endswith("step") and value.dim() == 0]
+    assert 0 < max(at) < steps
+
+
+def test_a_second_signal_ends_at_once():
+    def twice(keeper):
+        if len(keeper.states) == 1:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+
+    keeper = Memory(every=2, on_save=twice)
+    with pytest.raises(KeyboardInterrupt):
+        train(dense, grid(beta=1.0), steps=10**6, backend="stack", keeper=keeper)
+    assert len(keeper.states) == 1
+
+
+def test_a_stack_that_memory_does_not_hold_is_cut_before_it_fails(monkeypatch):
+    members = grid(seed=range(7), beta=1.0)
+    settings = {"steps": 20, "precision": "fp64", "backend": "stack"}
+    whole = train(dense, members, **settings)
+    sizes = []
+    real = stack.train
+    monkeypatch.setattr(stack, "train", lambda task, part, *rest: sizes.append(len(part)) or real(task, part, *rest))
+    monkeypatch.setattr(memory, "members_at_once", lambda *_: 3)
+    parts = train(dense, members, **settings)
+    assert sizes == [3, 3, 1]
+    assert all(difference(a.snapshots[20], b.snapshots[20]) < 1e-12 for a, b in zip(whole, parts, strict=True))
+
+
+def test_a_stack_that_ran_out_of_memory_is_tried_smaller(monkeypatch):
+    sizes = []
+    real = stack.train
+
+    def narrow(task, part, *rest):
+        sizes.append(len(part))
+        if len(part) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(task, part, *rest)
+
+    monkeypatch.setattr(stack, "train", narrow)
+    trained = train(dense, grid(seed=range(5), beta=1.0), steps=5, backend="stack")
+    assert sizes == [5, 3, 2, 2, 1]
+    assert [t.member.seed for t in trained] == list(range(5))
+    monkeypatch.setattr(stack, "train", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("no")))
+    with pytest.raises(MemoryError, match="one member does not fit"):
+        train(dense, grid(seed=range(5), beta=1.0), steps=5, backend="stack")
+
+
+def test_the_estimate_of_memory(monkeypatch):
+    """Weights, gradients and two moments in float32, and twice what autograd keeps; nine tenths of what is free."""
+    model, budget = dense(), Budget(1, batch_size=10)
+    parameters = sum(p.numel() for p in model.parameters())
+    one = 16 * parameters + 2 * 100 * 10
+    assert memory.bytes_of_one(model, 100, budget) == one
+    for room, members in ((10.5, 9), (0.1, 1)):
+        monkeypatch.setattr(memory, "free", lambda device, room=room: room * one)
+        assert memory.members_at_once(model, 100, budget, "cpu") == members
 
 
 def test_all_that_is_wrong_comes_in_one_error():

@@ -1,0 +1,40 @@
+"""Train many small models at once: tensors in, tensors out.
+
+A *member* of a fleet is a seed, the weights of its objective and the images that it sees. All members share one
+architecture, one objective and one budget. What becomes of a member depends on its own settings alone, never on who
+shares its fleet: its start, its batches and its noise are stateless draws of its own seed, and nothing is averaged,
+clipped or counted over members.
+
+Two backends do the same work. *cores* steps each member as an ordinary module on a thread of its own, one intra-op
+thread each: on a CPU that is faster than stepping one model with all threads, and bit for bit the same in any company
+and with any number of cores. *stack* steps all members as one model with a leading axis (`torch.func.vmap`): the way
+of a GPU, where a step is one CUDA graph, and of models so small that Python's overhead rules. The two agree to
+rounding.
+
+Nothing here knows a disk, a key or a VAE: the objective says what is minimised, and who wants to keep a fleet's state
+in the middle of its training hands over a `Keeper`.
+"""
+
+from vaekit.fleet.cores import one_thread_each
+from vaekit.fleet.members import PRECISIONS, Budget, Fleet, FleetMember, Trained, grid
+from vaekit.fleet.state import HISTORY_EVERY, Keeper, State
+from vaekit.fleet.stepping import batch_indices, new_model
+from vaekit.fleet.training import default_backend, device_problem, train_fleet
+
+__all__ = [
+    "HISTORY_EVERY",
+    "PRECISIONS",
+    "Budget",
+    "Fleet",
+    "FleetMember",
+    "Keeper",
+    "State",
+    "Trained",
+    "batch_indices",
+    "default_backend",
+    "device_problem",
+    "grid",
+    "new_model",
+    "one_thread_each",
+    "train_fleet",
+]

@@ -1,0 +1,116 @@
+"""What a fleet is given and what it gives back: members, their budget, and what became of them."""
+
+import copy
+import itertools
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+PRECISIONS = {"fp64": torch.float64, "full": torch.float32, "bf16": torch.float32}
+Projection = Callable[[dict[str, Tensor], Mapping[str, Tensor], int], Mapping[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What training costs, the same for all members of a fleet.
+
+    Args:
+        steps: optimiser steps of every member.
+        batch_size: images of a step.
+        lr: Adam's learning rate.
+        weight_decay: Adam's L2 term, added to the gradient.
+        precision: "full" (float32; TF32 products on a GPU), "fp64", or "bf16" (products in bfloat16, weights, losses
+            and Adam's state in float32).
+        snapshots: steps after which the weights are kept, 0 being the start; those after the last step always are.
+    """
+
+    steps: int
+    batch_size: int = 128
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    precision: str = "full"
+    snapshots: tuple[int, ...] = ()
+
+    def __post_init__(self):
+        problems = []
+        for name in ("steps", "batch_size"):
+            if not isinstance(value := getattr(self, name), int) or value < 1:
+                problems.append(f"{name} is {value!r}; give a whole number above 0")
+        if not (0 <= self.lr < math.inf and 0 <= self.weight_decay < math.inf):
+            problems.append(f"lr is {self.lr!r} and weight_decay {self.weight_decay!r}; give finite numbers from 0 up")
+        if self.precision not in PRECISIONS:
+            problems.append(f"precision is {self.precision!r}; use one of {', '.join(PRECISIONS)}")
+        if beyond := [s for s in self.snapshots if not 0 <= s <= self.steps]:
+            problems.append(f"snapshots {beyond} lie outside 0 … {self.steps} steps")
+        if problems:
+            raise ValueError("; ".join(problems))
+
+
+@dataclass(frozen=True, eq=False)
+class FleetMember:
+    """One model to train.
+
+    Args:
+        seed: of the start weights, the batches and the noise; in [0, 2**63).
+        weights: the objective's numbers by name, e.g. {"beta": 0.1}; the same names in all members.
+        indices: int64 indices of the images that this member trains on; None: all.
+        start: a state dict to start from instead of the seed's own.
+    """
+
+    seed: int
+    weights: Mapping[str, float] = field(default_factory=dict)
+    indices: Tensor | None = None
+    start: Mapping[str, Tensor] | None = None
+
+
+def grid(seed: int | Iterable[int] = 0, **weights: float | Iterable[float]) -> list[FleetMember]:
+    """Every combination of seeds and weights: grid(beta=[0.1, 1, 4], seed=[0, 1]) are six members."""
+    seeds = [seed] if isinstance(seed, int) else list(seed)
+    axes = [[v] if isinstance(v, int | float) else list(v) for v in weights.values()]
+    combinations = list(itertools.product(*axes))
+    return [FleetMember(s, dict(zip(weights, c, strict=True))) for s in seeds for c in combinations]
+
+
+@dataclass
+class Trained:
+    """What became of one member.
+
+    `snapshots` maps steps to state dicts on the CPU. `history` maps "step" and the objective's names to tensors of one
+    length: means over `HISTORY_EVERY` steps, up to the step named. `status` is "finished", or "diverged" with a
+    `reason`; a diverged member keeps the snapshots from before.
+    """
+
+    member: FleetMember
+    status: str = "finished"
+    reason: str = ""
+    snapshots: dict[int, dict[str, Tensor]] = field(default_factory=dict)
+    history: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Fleet(Sequence[Trained]):
+    """A trained fleet: a sequence of `Trained`, in the order of its members, that gives models back."""
+
+    def __init__(self, template: nn.Module, budget: Budget, backend: str, trained: list[Trained]):
+        self.budget, self.backend, self._template, self._trained = budget, backend, template, trained
+
+    def __getitem__(self, i):
+        return self._trained[i]
+
+    def __len__(self) -> int:
+        return len(self._trained)
+
+    def model(self, i: int, step: int | None = None) -> nn.Module:
+        """Member i's model in eval mode, as it was after `step` steps (None: its last snapshot).
+
+        Errors: KeyError names the snapshots there are.
+        """
+        snapshots = self[i].snapshots
+        step = max(snapshots, default=0) if step is None else step
+        if step not in snapshots:
+            raise KeyError(f"member {i} ({self[i].status}) has no snapshot at step {step}; it has {sorted(snapshots)}")
+        model = copy.deepcopy(self._template)
+        model.load_state_dict(snapshots[step])
+        return model.eval()

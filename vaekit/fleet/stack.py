@@ -1,0 +1,218 @@
+"""The backend of a GPU, and of tiny models: all members as one model with a leading axis, a step of it at a time.
+
+A step is tensor operations alone: which step it is, its batches and its noise are read from tensors on the device, and
+nothing is read back. So on a GPU one step is one CUDA graph, captured once and launched for every step.
+"""
+
+import math
+import threading
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from vaekit.fleet import stepping
+from vaekit.fleet.members import FleetMember, Trained
+from vaekit.fleet.state import HISTORY_EVERY, History, Keeper, State, below, under
+from vaekit.fleet.stepping import BLOCK, Draws, Task
+
+_WARM = 3  # steps taken one operation at a time before the capture: kernels load, and Adam makes its moments
+_NEVER = 2**62  # the step in which a member stopped that did not
+
+
+def train(
+    task: Task, members: Sequence[FleetMember], keeper: Keeper | None, interrupted: threading.Event, bar
+) -> list[Trained]:
+    """Train all members; where `interrupted` is set, return what there is, after the step at hand."""
+    stack = Stack(task, members)
+    if keeper and (state := keeper.latest()):
+        stack.restore(state)
+    bar.update(stack.step * len(members))
+    stack.begin()
+    while stack.step < task.budget.steps and not interrupted.is_set():
+        stack.advance()
+        bar.update(len(members))
+        if keeper and keeper.due():
+            keeper.save(stack.state())
+    if keeper:
+        keeper.save(stack.state())
+    return stack.trained()
+
+
+class Stack:
+    """All members on their way: rows of every tensor.
+
+    A row that is not finite spoils no other. So the step in which that came is noted on the device, without a wait for
+    it, and what the row held from then on is thrown away.
+    """
+
+    def __init__(self, task: Task, members: Sequence[FleetMember]):
+        self.task, self.members, self.device = task, members, task.images.device
+        models = [task.new_model(member) for member in members]
+        self.base, self.saved = models[0], stepping.names_of(models[0])
+        params, buffers = torch.func.stack_module_state(models)
+        # Made on the CPU, the same on every device, and moved whole.
+        self.params = {n: p.detach().to(self.device).requires_grad_(p.requires_grad) for n, p in params.items()}
+        self.buffers = {n: b.to(self.device) for n, b in buffers.items()}
+        self.base.to(self.device)
+        del models
+        trained = [p for p in self.params.values() if p.requires_grad]
+        self.optimizer = stepping.adam(trained, task.budget, capturable=self.device.type == "cuda")
+        self.weights = {
+            name: torch.tensor([m.weights[name] for m in members], dtype=task.dtype, device=self.device)
+            for name in members[0].weights
+        }
+        self.draws = Draws(task, members, self.base.noise_sites)  # pyright: ignore
+        self.clock = torch.zeros((), dtype=torch.int64, device=self.device)  # steps done, as the device knows it
+        self.stopped_at = torch.full((len(members),), _NEVER, device=self.device)
+        self.sums: dict[str, Tensor] = {}
+        self.history, self.step, self.snapshots = History(), 0, {}
+        self.rows = {name: value.detach() for name, value in (self.params | self.buffers).items()}
+        self._step = self._stepped_together()
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._warm = 0
+
+    def begin(self) -> None:
+        """What comes before the first step: masks, and the snapshot of the start."""
+        if self.step == 0:
+            if self.task.project:
+                stepping.project(self.task.project, self.rows, self.weights, 0, stacked=True)
+            if 0 in self.task.budget.snapshots:
+                self._keep()
+
+    def advance(self) -> None:
+        """One step of all members, and what follows it now and then."""
+        self.draws.ready(self.step)
+        self._launch()
+        self.step += 1
+        if self.task.project:
+            stepping.project(self.task.project, self.rows, self.weights, self.step, stacked=True)
+        self.history.sums = self.sums
+        self.history.ended(self.step)
+        if not self.history.sums:  # a window was closed, and its row holds quotients of its own
+            for total in self.sums.values():
+                total.zero_()
+        if self.step in self.task.snapshots:
+            self._keep()
+
+    def trained(self) -> list[Trained]:
+        """What became of the members."""
+        results, budget = [], self.task.budget
+        finished = self.step == budget.steps
+        for i, (member, stopped) in enumerate(zip(self.members, self.stopped_at.tolist(), strict=True)):
+            kept = {step: self._row(stacked, i) for step, stacked in self.snapshots.items()}
+            broken = [step for step, state in kept.items() if not stepping.finite(state)]
+            result = Trained(member)
+            if stopped < budget.steps or broken:
+                by_loss = stopped < min(broken, default=math.inf)
+                why = stepping.diverged_loss(stopped) if by_loss else stepping.diverged_weights(min(broken))
+                result.status, result.reason = "diverged", why
+                last = min([stopped, *broken])
+                kept = {s: state for s, state in kept.items() if s <= last and s not in broken}
+                result.history = self.history.upto(last, row=i)
+            result.snapshots = {s: state for s, state in kept.items() if s in self.task.snapshots}
+            results.append(result)
+        if finished:
+            self.history.sums = self.sums if self.step % HISTORY_EVERY else {}
+            self.history.close()  # a window that is not full is a finished member's alone
+        for i, result in enumerate(results):
+            if result.status == "finished":
+                result.history = self.history.upto(budget.steps, row=i)
+        return results
+
+    def state(self) -> State:
+        """All that training goes on from, on the CPU."""
+        own = {**under("model.", self.rows), "stopped_at": self.stopped_at, "step": torch.tensor(self.step)}
+        for name, parameter in self.params.items():
+            own |= {f"adam.{name}.{moment}": value for moment, value in self.optimizer.state[parameter].items()}
+        self.history.sums = dict(self.sums)
+        tensors = {name: value.detach().to("cpu", copy=True) for name, value in own.items()}
+        kept = {(i, s): self._row(whole, i) for s, whole in self.snapshots.items() for i in range(len(self.members))}
+        return State(tensors | under("history.", self.history.tensors()), kept, {"backend": "stack"})
+
+    @torch.no_grad()
+    def restore(self, state: State) -> None:
+        """Take up what `state` was."""
+        tensors = state.tensors
+        self.step = int(tensors["step"])
+        self.clock.fill_(self.step)
+        self.stopped_at.copy_(tensors["stopped_at"])
+        for name, value in self.rows.items():
+            value.copy_(tensors[f"model.{name}"])
+        for name, parameter in self.params.items():
+            if moments := below(f"adam.{name}.", tensors):
+                on = {moment: value.to(self.device, copy=True) for moment, value in moments.items()}
+                self.optimizer.state[parameter] = on
+        self.history = History.of(below("history.", tensors), self.step, self.device)
+        self.sums = self.history.sums
+        for step in sorted({s for _, s in state.snapshots}):
+            rows = [state.snapshots[i, step] for i in range(len(self.members))]
+            sources = {source: name for name, source in self.saved.items()}
+            self.snapshots[step] = {s: torch.stack([row[name] for row in rows]) for s, name in sources.items()}
+
+    def _launch(self) -> None:
+        if self.device.type != "cuda":
+            self._step()
+        elif self._graph is not None:
+            self._graph.replay()
+        elif self._warm < _WARM:  # real steps, on the side stream that a capture asks for
+            side = torch.cuda.Stream()
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                self._step()
+            torch.cuda.current_stream().wait_stream(side)
+            self._warm += 1
+        else:
+            self._graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._graph):
+                self._step()
+            self._graph.replay()  # a capture runs nothing
+
+    def _stepped_together(self) -> Callable[[], None]:
+        """The step of the whole fleet, as a function of nothing but tensors that keep their place."""
+        task, budget, draws = self.task, self.task.budget, self.draws
+
+        def one(p, b, x, y, noise, w, progress):
+            def call(x, noise):
+                return torch.func.functional_call(self.base, (p, b), (x, noise))
+
+            return stepping.means(call, task.objective, x, y, noise, w, progress, budget.precision)
+
+        # Members that share batches, or noise, share the tensor: the first layer is then one product for all of them.
+        same_batch, same_noise = len(draws.rows) == 1, len(draws.seeds) == 1
+        by_batch, by_noise = (None if same else 0 for same in (same_batch, same_noise))
+        axes = (0, 0, by_batch, None if task.labels is None else by_batch, by_noise, 0, None)
+        together = torch.func.vmap(one, in_dims=axes)
+        together = torch.compile(together) if task.compiled else together
+
+        def step() -> None:
+            place = (self.clock % BLOCK).view(1)
+            index = draws.rows.index_select(1, place).squeeze(1)
+            index = index[0] if same_batch else index[draws.order_of]
+            x = task.images[index].to(task.dtype).div_(255)
+            y = None if task.labels is None else task.labels[index]
+            noise = {site: values.index_select(0, place)[0] for site, values in draws.noise.items()}
+            noise = {site: v[0] if same_noise else v[draws.seed_of] for site, v in noise.items()}
+            progress = self.clock.to(torch.get_default_dtype())
+            means = together(self.params, self.buffers, x, y, noise, self.weights, progress)
+            bad = ~means["loss"].detach().isfinite()
+            self.stopped_at.copy_(torch.where(bad, self.stopped_at.clamp(max=self.clock), self.stopped_at))
+            self.optimizer.zero_grad(set_to_none=True)
+            means["loss"].sum().backward()
+            self.optimizer.step()
+            for name, value in means.items():
+                if name not in self.sums:
+                    self.sums[name] = torch.zeros_like(value, dtype=torch.float64)
+                self.sums[name] += value.detach()
+            self.clock += 1
+
+        return step
+
+    def _keep(self) -> None:
+        """Note the weights that the state dict holds, stacked, on the CPU."""
+        names = {*self.saved.values()}
+        self.snapshots[self.step] = {n: v.to("cpu", copy=True) for n, v in self.rows.items() if n in names}
+
+    def _row(self, stacked: dict[str, Tensor], i: int) -> dict[str, Tensor]:
+        """Member i's own state dict."""
+        return {name: stacked[source][i].clone() for name, source in self.saved.items()}

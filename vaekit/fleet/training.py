@@ -1,0 +1,231 @@
+"""`train_fleet`: check, rehearse, choose the backend, cut the fleet where memory would not hold it, train."""
+
+import copy
+import math
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from vaekit.fleet import cores, memory, stack, stepping
+from vaekit.fleet.members import Budget, Fleet, FleetMember, Projection, Trained
+from vaekit.fleet.state import Keeper
+from vaekit.fleet.stepping import Task
+from vaekit.losses import Objective
+
+_TINY = (50_000, 256)  # parameters, and values of an image, up to which a CPU stacks; see `default_backend`
+
+
+def train_fleet(
+    make_model: Callable[[], nn.Module],
+    objective: Objective,
+    members: Sequence[FleetMember],
+    images: Tensor,
+    labels: Tensor | None = None,
+    *,
+    budget: Budget,
+    project: Projection | None = None,
+    device: str = "cpu",
+    backend: str | None = None,
+    threads: int | None = None,
+    compiled: bool = False,
+    keeper: Keeper | None = None,
+    progress: bool | None = None,
+) -> Fleet:
+    """Train all members, each as if it were alone.
+
+    Args:
+        make_model: makes the module that all members share, an ordinary `nn.Module` whose `forward(x, noise)` returns
+            distribution parameters and whose `noise_sites` maps each name in `noise` to one image's shape. Its
+            parameters are initialised as it does itself, under the member's seed.
+        objective: (params, images, labels, weights, progress) -> {"loss": …, …}, each of shape (batch,); see `losses`.
+            Progress is the number of steps done, not a share of the budget: so a longer run's snapshot at a step is
+            what a run of that many steps would have given.
+        members: what to train; see `grid`.
+        images: uint8, (n, C, H, W), kept once; a step sees them in [0, 1].
+        labels: (n,), handed on to the objective.
+        budget: steps, batch size, precision, snapshots.
+        project: (state, weights, step) -> the tensors of `state` that change; called for each member by itself at the
+            start (step 0) and after every step, with its parameters and buffers by name and the number of steps done.
+            Masks are applied by it, see `pruning`.
+        device: "cpu", "cuda", …
+        backend: "cores", "stack", or None: `default_backend`'s choice.
+        threads: how many members *cores* steps at a time; None: torch's number of threads.
+        compiled: run the model and the objective through `torch.compile`: a minute more before the first step, some
+            rounding, and a compiler is needed.
+        keeper: keeps the fleet's state now and then, so that a fleet that is stopped goes on where it was. SIGINT and
+            SIGTERM then end it after the step at hand, with its state kept.
+        progress: show a bar; None: in a terminal and in a notebook.
+
+    Returns a `Fleet`. A member whose loss or weights are no longer finite goes no further and is marked as diverged;
+    the others do not notice. A fleet that memory would not hold at once is trained in parts; with a keeper it is not,
+    since a state is that of one composition. Errors: ValueError, all problems in one, before any work; MemoryError
+    where not even one member fits.
+    """
+    _check(members, images, labels, budget, device, backend)
+    images = images.to(device)
+    labels = None if labels is None else labels.to(device)
+    task = Task(make_model, objective, images, labels, budget, project, compiled)
+    template = task.new_model(members[0])
+    if not isinstance(getattr(template, "noise_sites", None), Mapping):
+        raise ValueError(
+            f"{type(template).__name__} has no noise_sites; set it to a dictionary from each noise's name to the "
+            'shape that one image needs, e.g. {"z": (10,)}'
+        )
+    activations = stepping.rehearse(copy.deepcopy(template), task, members[0])
+    backend = backend or default_backend(device, template, images.shape[1:])
+    hidden = progress is False or (progress is None and "ipykernel" not in sys.modules and not sys.stderr.isatty())
+    room = memory.members_at_once(template, activations, budget, device)
+    with (
+        tqdm(total=len(members) * budget.steps, unit="step", disable=hidden, mininterval=0.5, smoothing=0.05) as bar,
+        _stopping(keeper) as interrupted,
+        _tf32(budget.precision, torch.device(device)),
+    ):
+        if backend == "cores":
+            threads = min(threads or torch.get_num_threads(), max(1, room))
+            trained = cores.train(task, members, threads, keeper, interrupted, bar)
+        elif keeper:
+            trained = stack.train(task, members, keeper, interrupted, bar)
+        else:
+            trained = _in_parts(task, members, room, interrupted, bar)
+    return Fleet(template, budget, backend + ", compiled" * compiled, trained)
+
+
+def _in_parts(task: Task, members: Sequence[FleetMember], room: int, interrupted, bar) -> list[Trained]:
+    """Train stacks of equal size, as many members at once as there is room for; smaller ones where that was too much.
+
+    Errors: MemoryError for a single member that does not fit.
+    """
+    parts = math.ceil(len(members) / max(1, min(room, len(members))))
+    size = math.ceil(len(members) / parts)
+    trained: list[Trained] = []
+    while len(trained) < len(members):
+        done = bar.n
+        try:
+            trained += stack.train(task, members[len(trained) : len(trained) + size], None, interrupted, bar)
+        except (RuntimeError, MemoryError) as error:
+            if not memory.ran_out(error):
+                raise
+            if size == 1:
+                raise MemoryError(f"one member does not fit in the memory of {task.images.device}: {error}") from error
+            size = math.ceil(size / 2)
+            bar.update(done - bar.n)
+    return trained
+
+
+def default_backend(device: str, model: nn.Module | None = None, image_shape: Sequence[int] = ()) -> str:
+    """The backend of a device and a model: a fixed choice, so that a repeated run takes the same path.
+
+    *stack* on a GPU. On a CPU *cores*, but for a model so small (at most 50,000 parameters, on images of at most 256
+    values) that Python's overhead rules; see the benchmarks.
+    """
+    if torch.device(device).type != "cpu":
+        return "stack"
+    if model is None:
+        return "cores"
+    parameters = sum(value.numel() for value in model.parameters())
+    tiny = parameters <= _TINY[0] and math.prod(image_shape) <= _TINY[1]
+    return "stack" if tiny else "cores"
+
+
+@contextmanager
+def _stopping(keeper: Keeper | None) -> Iterator[threading.Event]:
+    """An event that SIGINT or SIGTERM set, where there is a keeper; what they mean follows once the state is kept.
+
+    A second signal ends at once. Handlers can be set by the main thread alone; elsewhere nothing is caught.
+    """
+    event = threading.Event()
+    if keeper is None or threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    came: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        came.append(number)
+        event.set()
+        if len(came) > 1:
+            _end(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield event
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if came:
+        _end(came[0])
+
+
+def _end(number: int) -> None:
+    """End as a signal asks for: an interrupted cell or command, or a process that was told to terminate."""
+    raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+
+
+@contextmanager
+def _tf32(precision: str, device: torch.device) -> Iterator[None]:
+    """TF32 products for "full" and "bf16" on a GPU, with torch's own settings put back afterwards."""
+    if device.type != "cuda":
+        yield
+        return
+    matmul, cudnn = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("highest" if precision == "fp64" else "high")
+    torch.backends.cudnn.allow_tf32 = precision != "fp64"
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(matmul)
+        torch.backends.cudnn.allow_tf32 = cudnn
+
+
+def device_problem(device: str) -> str | None:
+    """What stands against training on a device, as a sentence; None where nothing does."""
+    try:
+        kind = torch.device(device)
+    except RuntimeError:
+        return f"torch does not know {device!r}; use cpu or cuda"
+    if kind.type not in ("cpu", "cuda") or (kind.type == "cpu" and kind.index):
+        return f"{device!r} is no device to train on; use cpu or cuda"
+    if kind.type == "cuda" and (kind.index or 0) >= torch.cuda.device_count():
+        return f"{device!r} was asked for, but torch sees {torch.cuda.device_count()} CUDA devices here; use cpu"
+    return None
+
+
+def _check(members, images, labels, budget, device, backend) -> None:
+    """All that can be wrong with a fleet, in one error, before any work."""
+    problems = []
+    if not isinstance(budget, Budget):
+        raise ValueError(f"train_fleet: budget is {budget!r}; give a vaekit.Budget(steps=…)")
+    if not isinstance(images, Tensor):
+        raise ValueError(f"train_fleet: images are {type(images).__name__}; give a uint8 tensor, e.g. image_set.train")
+    if not members:
+        problems.append("there are no members; give at least one, see vaekit.grid")
+    if images.dtype != torch.uint8 or images.dim() != 4 or not len(images):
+        problems.append(f"images are {images.dtype} of shape {tuple(images.shape)}; give uint8 of shape (n, C, H, W)")
+    if labels is not None and len(labels) != len(images):
+        problems.append(f"there are {len(labels)} labels for {len(images)} images")
+    if len({frozenset(m.weights) for m in members}) > 1:
+        problems.append("members differ in the names of their weights; give each the same names")
+    for i, member in enumerate(members):
+        if not 0 <= member.seed < 2**63:
+            problems.append(f"member {i} has seed {member.seed}; seeds lie in [0, 2**63)")
+        if bad := [f"{name}={value}" for name, value in member.weights.items() if not math.isfinite(value)]:
+            problems.append(f"member {i} has {', '.join(bad)}; weights are finite numbers")
+        if (indices := member.indices) is not None and (indices.dtype != torch.int64 or indices.dim() != 1):
+            problems.append(
+                f"member {i} has indices of {indices.dtype} and shape {tuple(indices.shape)}; give int64, (n,)"
+            )
+        elif indices is not None and (not len(indices) or int(indices.min()) < 0 or int(indices.max()) >= len(images)):
+            problems.append(f"member {i} trains on no images, or on some beyond the {len(images)} that there are")
+    if backend not in (None, "cores", "stack"):
+        problems.append(f"backend is {backend!r}; use cores, stack or None")
+    if problem := device_problem(device):
+        problems.append(f"device: {problem}")
+    elif backend == "cores" and torch.device(device).type != "cpu":
+        problems.append(f"the cores backend is a CPU's; device is {device!r}, use stack there")
+    if problems:
+        raise ValueError("train_fleet: " + "; ".join(problems))
