@@ -92,9 +92,7 @@ def cases() -> dict[str, Callable[[str, int, Peers], list[Row]]]:
     for setup in ("mlp1", "mlp3", "cnn3", "ghvae"):
         task = _task(setup, 2, precision="bf16")
         found[f"{setup}, bf16, 2 members"] = partial(_contest, task, ("vaekit", "plain loop"))
-        found[f"{setup}, full against bf16, 2 members"] = partial(
-            _contest, _task(setup, 2), ("vaekit bf16", "vaekit")
-        )
+        found[f"{setup}, full against bf16, 2 members"] = partial(_contest, _task(setup, 2), ("vaekit bf16", "vaekit"))
     for setup in ("mlp1", "ghvae", "tiny"):
         found[f"{setup}, compiled, 2 members"] = partial(
             _contest, _task(setup, 2), ("plain loop compiled", "plain loop")
@@ -208,11 +206,13 @@ def _stack_against_alone(case: str, rounds: int, peers: Peers, seeds: int = 24, 
     excess = [a - b for a, b in zip(stacked, alone, strict=True)]
     half = student.ppf(0.975, seeds - 1) * statistics.stdev(excess) / math.sqrt(seeds)
     mean, spread = statistics.fmean(excess), statistics.stdev(alone)
-    taken, pair = Interval(mean, mean - half, mean + half, seeds), "stack - alone"
+    taken = Interval(mean, mean - half, mean + half, seeds)
+    in_sd = Interval(mean / spread, (mean - half) / spread, (mean + half) / spread, seeds)
+    pair = "stack - alone"
     note = f"{seeds} seeds, {steps} steps; their losses alone have sd {spread:.3g} around {statistics.fmean(alone):.4g}"
     return [
         Row.of(case, pair, "difference of losses (nats)", taken, note),
-        Row.of(case, pair, "difference over sd of seeds", Interval(*(v / spread for v in taken[:3]), seeds)),
+        Row.of(case, pair, "difference over sd of seeds", in_sd),
         Row(case, pair, "p of a paired t test", float(ttest_rel(stacked, alone).pvalue), rounds=seeds),
         Row(case, "alone", "sd of losses over seeds (nats)", spread, rounds=seeds),
     ]

@@ -10,6 +10,7 @@ from torch import nn
 
 from benchmarks.peers.dataloader import loader
 from benchmarks.peers.task import LR, Task, mean_loss, sites_of
+from vaekit.data.download import torchvision
 from vaekit.losses import OBJECTIVES
 
 REQUIREMENTS = ("pytorch-lightning==2.6.1", "torchmetrics==1.9.0", "lightning-utilities==0.15.3")
@@ -17,6 +18,7 @@ REQUIREMENTS = ("pytorch-lightning==2.6.1", "torchmetrics==1.9.0", "lightning-ut
 
 def prepare(task: Task) -> Callable[[], Iterable[nn.Module]]:
     """Trainers, modules and the loader ready."""
+    torchvision("transforms")  # which torchmetrics imports, where that works
     lightning = importlib.import_module("pytorch_lightning")
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning")

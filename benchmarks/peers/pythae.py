@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from torch import nn
 
-from benchmarks.peers.task import IMAGES, LR, Task, examples
+from benchmarks.peers.task import IMAGES, LR, Task, examples, sites_of
 
 REQUIREMENTS = (
     "pythae==0.1.2",
@@ -58,7 +58,7 @@ def prepare(task: Task) -> Callable[[], Iterable[nn.Module]]:
         model = models.BetaVAE(
             models.BetaVAEConfig(
                 input_dim=task.of.image_shape,
-                latent_dim=vae.mu.out_features,
+                latent_dim=dict(sites_of(vae))["z"][0],
                 reconstruction_loss="bce",
                 beta=weights["beta"].item(),
             ),
