@@ -34,7 +34,7 @@ DEVICE = "cpu"
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 # Steps of every member: whole epochs of 32 steps where pythae takes part, and a second or more of work.
-STEPS = {"tiny": 320, "mlp1": 64, "mlp3": 64, "cnn1": 32, "cnn3": 32, "ghvae": 32, "ghvae28": 64, "lvae": 32}
+STEPS = {"tiny": 320, "mlp1": 32, "mlp3": 32, "cnn1": 32, "cnn3": 32, "ghvae": 32, "ghvae28": 64, "lvae": 32}
 STEPS |= {"classifier28": 64, "classifier32": 32, "study1": 4}
 
 
@@ -199,7 +199,7 @@ def _memory(task: Task, case: str, rounds: int, peers: Peers) -> list[Row]:
     ]
 
 
-def _stack_against_alone(case: str, rounds: int, peers: Peers, seeds: int = 24, steps: int = 300) -> list[Row]:
+def _stack_against_alone(case: str, rounds: int, peers: Peers, seeds: int = 20, steps: int = 200) -> list[Row]:
     """Whether bf16 members of a stack end as they do alone, paired by seed; `rounds` do not matter."""
     task = Task("tiny", seeds, steps, CORES, "bf16", spread=0)
     stacked, alone = (peers.train("ours", replace(task, backend=backend)).losses for backend in ("stack", "cores"))

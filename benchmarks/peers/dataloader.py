@@ -37,6 +37,8 @@ def loader(image_shape: tuple[int, int, int], batch_size: int, workers: int) -> 
         drop_last=True,
         num_workers=workers,
         persistent_workers=workers > 0,
+        # A script's default on Linux. Here it is that of this process, which was spawned: its workers would start bare.
+        multiprocessing_context="fork" if workers else None,
     )
 
 
