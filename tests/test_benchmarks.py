@@ -1,0 +1,154 @@
+"""The benchmarks' arithmetic and tables, and that the contenders train the same thing. Speeds are not tested."""
+
+import math
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from benchmarks import fleet, records, timing
+from benchmarks.peers import dataloader, lightning, ours, plain, process
+from benchmarks.peers.task import IMAGES, SETUPS, Task, examples, train_on
+from benchmarks.records import Row
+from vaekit.fleet import batch_indices
+from vaekit.randomness import NOISE, normal
+
+
+def test_contenders_take_turns_and_every_second_round_is_reversed():
+    order = []
+    seconds = timing.interleaved({name: lambda name=name: order.append(name) for name in "abc"}, 3)
+    assert "".join(order) == "abccbaabc"
+    assert {name: len(taken) for name, taken in seconds.items()} == {"a": 3, "b": 3, "c": 3}
+    assert all(0 <= s < 1 for taken in seconds.values() for s in taken)
+
+
+def test_a_contender_may_time_itself():
+    assert timing.interleaved({"own": lambda: 7.5}, 2) == {"own": [7.5, 7.5]}
+
+
+def test_a_ratio_s_interval_is_the_t_interval_of_its_logarithm():
+    found = timing.ratio([2.0, 4.0, 8.0], [1.0, 1.0, 1.0])
+    half = 4.302653 * math.log(2) / math.sqrt(3)  # t(0.975, 2), and the logs lie log 2 apart: their sd
+    assert found.median == 4
+    assert found.rounds == 3
+    assert found.low == pytest.approx(4 * math.exp(-half), rel=1e-6)
+    assert found.high == pytest.approx(4 * math.exp(half), rel=1e-6)
+
+
+def test_drift_that_meets_both_cancels_in_a_ratio():
+    found = timing.ratio([3.0, 30.0, 300.0], [2.0, 20.0, 200.0])
+    assert (found.median, found.low, found.high) == pytest.approx((1.5, 1.5, 1.5))
+
+
+def test_two_rounds_have_a_median_and_no_interval():
+    found = timing.interval([1.0, 3.0])
+    assert (found.median, found.rounds) == (2, 2)
+    assert math.isnan(found.low)
+    assert math.isnan(found.high)
+    with pytest.raises(ValueError, match="zip"):
+        timing.ratio([1.0, 2.0], [1.0])
+
+
+def test_tables_are_read_back_and_a_new_measurement_replaces_the_old(monkeypatch, tmp_path):
+    monkeypatch.setattr(records, "RESULTS", tmp_path / "results")
+    assert records.read("fleet") == []
+    first = records.write(
+        "fleet", [Row("a, 2", "x", "s", 1.5, 1.25, 2.0, 3, "a note, with a comma"), Row("b", "x", "s", 4)]
+    )
+    assert records.read("fleet")[0] == first[0]  # what the machine was stands with it
+    assert first[0].machine
+    (second,) = records.write("fleet", [Row("a, 2", "x", "s", 9.0, 8.0, 10.0, 5)])
+    kept = records.read("fleet")
+    assert [(row.case, row.value) for row in kept] == [("a, 2", 9), ("b", 4)]
+    assert kept[0] == second
+    assert math.isnan(kept[1].low)
+    elsewhere = [replace(row, machine="another") for row in kept]
+    assert {row.name for row in elsewhere}.isdisjoint(row.name for row in kept)  # machines do not replace each other
+
+
+@pytest.mark.parametrize("setup", SETUPS)
+def test_every_setup_has_examples_and_a_loss(setup):
+    task = Task(setup, 2, 1, 1)
+    images, labels = examples(task.of.image_shape)
+    assert (images.dtype, images.shape[1:]) == (torch.uint8, task.of.image_shape)
+    assert (labels.min(), labels.max()) == (0, 9)
+    assert images.float().std(0).max() > 10
+    assert len({frozenset(member.weights.items()) for member in task.fleet()}) == 2
+
+
+def test_the_plain_loop_fed_with_our_batches_and_noise_is_train_fleet():
+    task = Task("tiny", 2, 60, 1, backend="cores")
+    images, labels = (part[:IMAGES] for part in examples(task.of.image_shape))
+
+    class Fed(nn.Module):
+        """A model that takes our noise, whatever it is given."""
+
+        def __init__(self, module, seed):
+            super().__init__()
+            self.module, self.noise_sites, self.seed, self.step = module, module.noise_sites, seed, 0
+
+        def forward(self, x, noise):
+            draws = normal(self.seed, NOISE, self.step, "z", tuple(noise["z"].shape))
+            self.step += 1
+            return self.module(x, {"z": draws})
+
+    for seed, ((module, weights), trained) in enumerate(zip(task.modules(), ours.prepare(task)(), strict=True)):
+        index = [batch_indices(seed, IMAGES, 128, step) for step in range(task.steps)]
+        batches = [(images[i].float().div_(255), labels[i]) for i in index]
+        alone = train_on(task, batches, Fed(module, seed), weights).module
+        gap = max((a - b).abs().max() for a, b in zip(alone.parameters(), trained.parameters(), strict=True))
+        assert gap < 1e-5
+
+
+@pytest.mark.parametrize("peer", [plain, dataloader])
+def test_peers_of_this_environment_end_where_train_fleet_does(peer):
+    pytest.importorskip("torchvision")
+    task = Task("tiny", 2, 120, 1)
+    torch.manual_seed(0)
+    start = task.losses(module for module, _ in task.modules())
+    reached = task.losses(ours.prepare(task)())
+    other = task.losses(peer.prepare(task)())
+    for before, a, b in zip(start, reached, other, strict=True):
+        assert a < 0.5 * before  # there is something to agree on
+        assert b == pytest.approx(a, rel=0.05)
+        assert b != a  # batches and noise of its own
+
+
+def test_a_peer_that_cannot_run_is_a_row_that_says_why(monkeypatch):
+    class Refusing:
+        def train(self, name, task):
+            if name == "lightning":
+                raise RuntimeError("no wheel\nfor this machine")
+            return process.Outcome(0.5 * task.members, [3.0] * task.members)
+
+    rows = fleet._contest(Task("tiny", 4, 10, 1), ("vaekit", "plain loop", "lightning"), "a case", 3, Refusing())
+    found = {(row.contender, row.quantity): row for row in rows}
+    assert math.isnan(found["lightning", "us/model-step"].value)
+    assert found["lightning", "us/model-step"].note == "it did not run: no wheel"
+    assert found["plain loop", "us/model-step"].value == pytest.approx(50_000)
+    assert found["plain loop / vaekit", "ratio"].value == 1
+    assert ("lightning / vaekit", "ratio") not in found
+
+
+def test_an_environment_that_pip_refuses_says_so(monkeypatch, tmp_path):
+    monkeypatch.setattr(process, "EXTRA", tmp_path)
+    refusal = subprocess.CompletedProcess([], 1, "", "looking\nERROR: no such thing\n")
+    monkeypatch.setattr(process.subprocess, "run", lambda *_, **__: refusal)
+    with pytest.raises(RuntimeError, match="lightning cannot be installed: ERROR: no such thing"):
+        process.environment("lightning", lightning.REQUIREMENTS)
+    assert not list(tmp_path.iterdir())
+
+
+def test_cases_can_be_run_one_at_a_time():
+    names = list(fleet.cases())
+    assert [name for name in names if sum(name in other for other in names) > 1] == []
+
+
+def test_importing_the_benchmarks_peers_imports_none_of_their_packages():
+    program = (
+        "import sys, benchmarks.fleet; assert not {'pytorch_lightning', 'pythae', 'torchvision'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
