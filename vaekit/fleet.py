@@ -18,6 +18,7 @@ import itertools
 import math
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -116,10 +117,14 @@ class Trained:
 
 
 class Fleet(Sequence[Trained]):
-    """A trained fleet: a sequence of `Trained`, in the order of its members, that gives models back."""
+    """A trained fleet: a sequence of `Trained`, in the order of its members, that gives models back.
 
-    def __init__(self, template: nn.Module, budget: Budget, backend: str, trained: list[Trained]):
-        self.budget, self.backend, self._template, self._trained = budget, backend, template, trained
+    `seconds` is what the steps of all members took together, on the wall's clock.
+    """
+
+    def __init__(self, template: nn.Module, budget: Budget, backend: str, trained: list[Trained], seconds: float):
+        self.budget, self.backend, self.seconds = budget, backend, seconds
+        self._template, self._trained = template, trained
 
     def __getitem__(self, i):
         return self._trained[i]
@@ -192,12 +197,13 @@ def train_fleet(
     _rehearse(copy.deepcopy(template), objective, members[0], images, labels, budget)
     backend = backend or default_backend(device)
     hidden = progress is False or (progress is None and "ipykernel" not in sys.modules and not sys.stderr.isatty())
+    begun = time.perf_counter()
     with tqdm(total=len(members) * budget.steps, unit="step", disable=hidden, mininterval=0.5, smoothing=0.05) as bar:
         if backend == "cores":
             trained = _train_cores(models, objective, members, images, labels, budget, project, threads, bar)
         else:
             trained = _train_stack(models, objective, members, images, labels, budget, project, bar)
-    return Fleet(template, budget, backend, trained)
+    return Fleet(template, budget, backend, trained, time.perf_counter() - begun)
 
 
 def default_backend(device: str) -> str:
