@@ -16,15 +16,15 @@ from contextlib import contextmanager
 
 import torch
 
-from benchmarks.models import MODELS, objective_of
+from benchmarks.peers.task import SETUPS
 from benchmarks.records import Row
 from benchmarks.timing import interval
-from vaekit import models
 from vaekit.fleet import Budget, FleetMember
 from vaekit.fleet.memory import ran_out
 from vaekit.fleet.stack import Stack
 from vaekit.fleet.stepping import Task
-from vaekit.fleet.training import _tf32
+from vaekit.fleet.training import tf32
+from vaekit.losses import OBJECTIVES
 
 ROUNDS = 5
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -84,20 +84,20 @@ def seconds(
     name: str, precision: str, size: int, formulation: str, rounds: int, device: str, steps: int = 0, batch: int = 128
 ) -> list[float]:
     """Seconds of a fleet's step, each the mean over some steps, in so many rounds."""
-    family, shape, arguments, _ = MODELS[name]
-    compiled = "compiled" in formulation
+    setup = SETUPS[name]
 
     def make() -> torch.nn.Module:
-        model = models.build(family, shape, **arguments)
+        model = setup.make()
         if "channels_last" in formulation:
             model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model
 
-    images = torch.arange(4096 * math.prod(shape)).remainder(251).to(torch.uint8).reshape(4096, *shape).to(device)
-    objective, weights = objective_of(name)
-    task = Task(make, objective, images, None, Budget(10**9, batch, precision=precision), None, compiled)
-    with _tf32(precision, torch.device(device)), _eagerly("time" in formulation):
-        stack = Stack(task, [FleetMember(seed % 20, weights) for seed in range(size)])
+    numbers = torch.arange(4096 * math.prod(setup.image_shape), device=device)
+    images = numbers.remainder(251).to(torch.uint8).reshape(4096, *setup.image_shape)
+    budget = Budget(10**9, batch, precision=precision)
+    task = Task(make, OBJECTIVES[setup.objective], images, None, budget, None, "compiled" in formulation)
+    with tf32(precision, torch.device(device)), _eagerly("time" in formulation):
+        stack = Stack(task, [FleetMember(seed % 20, setup.weights) for seed in range(size)])
         for _ in range(6):  # warms up, and captures
             stack.advance()
         several = steps or max(3, min(200, 2000 // size))

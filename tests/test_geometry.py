@@ -104,19 +104,23 @@ def test_one_angle_of_a_torus_says_something_of_both_and_both_say_all_of_one():
 
 @pytest.mark.parametrize("dimensions", [(2, 3), (128, 20), (3072, 784)])
 def test_both_are_what_dadapy_computes(dadapy, dimensions):
-    n = 1000
+    n = 2000
     a, b = (gaussian(n, d, seed=d) * torch.linspace(0.1, 2, d) for d in dimensions)
     b = b + a @ gaussian(*dimensions)
     found = information_imbalance({"a": a, "b": b}, half_subsets=0)
+    fast = information_imbalance({"a": a, "b": b}, half_subsets=0, dtype=torch.float32)
     with warnings.catch_warnings():  # that the subset is not smaller than the set, as its exact value needs
         warnings.simplefilter("ignore")
         comparison = dadapy.MetricComparisons(coordinates=a.numpy())
         forth, back = comparison.return_information_imbalace(b.numpy(), k=1, subset_size=n)
         for points in (a, b):
             value, *_ = dadapy.IdEstimation(coordinates=points.numpy()).compute_id_2NN()
-            assert intrinsic_dimension(points).value == pytest.approx(value, rel=1e-9)
+            assert intrinsic_dimension(points, 0).value == pytest.approx(value, rel=1e-9)
+            assert intrinsic_dimension(points, **FAST).value == pytest.approx(value, rel=1e-5)
     assert found["a", "b"].value == pytest.approx(forth[0], rel=1e-9)
     assert found["b", "a"].value == pytest.approx(back[0], rel=1e-9)
+    assert fast["a", "b"].value == pytest.approx(forth[0], rel=1e-5)
+    assert fast["b", "a"].value == pytest.approx(back[0], rel=1e-5)
     assert 0.02 < forth[0] < 0.9
 
 
@@ -242,6 +246,24 @@ def test_the_error_is_the_spread_over_other_points_and_needs_no_seed_but_its_own
     assert again.value == other.value == none.value
     assert again.se != other.se
     assert math.isnan(none.se)
+
+
+@pytest.mark.slow
+def test_error_bars_cover_what_is_known():
+    """Student's intervals (9 degrees of freedom) at 95 % and of one error, 66 %: half-subsets make them a bit short."""
+    bars: dict[str, list[tuple[float, float]]] = {"ID": [], "II": []}
+    for seed in range(60):
+        for make, d in ((circles, 1), (circles, 2), (sphere, 2), (gaussian, 2), (gaussian, 4), (swiss_roll, 2)):
+            found = intrinsic_dimension(make(400, d, seed), dtype=torch.float32)
+            bars["ID"].append((abs(found.value - d), found.se))
+        torus, apart = circles(300, 2, seed), gaussian(300, 4, seed + 1000)
+        clouds = {"circle": torus[:, ::2], "torus": torus, "apart": apart}
+        known = {("circle", "torus"): 0.42566, ("torus", "apart"): 1.0, ("apart", "circle"): 1.0}
+        for pair, found in information_imbalance(clouds, known, dtype=torch.float32).items():
+            bars["II"].append((abs(found.value - known[pair]), found.se))
+    for off, se in (torch.tensor(one).T for one in bars.values()):
+        assert 0.86 < (off <= 2.262 * se).float().mean() < 0.98
+        assert 0.55 < (off <= se).float().mean() < 0.75
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])

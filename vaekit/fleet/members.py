@@ -91,10 +91,14 @@ class Trained:
 
 
 class Fleet(Sequence[Trained]):
-    """A trained fleet: a sequence of `Trained`, in the order of its members, that gives models back."""
+    """A trained fleet: a sequence of `Trained`, in the order of its members, that gives models back.
 
-    def __init__(self, template: nn.Module, budget: Budget, backend: str, trained: list[Trained]):
-        self.budget, self.backend, self._template, self._trained = budget, backend, template, trained
+    `seconds` is what the steps of all members took together, on the wall's clock.
+    """
+
+    def __init__(self, template: nn.Module, budget: Budget, backend: str, trained: list[Trained], seconds: float):
+        self.budget, self.backend, self.seconds = budget, backend, seconds
+        self._template, self._trained = template, trained
 
     def __getitem__(self, i):
         return self._trained[i]

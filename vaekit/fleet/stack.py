@@ -66,7 +66,8 @@ class Stack:
         self.clock = torch.zeros((), dtype=torch.int64, device=self.device)  # steps done, as the device knows it
         self.stopped_at = torch.full((len(members),), _NEVER, device=self.device)
         self.sums: dict[str, Tensor] = {}
-        self.history, self.step, self.snapshots = History(), 0, {}
+        self.history, self.step = History(), 0
+        self.snapshots: dict[int, dict[str, Tensor]] = {}
         self.rows = {name: value.detach() for name, value in (self.params | self.buffers).items()}
         self._step = self._stepped_together()
         self._graph: torch.cuda.CUDAGraph | None = None
@@ -127,8 +128,10 @@ class Stack:
             own |= {f"adam.{name}.{moment}": value for moment, value in self.optimizer.state[parameter].items()}
         self.history.sums = dict(self.sums)
         tensors = {name: value.detach().to("cpu", copy=True) for name, value in own.items()}
-        kept = {(i, s): self._row(whole, i) for s, whole in self.snapshots.items() for i in range(len(self.members))}
-        return State(tensors | under("history.", self.history.tensors()), kept, {"backend": "stack"})
+        state = State(tensors | under("history.", self.history.tensors()), {}, {"backend": "stack"})
+        for step, stacked in self.snapshots.items():
+            state.snapshots |= {(i, step): self._row(stacked, i) for i in range(len(self.members))}
+        return state
 
     @torch.no_grad()
     def restore(self, state: State) -> None:

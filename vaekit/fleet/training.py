@@ -5,6 +5,7 @@ import math
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -81,10 +82,11 @@ def train_fleet(
     backend = backend or default_backend(device, template, images.shape[1:])
     hidden = progress is False or (progress is None and "ipykernel" not in sys.modules and not sys.stderr.isatty())
     room = memory.members_at_once(template, activations, budget, device)
+    begun = time.perf_counter()
     with (
         tqdm(total=len(members) * budget.steps, unit="step", disable=hidden, mininterval=0.5, smoothing=0.05) as bar,
         _stopping(keeper) as interrupted,
-        _tf32(budget.precision, torch.device(device)),
+        tf32(budget.precision, torch.device(device)),
     ):
         if backend == "cores":
             threads = min(threads or torch.get_num_threads(), max(1, room))
@@ -93,7 +95,7 @@ def train_fleet(
             trained = stack.train(task, members, keeper, interrupted, bar)
         else:
             trained = _in_parts(task, members, room, interrupted, bar)
-    return Fleet(template, budget, backend + ", compiled" * compiled, trained)
+    return Fleet(template, budget, backend + ", compiled" * compiled, trained, time.perf_counter() - begun)
 
 
 def _in_parts(task: Task, members: Sequence[FleetMember], room: int, interrupted, bar) -> list[Trained]:
@@ -167,7 +169,7 @@ def _end(number: int) -> None:
 
 
 @contextmanager
-def _tf32(precision: str, device: torch.device) -> Iterator[None]:
+def tf32(precision: str, device: torch.device) -> Iterator[None]:
     """TF32 products for "full" and "bf16" on a GPU, with torch's own settings put back afterwards."""
     if device.type != "cuda":
         yield

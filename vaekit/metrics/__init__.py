@@ -7,6 +7,7 @@ the number of each image: so a value depends neither on batches nor on the order
 from vaekit.metrics.disentanglement import DCI, MIG, active_units, dci, mig, rate_per_dimension
 from vaekit.metrics.geometry import Dimension, Imbalance, information_imbalance, intrinsic_dimension
 from vaekit.metrics.information import Information, encode, information
+from vaekit.metrics.layers import geometry_table, layer_geometry
 from vaekit.metrics.probes import (
     PROBES,
     Accuracy,
@@ -38,10 +39,12 @@ __all__ = [
     "evaluate",
     "floor",
     "generate_images",
+    "geometry_table",
     "inception_score",
     "information",
     "information_imbalance",
     "intrinsic_dimension",
+    "layer_geometry",
     "mean_and_se",
     "mig",
     "probabilities",

@@ -60,7 +60,8 @@ def intrinsic_dimension(
     Args:
         points: (N, ...), flattened, on any device.
         half_subsets: the error is the standard deviation over so many random half-subsets, times the root of 1/2; 0:
-            no error bar (NaN).
+            no error bar (NaN). On clouds of 400 points of known dimension, the 95 % interval by it (Student's, 10
+            half-subsets) held the dimension in 91 % of 600; at large d the estimate's own bias comes on top.
         seed: of the half-subsets.
         dtype: of the matrix product, float64 or float32.
         block: points in a block of distances.

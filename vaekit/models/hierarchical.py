@@ -6,7 +6,7 @@ differ in q(z1|x, z2). Two misprints of the paper's tables are read as its param
 the way of z2 is missing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -99,14 +99,15 @@ class HierarchicalVAE(VAE):
         """The likelihood at samples of the prior: z2 is its noise, z1 is drawn from p(z1|z2)."""
         return self.decode(self.prior_of(noise["z2"]).sample(noise["z1"]))
 
-    def representations(self, x: Tensor, noise: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def walk(self, x: Tensor, noise: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
         """The named layers on the way of x, in order: "input", "mu2", "z2" (a sample), "mu1", "z1", "output"."""
+        yield "input", x
         params = self(x, noise)
-        layers = {"input": x}
         for layer in ("2", "1"):
             q = params[f"z{layer}"]
-            layers |= {f"mu{layer}": q.mu, f"z{layer}": q.sample(noise[f"z{layer}"])}
-        return layers | {"output": params["x"].mean}
+            yield f"mu{layer}", q.mu
+            yield f"z{layer}", q.sample(noise[f"z{layer}"])
+        yield "output", params["x"].mean
 
     def _posterior2(self, features: Tensor) -> Gaussian:
         h = self.encoder(features)

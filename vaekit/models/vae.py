@@ -2,11 +2,11 @@
 
 A model returns distribution parameters and nothing else: `forward(x, noise)` gives {"z": posterior, "x": likelihood}
 for images x of shape (batch, C, H, W) in [0, 1] and `noise[site]` of shape (batch, *noise_sites[site]). It knows no
-loss, no optimiser and no device. `encode`, `decode` and `representations` are what measures use.
+loss, no optimiser and no device. `encode`, `decode`, `walk` and `representations` are what measures use.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from itertools import chain, pairwise
 
 import torch
@@ -72,17 +72,23 @@ class VAE(nn.Module):
         return self.decode(noise["z"])
 
     def representations(self, x: Tensor, noise: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The named layers on the way of x, by name and in order: what comes out of each block, the code, the output.
+        """All named layers of `walk` at once, by name and in order."""
+        return dict(self.walk(x, noise))
 
-        "input", "encoder1", …, "mu", "logvar", "z" (a sample), "decoder1", …, "output" (the likelihood's mean).
+    def walk(self, x: Tensor, noise: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+        """The named layers on the way of x, in order: what comes out of each block, the code, the output.
+
+        "input", "encoder1", …, "mu", "logvar", "z" (a sample), "decoder1", …, "output" (the likelihood's mean). Each is
+        computed when it is asked for, and of the large ones only the last is kept.
         """
-        layers: dict[str, Tensor] = {"input": x}
-        h = _walk(self.encoder, x, "encoder", layers)
+        yield "input", x
+        h = yield from _walk(self.encoder, x, "encoder")
         q = Gaussian(self.mu(h), self.logvar(h))
-        layers |= {"mu": q.mu, "logvar": q.logvar, "z": q.sample(noise["z"])}
-        out = _walk(self.decoder, layers["z"], "decoder", layers)
-        layers["output"] = self.likelihood_of(out).mean
-        return layers
+        del h
+        z = q.sample(noise["z"])
+        yield from (("mu", q.mu), ("logvar", q.logvar), ("z", z))
+        out = yield from _walk(self.decoder, z, "decoder")
+        yield "output", self.likelihood_of(out).mean
 
 
 class DenseVAE(VAE):
@@ -153,12 +159,12 @@ def _dense_stack(widths: list[int]) -> list[nn.Module]:
     return [layer for i, o in pairwise(widths) for layer in (nn.Linear(i, o), nn.ReLU())]
 
 
-def _walk(network: nn.Sequential, h: Tensor, name: str, layers: dict[str, Tensor]) -> Tensor:
-    """Run a network and record what comes out of each nonlinearity, as <name>1, <name>2, …"""
+def _walk(network: nn.Sequential, h: Tensor, name: str) -> Generator[tuple[str, Tensor], None, Tensor]:
+    """Run a network, yield what comes out of each nonlinearity as <name>1, <name>2, …; return what comes out of all."""
     found = 0
     for layer in network:
         h = layer(h)
         if isinstance(layer, nn.ReLU | nn.LeakyReLU):
             found += 1
-            layers[f"{name}{found}"] = h
+            yield f"{name}{found}", h
     return h

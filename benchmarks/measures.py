@@ -1,0 +1,123 @@
+"""What the standard measures of a member cost beside its training, at the paper's scale.
+
+Training is extrapolated: the seconds of a step of one of two members that train side by side, one thread each, times
+the paper's steps. A measure is timed as a sweep takes it, for both members side by side, one thread each, on the real
+images, once for each kind of snapshot (the last, one whose weights are kept, another), times how many there are of it.
+"""
+
+import dataclasses
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+from torch import nn
+
+from benchmarks.records import Row
+from vaekit import data
+from vaekit.fleet import Fleet, FleetMember, one_thread_each, train_fleet
+from vaekit.losses import OBJECTIVES
+from vaekit.pruning import projection
+from vaekit.runs import Member
+from vaekit.studies import hierarchical_rates, id_transition, pruning, rate_generalisation
+from vaekit.sweep import Design, Examples, Measure, budget_of, examples
+
+ROUNDS = 1
+DEVICE = "cpu"
+WARM, TIMED = 4, 24  # steps: what starting takes is timed apart, and is left out
+
+
+def measure(rounds: int, only: str) -> Iterator[list[Row]]:
+    """Yield the rows of one case after the other."""
+    for case, (design, member) in _cases().items():
+        if only in case:
+            yield _shares(case, design, member)
+
+
+def _cases() -> dict[str, tuple[Design, Member]]:
+    """A member of each study at the paper's scale, on the first of its image sets, or of their kin, that is at hand."""
+    colour = data.at_hand("cifar10", "cifar10_jpeg", "tetrominoes")
+    found: dict[str, tuple[Design, Member]] = {}
+
+    def add(case: str, design: Design, member: Member) -> None:
+        found[f"{case}, {member.data}, {member.steps:,} steps"] = design, member
+
+    spec = id_transition.Settings.at("paper", data=colour, latent_dims=(32,))
+    add("study 1", id_transition.DESIGN, id_transition.members(spec)[0])
+    for name in (colour[0], "mnist_binary"):
+        coarse = hierarchical_rates.SUBGRID[2:3]  # of the 6 x 6 sub-grid, where the probes cost most
+        spec = hierarchical_rates.Settings.at("paper", data=(name,), betas2=coarse, betas1=coarse)
+        add("study 2", hierarchical_rates.DESIGN, hierarchical_rates.members(spec)[0])
+    for depth in (1, 3):
+        spec = rate_generalisation.Settings.at("paper", betas=(1,), depths=(depth,), n_train=(16_384,))
+        add(f"study 3, depth {depth}", rate_generalisation.DESIGN, rate_generalisation.members(spec)[0])
+    for name in ("mnist", colour[0]):
+        spec = pruning.Settings.at("paper", data=(name,), betas=(1,), lambdas=(100,), readings=("sum",), seeds=(0,))
+        trained, tuned, *_ = pruning.members(spec)
+        add("study 4, trained", pruning.DESIGN, trained)
+        add("study 4, pruned", pruning.DESIGN, tuned)
+    return {case: (design, member) for case, (design, member) in found.items() if data.is_at_hand(member.data)}
+
+
+def _shares(case: str, design: Design, member: Member) -> list[Row]:
+    """Seconds of the training and of each measure in all of it, and the measures' shares."""
+    images = examples(member.data, member.split, member.n_train, member.n_test)
+    fleet, step = _trained(member, images)
+    training = step * member.steps
+    note = f"a step of {step * 1e3:.1f} ms x {member.steps:,} steps"
+    rows = [Row(case, "training", "s", training, note=note)]
+    steps = design.snapshots(member)
+    of_kind = Counter(_kind(design, member, at) for at in steps)
+    whole = 0.0
+    for one in design.possible:
+        spent = {kind: _seconds(one, fleet, member, _first(design, member, kind), images) for kind in of_kind}
+        total = sum(spent[kind] * times for kind, times in of_kind.items())
+        whole += total
+        parts = ", ".join(f"{times} x {spent[kind]:.3g} s {kind}" for kind, times in of_kind.items())
+        rows.append(Row(case, one.name, "s", total, note=parts))
+        rows.append(Row(case, one.name, "share of training", total / training))
+    rows.append(Row(case, "all measures", "s", whole))
+    rows.append(Row(case, "all measures", "share of training", whole / training))
+    return rows
+
+
+def _trained(member: Member, images: Examples) -> tuple[Fleet, float]:
+    """Two such members after a few steps, and the seconds of a step of either."""
+    fleets, taken = [], []
+    for steps in (WARM, WARM + TIMED):
+        short = dataclasses.replace(member, steps=steps)
+        fleet = train_fleet(
+            member.build,
+            OBJECTIVES[member.objective],
+            [FleetMember(seed, dict(member.weights)) for seed in (0, 1)],
+            images.train,
+            images.train_labels,
+            budget=budget_of(short),
+            project=projection(member.build(), member.arm, member.steps) if member.arm else None,
+            threads=2,
+            progress=False,
+        )
+        fleets.append(fleet)
+        taken.append(fleet.seconds)
+    return fleets[-1], (taken[1] - taken[0]) / TIMED
+
+
+def _kind(design: Design, member: Member, step: int) -> str:
+    """What decides how much a measure does at a snapshot."""
+    return "at the end" if step == member.steps else "where weights are kept" if step in design.kept(member) else "else"
+
+
+def _first(design: Design, member: Member, kind: str) -> int:
+    return next(step for step in design.snapshots(member) if _kind(design, member, step) == kind)
+
+
+def _seconds(one: Measure, fleet: Fleet, member: Member, step: int, images: Examples) -> float:
+    """Mean seconds of a measure of two models at once, one thread each."""
+
+    def take(model: nn.Module) -> float:
+        begun = time.perf_counter()
+        for _ in one.take(model, member, step, images):
+            pass
+        return time.perf_counter() - begun
+
+    with one_thread_each(2) as pool:
+        return sum(pool.map(take, (fleet.model(0), fleet.model(1)))) / 2
