@@ -4,6 +4,7 @@ A target names the rows that decide it; all of them must hold, on one machine. E
 judged by itself. What nobody has measured, or what a machine cannot show, is said so and is neither met nor missed.
 """
 
+import fnmatch
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -45,7 +46,8 @@ class Target:
         item: what of vaekit it is about: "training", "GPU", "bf16", "geometry", "measures", "book".
         says: the target as a sentence.
         benchmark: whose table has the rows: `results/<benchmark>.csv`.
-        cases, contenders, quantity: the rows are every case with every contender.
+        cases, contenders, quantity: the rows are every case with every contender. A case may end in `*`: then it is all
+            that begin so, of which there must be one.
         rule: what each of them must be.
         bf16: it is about bfloat16's speed, so a processor that emulates it cannot show it.
         card: a word that the machine's name must have, e.g. "H200".
@@ -96,9 +98,9 @@ def _members(sizes: dict[str, tuple[int, ...]], precision: str = "full") -> tupl
 _LARGER = ("mlp1", "mlp3", "cnn3", "ghvae")
 _PLAIN, _TRAINERS = ("plain loop / vaekit",), ("dataloader / vaekit", "lightning / vaekit")
 # The models of the four studies at every fleet size that is measured; a fleet of one is a target of its own.
-_FLEETS = {"mlp1": (2, 3, 4), "mlp3": (2, 4), "cnn3": (2, 3), "ghvae": (2, 4)}
+_FLEETS: dict[str, tuple[int, ...]] = {"mlp1": (2, 3, 4), "mlp3": (2, 4), "cnn3": (2, 3), "ghvae": (2, 4)}
 _FLEETS |= dict.fromkeys(("cnn1", "ghvae28", "lvae", "classifier28", "classifier32", "study1"), (2,))
-_ALONE = dict.fromkeys((*_LARGER, "classifier28"), (1,))
+_ALONE: dict[str, tuple[int, ...]] = dict.fromkeys((*_LARGER, "classifier28"), (1,))
 _COMPARED = tuple(
     f"II both ways, N = {cloud}, 1 thread" for cloud in ("5,000, D = 128", "5,000, D = 3,072", "10,000, D = 128")
 )
@@ -308,6 +310,15 @@ TARGETS = (
         at_most(1e-5),
     ),
     Target(
+        "measures",
+        "A study's measures take at most a tenth of its training",
+        "measures",
+        tuple(f"study {study}, *" for study in ("1", "2", "3, depth 1", "3, depth 3", "4, trained", "4, pruned")),
+        ("all measures",),
+        "share of training",
+        at_most(0.1),
+    ),
+    Target(
         "book",
         "The book is built from nothing in 3 minutes, the packages aside",
         "book",
@@ -356,25 +367,29 @@ def verdicts(read: Callable[[str], Sequence[Row]] = records.read, targets: Seque
 
 def _judge(target: Target, committed: Sequence[Row]) -> Iterator[Verdict]:
     wanted = [(case, contender) for case in target.cases for contender in target.contenders]
-    found = [row for row in committed if (row.case, row.contender) in wanted and row.quantity == target.quantity]
+    found = [row for row in committed if row.quantity == target.quantity and any(_is(row, *name) for name in wanted)]
     if not found:
         yield Verdict(target, NOT_MEASURED, "no GPU" if target.benchmark == "gpu" else "nobody has measured it")
     for machine in sorted({row.machine for row in found}):
         rows = [row for row in found if row.machine == machine]
-        lacking = set(wanted) - {(row.case, row.contender) for row in rows if not math.isnan(row.value)}
-        held = [target.rule.holds(row) for row in rows if not math.isnan(row.value)]
+        numbers = [row for row in rows if not math.isnan(row.value)]
+        lacking = [name for name in wanted if not any(_is(row, *name) for row in numbers)]
         if target.bf16 and not records.has_bf16(machine):
             yield Verdict(target, NOT_MEASURED, "this processor emulates bf16", rows)
         elif target.card not in machine:
             yield Verdict(target, NOT_MEASURED, f"not an {target.card}", rows)
-        elif not all(held):
-            yield Verdict(target, MISSED, "", [row for row in rows if not math.isnan(row.value)])
+        elif not all(target.rule.holds(row) for row in numbers):
+            yield Verdict(target, MISSED, "", numbers)
         elif lacking:
-            case, contender = min(lacking)
+            case, contender = lacking[0]
             why = f"{len(lacking)} of {len(wanted)} rows are missing, e.g. {contender} at {case}"
             yield Verdict(target, NOT_MEASURED, why, rows)
         else:
             yield Verdict(target, MET, "", rows)
+
+
+def _is(row: Row, case: str, contender: str) -> bool:
+    return row.contender == contender and fnmatch.fnmatchcase(row.case, case)
 
 
 def said(row: Row) -> str:

@@ -40,6 +40,14 @@ def test_rows_of_another_case_contender_or_quantity_do_not_count():
     assert judge(TWICE, *others) == [(NOT_MEASURED, "")]
 
 
+def test_a_case_may_be_a_beginning():
+    target = replace(TWICE, cases=("a", "study 1, *"))
+    assert judge(target, row(3.0)) == [(NOT_MEASURED, PLAIN)]
+    several = row(3.0, case="study 1, mnist"), row(1.0, case="study 1, svhn"), row(1.0, case="study 2, svhn")
+    assert judge(target, row(3.0), several[0], several[2]) == [(MET, PLAIN)]
+    assert judge(target, row(3.0), *several) == [(MISSED, PLAIN)]
+
+
 def test_each_machine_is_judged_by_itself():
     rows = [row(3.0, machine=m, case=c) for m in (PLAIN, WITH_BF16) for c in "ab"]
     assert judge(TWICE, *rows) == [(MET, PLAIN), (MET, WITH_BF16)]
