@@ -150,14 +150,14 @@ def test_a_picture_becomes_lighter_only_where_nobody_can_tell():
     def pixels_of(png: str) -> np.ndarray:
         return np.asarray(Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB"))
 
-    drawn = np.full((200, 200, 4), 255, np.uint8)
-    drawn[20:30, :, :3] = np.linspace(0, 255, 200, dtype=np.uint8)[:, None]
-    drawn[100:, 100:] = (0, 114, 178, 255)
-    drawn[:9, :9] = (0, 0, 0, 0)  # transparent: on white paper
+    # 256 colours are enough for all of it; transparent pixels lie on white paper.
+    drawn = np.repeat(np.random.default_rng(0).integers(0, 256, (64, 64, 1), np.uint8), 4, axis=2)
+    drawn[..., 3] = 255
+    drawn[:9, :9] = (0, 0, 0, 0)
     made = build.lighter(base64_of(drawn))
-    assert len(made) < len(base64_of(drawn))
+    assert len(made) < len(base64_of(drawn)) / 2
     drawn[:9, :9] = 255
-    assert np.abs(pixels_of(made).astype(int) - drawn[..., :3]).max() <= 1
+    assert np.abs(pixels_of(made).astype(int) - drawn[..., :3]).max() <= 2
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     assert np.array_equal(pixels_of(build.lighter(base64_of(noise))), noise)
 
