@@ -27,7 +27,7 @@ results-%: .venv/stamp
 	$(PY) -m vaekit train $* --scale paper -p device $(DEVICE) && $(PY) -m vaekit export $* --scale paper
 
 clean:  ## What a build leaves behind, the environment aside
-	rm -rf _build book/studies
+	rm -rf _build book/studies .cache/book
 
 .venv/stamp: requirements.lock pyproject.toml
 	$(or $(PYTHON),$(error vaekit needs Python 3.11 or 3.12 with its venv module: none of python3.11, python3.12, python3 is one; install it (Debian: python3-venv), or say which with make PYTHON=/path/to/python3.12)) -m venv .venv

@@ -15,7 +15,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     modules = {name: importlib.import_module(f"benchmarks.{name}") for name in BENCHMARKS}
     for name, module in modules.items():
-        command = commands.add_parser(name, help=module.__doc__.splitlines()[0])
+        command = commands.add_parser(name, help=(module.__doc__ or name).splitlines()[0])
         command.add_argument("--only", help="run the cases alone whose name contains this")
         command.add_argument("--rounds", type=int, default=module.ROUNDS, help="how often each is timed (%(default)s)")
     commands.add_parser("targets", help="each target beside what was measured; exit 1 where one is missed")

@@ -63,18 +63,24 @@ def machine(device: str = "cpu") -> str:
         found = torch.cuda.get_device_properties(device)
         return f"{found.name}, {found.total_memory / 2**30:.0f} GiB"
     info = Path("/proc/cpuinfo")
-    lines = dict(line.split("\t: ", 1) for line in (info.read_text().splitlines() if info.exists() else ()) if "\t: " in line)
+    lines = dict(
+        line.split("\t: ", 1) for line in (info.read_text().splitlines() if info.exists() else ()) if "\t: " in line
+    )
     model = lines.get("model name", platform.processor() or platform.machine()).strip()
     flags = set(lines.get("flags", "").split())
-    has = [word for flag, word in (("avx512f", "AVX-512"), ("avx512_bf16", "AVX512-BF16"), ("amx_bf16", "AMX")) if flag in flags]
+    has = [
+        word
+        for flag, word in (("avx512f", "AVX-512"), ("avx512_bf16", "AVX512-BF16"), ("amx_bf16", "AMX"))
+        if flag in flags
+    ]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     arithmetic = ", ".join(has) or "AVX2 alone"
     return f"{os.cpu_count()} cores of {model} ({arithmetic}), {memory:.0f} GiB, {platform.system()}"
 
 
-def has_bf16() -> bool:
-    """Whether this processor has bfloat16 products of its own; without, bf16 is emulated and slow."""
-    return any(name in machine() for name in ("AVX512-BF16", "AMX"))
+def has_bf16(words: str | None = None) -> bool:
+    """Whether a machine in words (this one) has bfloat16 products of its own; without, bf16 is emulated and slow."""
+    return any(name in (words or machine()) for name in ("AVX512-BF16", "AMX"))
 
 
 def read(benchmark: str) -> list[Row]:

@@ -4,65 +4,257 @@
 
 A notebook with a parameter `scale` runs at `published`: it shows what results/ holds and trains nothing. Exit status 1
 if a notebook failed, a page warned (a broken link, a figure without alt text, an unknown citation) or the build failed.
+
+What a notebook's code gave is kept in .cache/book, under a hash of all that it can depend on (`surroundings` and the
+code itself): a change of prose alone runs nothing again. Sphinx reads again the pages whose contents changed, and all
+of them where anything else did. Whatever failed, or changed on the way, is not kept.
 """
 
 import argparse
+import base64
+import hashlib
+import importlib.metadata
+import io
 import os
+import platform
+import re
 import shutil
 import subprocess
 import sys
 import time
+import traceback
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import papermill
+from nbformat import NotebookNode
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ROOT / "book" / "studies"  # ignored by git: made here, read by Jupyter Book
+KEPT = ROOT / ".cache" / "book"
+AT_ONCE = min(4, os.cpu_count() or 1)  # notebooks: a kernel takes most of a GB
 
 
-def run_notebook(path: Path, destination: Path) -> None:
-    """Run a notebook in its own folder and write it, with its outputs, into the folder `destination`.
+# What there is
 
-    The file there is replaced only by a whole one. Errors: papermill's, when a cell fails.
+
+def digest(parts: Iterable[bytes | str]) -> str:
+    """A hash of some parts, in their order, that tells where one ends."""
+    found = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        found.update(len(data).to_bytes(8, "big") + data)
+    return found.hexdigest()
+
+
+def files(folder: Path) -> list[Path]:
+    """All files below a folder, sorted, without what Python compiled and what is hidden."""
+    found = (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return sorted(path for path in found if not path.name.startswith("."))
+
+
+def contents(paths: Iterable[Path]) -> str:
+    return digest(part for path in paths for part in (os.fspath(path), path.read_bytes()))
+
+
+def surroundings() -> str:
+    """A hash of all that a notebook's outputs depend on, its own code aside.
+
+    By content: the package, benchmarks/, results/ and this file; by version: Python and all that is installed; by name
+    and size: image sets and classifiers that were fetched or trained, which are checked whole when they are read.
     """
+    from vaekit import results, runs
+    from vaekit.data.stored import stored_path
+
+    sources = [*files(ROOT / "vaekit"), *files(ROOT / "benchmarks"), *files(results.folder("any").parent)]
+    large = [*files(stored_path("any").parent), *files(runs.default_store().root / "classifiers")]
+    return digest(
+        [
+            contents([*sources, Path(__file__)]),
+            *(f"{path} {path.stat().st_size}" for path in large),
+            *sorted(f"{found.name} {found.version}" for found in importlib.metadata.distributions()),
+            *sorted(f"{name}={value}" for name, value in os.environ.items() if name.startswith("VAEKIT_")),
+            sys.version,
+            platform.platform(),
+        ]
+    )
+
+
+# The notebooks
+
+
+def run_by_papermill(path: Path, **how) -> NotebookNode:
+    """Run a notebook in its own folder, at scale `published` if it has one. Errors: papermill's, when a cell fails."""
     parameters = {"scale": "published"} if "scale" in papermill.inspect_notebook(str(path)) else {}
-    done = papermill.execute_notebook(str(path), None, parameters, cwd=path.parent, progress_bar=False)
-    done.metadata.pop("papermill", None)  # paths of this machine, which the page offers for download
-    destination.mkdir(parents=True, exist_ok=True)
-    partial = destination / f".{path.stem}.{os.getpid()}.partial"
-    nbformat.write(done, partial)
-    partial.replace(destination / path.name)
+    return papermill.execute_notebook(str(path), None, parameters, cwd=path.parent, progress_bar=False, **how)
 
 
-def run_notebooks(folder: Path, destination: Path) -> list[str]:
-    """Run every notebook of a folder; returns the names of those that failed, after printing why."""
+def prepared(path: Path) -> NotebookNode:
+    """A notebook as it will run: with its parameters, without outputs."""
+    notebook = run_by_papermill(path, prepare_only=True)
+    for part in (notebook, *notebook.cells):
+        part.metadata.pop("papermill", None)  # paths of this machine, which the page offers for download
+    for cell in notebook.cells:
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            cell.id = "parameters"  # not a random one: equal notebooks are equal files
+    return notebook
+
+
+def code(notebook: NotebookNode) -> list[NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def same_code(one: NotebookNode, other: NotebookNode) -> bool:
+    return [cell.source for cell in code(one)] == [cell.source for cell in code(other)]
+
+
+def executed(path: Path) -> tuple[str, str, float]:
+    """Run a notebook: (the notebook with outputs, as text; what went wrong; seconds)."""
+    begun = time.monotonic()
+    try:
+        done = run_by_papermill(path)
+    except Exception as error:  # whatever a notebook can raise; not all of it can be pickled, so as text
+        said = str(error) if isinstance(error, papermill.PapermillExecutionError) else traceback.format_exc()
+        return "", said, time.monotonic() - begun
+    for cell in code(done):
+        for output in cell.outputs:
+            if "image/png" in output.get("data", {}):
+                output.data["image/png"] = lighter(output.data["image/png"])
+    return nbformat.writes(done), "", time.monotonic() - begun
+
+
+def lighter(png: str) -> str:
+    """A base64 PNG without transparency, and with 256 colours where that moves them by under 1/255 (rms): a third."""
+    picture = Image.open(io.BytesIO(base64.b64decode(png)))
+    whole = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA")).convert("RGB")
+    few = whole.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    moved = np.asarray(whole, np.float32) - np.asarray(few.convert("RGB"), np.float32)
+    written = io.BytesIO()
+    (few if np.sqrt(np.mean(moved**2)) < 1 else whole).save(written, "png", optimize=True)
+    return base64.b64encode(written.getvalue()).decode()
+
+
+def kept(place: Path, notebook: NotebookNode) -> NotebookNode | None:
+    """What was kept at `place`, if it is whole and of the same code."""
+    try:
+        found = nbformat.read(place, as_version=4)
+    except (OSError, ValueError):
+        return None
+    return found if same_code(found, notebook) else None
+
+
+def write(text: str, path: Path) -> None:
+    """Whole or not at all, and not where the file says so already."""
+    if path.exists() and path.read_text() == text:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.write_text(text)
+    partial.replace(path)
+
+
+def run_notebooks(folder: Path, destination: Path, memory: Path = KEPT) -> list[str]:
+    """Write every notebook of a folder, with its outputs, into `destination`; run those whose outputs `memory` lacks.
+
+    Returns the names of those that failed, after printing why; their files in `destination` stay as they were.
+    """
+    around = surroundings()
+    notebooks = {path: prepared(path) for path in sorted(folder.glob("*.ipynb"))}
+    places = {
+        path: memory / f"{path.stem}-{digest([around, *(cell.source for cell in code(notebook))])}.ipynb"
+        for path, notebook in notebooks.items()
+    }
+
+    def show(path: Path, done: NotebookNode) -> None:
+        """The notebook as it stands, with the outputs of the one that ran: its prose may be another."""
+        for cell, ran in zip(code(notebooks[path]), code(done), strict=True):
+            cell.outputs, cell.execution_count = ran.outputs, ran.execution_count
+        write(nbformat.writes(notebooks[path]), destination / path.name)
+
+    found = {path: kept(places[path], notebook) for path, notebook in notebooks.items()}
+    for path, done in found.items():
+        if done:
+            show(path, done)
+            print(f"{path.name}: unchanged", flush=True)
     failed = []
-    for path in sorted(folder.glob("*.ipynb")):
-        started = time.monotonic()
-        try:
-            run_notebook(path, destination)
-        except Exception as error:  # whatever a notebook can raise: say it, and go on to the others
-            print(f"{path.name} failed:\n{error}", file=sys.stderr)
-            failed.append(path.name)
-        else:
-            print(f"{path.name}: {time.monotonic() - started:.0f} s", flush=True)
-    return failed
+    with ProcessPoolExecutor(AT_ONCE, get_context("spawn")) as pool:
+        running = {pool.submit(executed, path): path for path, done in found.items() if not done}
+        for future in as_completed(running):
+            path, (text, wrong, seconds) = running[future], future.result()
+            done = None if wrong else nbformat.reads(text, as_version=4)
+            if done is None or not same_code(done, notebooks[path]):
+                wrong = wrong or "its code was changed while it ran: build again"
+                print(f"{path.name} failed:\n{wrong}", file=sys.stderr, flush=True)
+                failed.append(path.name)
+                continue
+            show(path, done)
+            if surroundings() == around:
+                for old in memory.glob(f"{path.stem}-*.ipynb"):
+                    old.unlink()
+                write(text, places[path])
+            print(f"{path.name}: {seconds:.0f} s", flush=True)
+    return sorted(failed)
+
+
+# The pages
+
+
+def readings() -> str:
+    """A hash of all that Sphinx's reading of a page depends on, the page's own text aside: book/pages.py sees to it."""
+    sources = [path for path in files(ROOT / "book") if path.suffix not in (".md", ".ipynb")]
+    pages = [path.name for path in files(ROOT / "book") if path.suffix in (".md", ".ipynb")]
+    return digest([surroundings(), contents([*sources, ROOT / "_config.yml", ROOT / "_toc.yml"]), *pages])
 
 
 def build_pages(to: Path) -> int:
-    """Build the pages into `to`/_build/html, from nothing; returns Jupyter Book's exit status. Warnings are errors."""
-    shutil.rmtree(to / "_build", ignore_errors=True)
+    """Build the pages into `to`/_build/html; returns Jupyter Book's exit status. Warnings are errors.
+
+    All pages are written anew. What Sphinx read before is taken again only if the build before this one was without
+    a warning: it warns of a page when it reads it, and not again.
+    """
+    folder, now = to / "_build", readings()
+    clean = folder / "clean"  # the readings of a build that succeeded; gone while one runs
+    if clean.exists() and clean.read_text() == now:
+        clean.unlink()
+        shutil.rmtree(folder / "html", ignore_errors=True)
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
     command = Path(sys.executable).with_name("jupyter-book")
-    options = ["--path-output", str(to), "--all", "-W", "--keep-going", "-q"]
-    return subprocess.run([command, "build", str(ROOT), *options], cwd=ROOT).returncode
+    options = ["--path-output", str(to), "-W", "--keep-going", "-q"]
+    status = subprocess.run([command, "build", str(ROOT), *options], cwd=ROOT).returncode
+    if status == 0 and readings() == now:
+        clean.write_text(now)
+    return status
+
+
+def page_sizes(html: Path) -> dict[str, int]:
+    """Bytes of each page, by its address: its file, and the pictures that no other page shows."""
+    pictures = {}
+    for page in sorted(path for path in html.rglob("*.html") if "_static" not in path.parts):
+        sources = re.findall(r'<img\b[^>]*?\bsrc="([^"]+)"', page.read_text())
+        pictures[page] = {(page.parent / source).resolve() for source in sources if not source.startswith("data:")}
+    shown = Counter(picture for own in pictures.values() for picture in own)
+    return {
+        page.relative_to(html).as_posix(): page.stat().st_size
+        + sum(picture.stat().st_size for picture in own if shown[picture] == 1)
+        for page, own in pictures.items()
+    }
 
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description="Run the notebooks over results/, then build the book from them.")
     parser.add_argument("--to", type=Path, default=ROOT, help="folder that gets _build/html (this checkout)")
     to = parser.parse_args(arguments).to.resolve()
-    shutil.rmtree(PAGES, ignore_errors=True)  # so that a page never outlives its notebook
+    names = {path.name for path in (ROOT / "notebooks").glob("*.ipynb")}
+    for page in PAGES.glob("*.ipynb"):
+        if page.name not in names:
+            page.unlink()  # a page never outlives its notebook
     if failed := run_notebooks(ROOT / "notebooks", PAGES):
         print(f"No book was built: {', '.join(failed)} failed (see above).", file=sys.stderr)
         return 1

@@ -2,9 +2,11 @@
 
 - MathJax comes from the package sphinx-mathjax-offline: one file, SVG output, so no fonts to fetch, over http and file://.
 - A picture without alt text is a warning, and warnings are errors.
+- A page is read again where its contents changed, whatever the times of its file say.
 - Docstrings are prose with `code` and indented listings; autodoc gets them as the reStructuredText of just that.
 """
 
+import hashlib
 import importlib.metadata
 import importlib.util
 import re
@@ -23,6 +25,14 @@ def configure(app, config):
     config.html_static_path.append(str(Path(package.origin).parent / "static" / "mathjax" / MATHJAX))
     config.mathjax_path = MATHJAX
     config.html_theme_options["extra_footer"] = f"vaekit {importlib.metadata.version('vaekit')}"
+
+
+def changed_pages(app, env, added, changed, removed):
+    before = getattr(env, "page_contents", {})
+    env.page_contents = {
+        name: hashlib.sha256(Path(env.doc2path(name)).read_bytes()).hexdigest() for name in env.found_docs
+    }
+    return [name for name, content in env.page_contents.items() if before.get(name) != content]
 
 
 def require_alt_text(app, doctree, docname):
@@ -71,6 +81,7 @@ def readable_signature(app, what, name, obj, options, signature, returns):
 def setup(app):
     app.setup_extension("sphinx.ext.autodoc")
     app.connect("config-inited", configure)
+    app.connect("env-get-outdated", changed_pages)
     app.connect("doctree-resolved", require_alt_text)
     app.connect("autodoc-process-docstring", docstring_to_rst, priority=400)  # before napoleon reads "Args:"
     app.connect("autodoc-process-signature", readable_signature)

@@ -15,8 +15,8 @@
 # # Your own model
 #
 # Ten lines of an ordinary `nn.Module`, a fleet of it over three weights of the rate and two seeds, and its
-# rate–distortion curve. Unlike the other pages, this one trains while the book is built: what you see was computed a
-# moment ago, on a CPU.
+# rate–distortion curve. Unlike the other pages, this one trains while the book is built: what you see was computed by the
+# very code that stands here, on a CPU.
 #
 # A model returns the parameters of its distributions. Noise comes in, under names that `noise_sites` declares, so that
 # a member's draws are its own whoever trains beside it.

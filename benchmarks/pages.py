@@ -1,0 +1,141 @@
+"""The committed tables as a page of the book shows them: text tables and a figure of ratios."""
+
+import math
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from benchmarks import records, targets
+from benchmarks.records import Row
+from vaekit.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, panels
+
+_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, GREY)
+_NOTHING = pd.DataFrame([{"": "Nobody has measured this yet, or its table is not committed."}])
+
+
+def machines() -> pd.DataFrame:
+    """Every machine that measured, with what it measured, its torch, and the day of its newest number."""
+    found = pd.DataFrame(
+        [
+            {"machine": row.machine, "benchmark": name, "torch": row.torch, "date": row.date}
+            for name in sorted(path.stem for path in records.RESULTS.glob("*.csv"))
+            for row in records.read(name)
+        ]
+    )
+    if not len(found):
+        return _NOTHING
+    grouped = found.groupby("machine", sort=True)
+    return grouped.agg(
+        benchmarks=("benchmark", lambda names: ", ".join(dict.fromkeys(names))),
+        torch=("torch", lambda versions: ", ".join(sorted(set(versions)))),
+        newest=("date", "max"),
+    ).reset_index()
+
+
+def judged() -> pd.DataFrame:
+    """Each target, what decides it, and the outcome, machine by machine."""
+    rows = []
+    for verdict in targets.verdicts():
+        shown, reason = verdict.decisive, f" ({verdict.why})" if verdict.why else ""
+        rows.append(
+            {
+                "target": verdict.target.says,
+                "asked": verdict.target.rule.words,
+                "measured": targets.said(shown) if shown else "",
+                "outcome": verdict.outcome + reason,
+                "machine": verdict.machine,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def numbers(benchmark: str, quantity: str, *contenders: str) -> pd.DataFrame:
+    """Rows of one quantity: a row for each case and machine, a column for each contender, with intervals, as text.
+
+    Without `contenders`, all that have it.
+    """
+    rows = [row for row in records.read(benchmark) if row.quantity == quantity]
+    rows = [row for row in rows if not contenders or row.contender in contenders]
+    if not rows:
+        return _NOTHING
+    several = len({row.machine for row in rows}) > 1
+    table: dict[tuple[str, str], dict[str, str]] = {}
+    for row in rows:
+        table.setdefault((row.case, row.machine), {})[row.contender] = _number(row)
+    columns = list(dict.fromkeys([*contenders, *(row.contender for row in rows)]))
+    return pd.DataFrame(
+        [
+            {
+                "case": case,
+                **({"machine": machine} if several else {}),
+                **{name: made.get(name, "") for name in columns},
+            }
+            for (case, machine), made in table.items()
+        ]
+    )
+
+
+def values(benchmark: str) -> pd.DataFrame:
+    """Every row of a benchmark: case, who, the number with its interval, and what a reader must know."""
+    rows = records.read(benchmark)
+    shown = [
+        {"case": row.case, "who": row.contender, "value": _number(row), "unit": row.quantity, "note": row.note}
+        for row in rows
+    ]
+    return pd.DataFrame(shown) if shown else _NOTHING
+
+
+def ratios(benchmark: str) -> Figure:
+    """How many times as long another takes, with its interval: a line a case, a colour a contender, a log axis.
+
+    A panel for each machine; the line at 1 is where both are as fast.
+    """
+    rows = [row for row in records.read(benchmark) if row.quantity == "ratio" and not math.isnan(row.value)]
+    rows = [row for row in rows if " / vaekit" in row.contender]
+    by_machine = {
+        machine: [row for row in rows if row.machine == machine] for machine in sorted({r.machine for r in rows})
+    }
+    if not rows:
+        figure, axes = panels(1, 1, width=6, height=1)
+        axes[0, 0].text(0, 0.5, "Nobody has measured this yet, or its table is not committed.")
+        axes[0, 0].set_axis_off()
+        return figure
+    lines = max(len({row.case for row in group}) for group in by_machine.values())
+    figure, axes = panels(len(by_machine), 1, width=7, height=1.4 + 0.24 * lines)
+    for ax, (machine, group) in zip(axes[:, 0], by_machine.items(), strict=True):
+        _ratios(ax, group)
+        ax.set_title(machine, loc="left", fontsize=8)
+    return figure
+
+
+def _ratios(ax, rows: Sequence[Row]) -> None:
+    cases = list(dict.fromkeys(row.case for row in rows))
+    contenders = list(dict.fromkeys(row.contender for row in rows))
+    for number, contender in enumerate(contenders):
+        own = [row for row in rows if row.contender == contender]
+        y = [cases.index(row.case) + 0.12 * (number - (len(contenders) - 1) / 2) for row in own]
+        low = [0.0 if math.isnan(row.low) else max(row.value - row.low, 0.0) for row in own]
+        high = [0.0 if math.isnan(row.high) else max(row.high - row.value, 0.0) for row in own]
+        how = {"fmt": "osv^D"[number % 5], "color": _COLOURS[number % len(_COLOURS)], "capsize": 2, "ms": 4, "lw": 1}
+        ax.errorbar([row.value for row in own], y, xerr=[low, high], label=contender, **how)
+    ax.axvline(1, color=GREY, lw=0.8, ls="--", zorder=0)
+    ax.set(xscale="log", xlabel="times as long as vaekit takes", yticks=range(len(cases)))
+    ax.set_yticklabels(cases, fontsize=8)
+    ax.invert_yaxis()
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_formatter("{x:g}")
+    ax.tick_params(axis="x", which="both", labelsize=7)
+    ax.legend(loc="lower center", bbox_to_anchor=(0.3, 1.06 if len(cases) < 12 else 1.02), ncols=3, fontsize=8)
+
+
+def _number(row: Row) -> str:
+    """A value in three digits, with its interval where it has one; why there is none."""
+    if math.isnan(row.value):
+        return row.note or "none"
+    ends = "" if math.isnan(row.low) else f" [{_digits(row.low)}, {_digits(row.high)}]"
+    return f"{_digits(row.value)}{ends}"
+
+
+def _digits(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
