@@ -17,6 +17,15 @@ from vaekit.fleet import batch_indices
 from vaekit.randomness import NOISE, normal
 
 
+@pytest.fixture
+def one_thread():
+    """Tiny operations on two threads wait for each other, for minutes on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def test_contenders_take_turns_and_every_second_round_is_reversed():
     order = []
     seconds = timing.interleaved({name: lambda name=name: order.append(name) for name in "abc"}, 3)
@@ -79,8 +88,9 @@ def test_every_setup_has_examples_and_a_loss(setup):
     assert len({frozenset(member.weights.items()) for member in task.fleet()}) == 2
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_the_plain_loop_fed_with_our_batches_and_noise_is_train_fleet():
-    task = Task("tiny", 2, 60, 1, backend="cores")
+    task = Task("tiny", 2, 20, 1, backend="cores")
     images, labels = (part[:IMAGES] for part in examples(task.of.image_shape))
 
     class Fed(nn.Module):
@@ -103,9 +113,9 @@ def test_the_plain_loop_fed_with_our_batches_and_noise_is_train_fleet():
         assert gap < 1e-5
 
 
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("peer", [plain, dataloader])
 def test_peers_of_this_environment_end_where_train_fleet_does(peer):
-    pytest.importorskip("torchvision")
     task = Task("tiny", 2, 120, 1)
     torch.manual_seed(0)
     start = task.losses(module for module, _ in task.modules())
