@@ -234,7 +234,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch):
         path = tmp_path / str(nth)
         before = written(path, old)
         with monkeypatch.context() as patch:
-            disk = FullDisk(patch, results, nth)
+            disk = FullDisk(patch, nth)
             try:
                 write(path, new, {})
             except (ResultsError, OSError) as error:

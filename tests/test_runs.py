@@ -388,7 +388,7 @@ def refused_once_each(tmp_path, monkeypatch, act):
         store = Store(tmp_path / str(nth))
         store.commit(there)
         with monkeypatch.context() as patch:
-            disk = FullDisk(patch, runs, nth)
+            disk = FullDisk(patch, nth)
             if disk_was_enough := not _refused(act, store, disk):
                 assert {"mkdir", "open", "write", "fsync"} < set(disk.calls)
         yield store

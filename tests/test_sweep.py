@@ -204,10 +204,10 @@ def test_images_that_cannot_be_had_stop_it_before_training(store, trained):
 
 def test_a_full_disk_costs_no_more_than_a_fleet(store, monkeypatch, place):
     with monkeypatch.context() as patch:
-        one = FullDisk(patch, runs, 10**9)
+        one = FullDisk(patch, 10**9)
         sweep.run(design(), [member(1)], Store(place / "measured"), say=quiet)
     with monkeypatch.context() as patch:
-        FullDisk(patch, runs, len(one.calls) + 3)
+        FullDisk(patch, len(one.calls) + 3)
         with pytest.raises(StoreError, match="No space left"):
             sweep.run(design(), [member(1), member(2)], store, say=quiet)
     assert list(store.keys()) == [member(1).key]

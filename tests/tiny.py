@@ -2,13 +2,12 @@
 
 import dataclasses
 import errno
-import io
 import math
 import os
 
 import torch
 
-from vaekit import results
+from vaekit import disk, results
 from vaekit.fleet import new_model
 from vaekit.runs import Member, Run
 from vaekit.studies import rate_generalisation as study
@@ -77,37 +76,17 @@ def tables(members, status="finished") -> results.Tables:
 
 
 class FullDisk:
-    """A disk that refuses the nth of all calls that change it, through os and a module's own open; see `calls`."""
+    """A disk that refuses the nth of all operations that change it (see `disk.seam`); `calls` are their names."""
 
-    def __init__(self, monkeypatch, module, nth: int):
+    def __init__(self, monkeypatch, nth: int):
         self.nth, self.calls = nth, []
-        for name in ("mkdir", "fsync", "rename", "replace"):
-            monkeypatch.setattr(os, name, self._counted(name, getattr(os, name)))
-        disk = self
-
-        class File(io.FileIO):
-            def write(self, content):
-                try:
-                    disk.call("write")
-                except OSError:
-                    super().write(content[: len(content) // 2])
-                    raise
-                return super().write(content)
-
-        monkeypatch.setattr(module, "open", self._counted("open", File), raising=False)
-
-    def call(self, name):
-        self.calls.append(name)
-        if len(self.calls) == self.nth:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        monkeypatch.setattr(disk, "seam", self._call)
 
     @property
     def refused(self) -> bool:
         return len(self.calls) >= self.nth
 
-    def _counted(self, name, real):
-        def call(*args, **how):
-            self.call(name)
-            return real(*args, **how)
-
-        return call
+    def _call(self, operation, path):
+        self.calls.append(operation)
+        if len(self.calls) == self.nth:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

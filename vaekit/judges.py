@@ -10,7 +10,6 @@ that has one, so that an Inception Score is comparable wherever it is taken; lar
 import dataclasses
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vaekit import data, randomness, results, runs
+from vaekit import data, disk, randomness, results, runs
 from vaekit.fleet import batch_indices, new_model
 from vaekit.metrics import mean_and_se
 from vaekit.models.classifiers import Classifier
@@ -284,15 +283,8 @@ def _first_line(error: Exception) -> str:
 
 def _write(path: Path, content: bytes) -> None:
     """Whole or not at all. Errors: ResultsError where the disk refuses."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        disk.make_folder(path.parent)
+        disk.replace(path, content)
     except OSError as error:
         raise results.ResultsError(f"{path} could not be written ({error.strerror})") from error
-    finally:
-        partial.unlink(missing_ok=True)

@@ -13,12 +13,12 @@ import io
 import json
 import os
 import re
-import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vaekit import disk
 from vaekit.runs import CHECKOUT, Member, Store, member_of
 from vaekit.settings import PlainError
 
@@ -147,23 +147,11 @@ def write(path: Path, tables: Tables, provenance: Mapping[str, Any]) -> None:
         json.dumps({**provenance, "sha256": hashes}, indent=1, sort_keys=True).encode() + b"\n"
     )
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        disk.make_folder(path)
         for name, content in contents.items():
-            _write(path / name, content)
+            disk.replace(path / name, content)
     except OSError as error:
         raise ResultsError(f"the results in {path} could not be written ({error.strerror})") from error
-
-
-def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        with open(partial, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _order(row: Mapping[str, Any], fields: list[str]) -> tuple:

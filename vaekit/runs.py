@@ -27,7 +27,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor, nn
 
-from vaekit import data, models, pruning
+from vaekit import data, disk, models, pruning
 from vaekit.fleet import PRECISIONS
 from vaekit.settings import PlainError, canonical
 
@@ -211,7 +211,7 @@ class Store:
 
         def place(staging: Path) -> None:
             if not self._there(key):
-                os.rename(staging, target)
+                disk.move(staging, target)
 
         # run.json comes last: a folder that has one has all that it names.
         self._commit(target, {**files, "run.json": _sealed(record)}, place)
@@ -235,13 +235,17 @@ class Store:
         """Store the rows of one measure of a member by a rename. Errors: StoreError where the disk refuses."""
         target = self._measure(key, name, version)
         content = {"key": key, "measure": name, "version": version, "rows": rows}
-        self._commit(target, {target.name: _sealed(content)}, lambda staging: os.replace(staging / target.name, target))
+
+        def place(staging: Path) -> None:
+            disk.move(staging / target.name, target, replacing=True)
+
+        self._commit(target, {target.name: _sealed(content)}, place)
 
     def quarantine(self, key: str) -> Path:
         """Move a damaged run out of the way, and return where to."""
         source, target = self._run(key), self.root / "quarantine" / f"{key}-{uuid.uuid4().hex[:8]}"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.rename(source, target)
+        disk.make_folder(target.parent)
+        disk.move(source, target)
         return target
 
     def _there(self, key: str) -> bool:
@@ -263,17 +267,13 @@ class Store:
         for attempt in reversed(range(_ATTEMPTS)):
             staging = self._staging()
             try:
-                staging.mkdir(parents=True)
+                disk.make_folder(staging)
                 for name, content in files.items():
-                    with open(staging / name, "xb") as file:
-                        file.write(content)
-                        file.flush()
-                        os.fsync(file.fileno())
-                _fsync(staging)
-                target.parent.mkdir(parents=True, exist_ok=True)
+                    disk.write(staging / name, content)
+                disk.sync(staging)
+                disk.make_folder(target.parent)
                 place(staging)
-                _fsync(target.parent)
-                _fsync(target.parent.parent)  # where the parent's own name stands, if it is new
+                disk.sync(target.parent.parent)  # where the parent's own name stands, if it is new
                 return
             except OSError as error:
                 if not attempt or error.errno not in (errno.ENOENT, errno.EEXIST, errno.ENOTEMPTY):
@@ -401,14 +401,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {k: _plain(v) for k, v in value.items()}
     return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
-
-
-def _fsync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _refused(path: Path, error: OSError) -> StoreError:
