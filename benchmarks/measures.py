@@ -78,10 +78,8 @@ def _families() -> Iterator[tuple[str, str, str, int]]:
     """The cases whose sum is one family of study 4: what a pruned member took is its parent's training as well."""
     for trained, tuned, arms in _pruned():
         of = trained.data
-        names = (
-            f"study 4, {kind}, {of}, {one.steps:,} steps" for kind, one in (("trained", trained), ("pruned", tuned))
-        )
-        yield f"study 4, family, {of}", *names, arms
+        first, second = f"trained, {of}, {trained.steps:,} steps", f"pruned, {of}, {tuned.steps:,} steps"
+        yield f"study 4, family, {of}", f"study 4, {first}", f"study 4, {second}", arms
 
 
 def _shares(case: str, design: Design, member: Member) -> list[Row]:
