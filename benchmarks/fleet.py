@@ -34,8 +34,8 @@ DEVICE = "cpu"
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 # Steps of every member: whole epochs of 32 steps where pythae takes part, and some seconds of work.
-STEPS = {"tiny": 640, "mlp1": 96, "mlp3": 64, "cnn1": 32, "cnn3": 32, "ghvae": 64, "ghvae28": 64, "lvae": 32}
-STEPS |= {"classifier28": 64, "classifier32": 32, "study1": 4}
+STEPS = {"tiny": 320, "mlp1": 64, "mlp3": 32, "cnn1": 16, "cnn3": 16, "ghvae": 32, "ghvae28": 32, "lvae": 32}
+STEPS |= {"classifier28": 32, "classifier32": 16, "study1": 4}
 
 
 @dataclass(frozen=True)
