@@ -5,10 +5,11 @@ import hashlib
 import io
 import itertools
 import json
+import re
 
 import pytest
 from test_runs import ODD
-from tiny import ARGUMENTS, FullDisk, member, run_of, tables
+from tiny import ARGUMENTS, FullDisk, member, row_of, run_of, tables
 
 from vaekit import results
 from vaekit.results import ResultsError, Tables, from_store, read, write
@@ -50,27 +51,29 @@ def test_tables_come_back(tmp_path):
 
 @pytest.mark.parametrize("odd", [*ODD, CONV])
 def test_a_member_has_the_same_key_after_a_csv(tmp_path, odd):
-    again = written(tmp_path, Tables({odd.key: {"key": odd.key, **odd.row()}}))
+    again = written(tmp_path, Tables({odd.key: row_of(odd)}))
     assert again.member(odd.key) == odd
     assert again.member(odd.key).key == odd.key
 
 
 def test_members_of_different_models_share_a_table(tmp_path):
     chosen = [member(), CONV, member(model_args=ARGUMENTS | {"likelihood": "gaussian", "sigma": 0.1})]
-    again = written(tmp_path, Tables({m.key: {"key": m.key, **m.row()} for m in chosen}))
+    again = written(tmp_path, Tables({m.key: row_of(m) for m in chosen}))
     assert [again.member(m.key).key for m in chosen] == [m.key for m in chosen]
 
 
 def test_a_key_that_looks_like_a_number_is_a_key(tmp_path):
-    keys = ["12e456789012" + "0" * 52, "123456789012" + "3" * 52, "0" * 64]
-    row = {"step": 1, "part": "test", "measure": "rate", "arguments": "", "value": 0.1, "se": 0.0, "n": 2, "version": 1}
-    made = Tables(
-        {key: {"key": key, **member(parent=key).row()} for key in keys},
-        {key: [{"member": key[: results.SHORT], **row}] for key in keys},
-    )
+    likely = (member(seed=seed, parent="12e4" * 16) for seed in itertools.count())
+    # Short keys of digits alone, and of digits with an exponent.
+    found = [
+        next(m for m in likely if re.fullmatch(pattern, m.key[: results.SHORT])) for pattern in (r"\d+", r"\d+e\d+")
+    ]
+    made = tables(found)
     again = written(tmp_path, made)
-    assert again.measures == made.measures
-    assert {key: again.members[key]["parent"] for key in keys} == {key: key for key in keys}
+    assert again.members == made.members
+    assert {key: {row["member"] for row in rows} for key, rows in again.measures.items()} == {
+        m.key: {m.key[: results.SHORT]} for m in found
+    }
 
 
 TEXTS = [
@@ -94,7 +97,7 @@ def test_any_text_comes_back(tmp_path, text):
     assert written(tmp_path, made).members == made.members
 
 
-@pytest.mark.parametrize("number", [1.0, 100.0, 1e-5, 0.1, 1e22, -0.0, float("inf"), 5, None])
+@pytest.mark.parametrize("number", [1.0, 100.0, 1e-5, 0.1, 1e22, -0.0, 5, None])
 def test_a_number_keeps_its_value_and_its_kind(tmp_path, number):
     made = tables([member()])
     (row,) = made.members.values()

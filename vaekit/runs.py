@@ -27,13 +27,18 @@ import safetensors
 import safetensors.torch
 from torch import Tensor, nn
 
-from vaekit import data, disk, models, pruning
+from vaekit import data, decoders, disk, models, pruning
 from vaekit.fleet import PRECISIONS
 from vaekit.settings import PlainError, canonical
 
 SCHEMA = 1
 _HISTORY = "history.safetensors"
 _NAME = re.compile(r"history\.safetensors|weights-(0|[1-9][0-9]*)\.safetensors")
+_MEASURE = re.compile(r"(\w+)-(0|[1-9][0-9]*)\.json")
+_KEY = re.compile(r"[0-9a-f]{64}")
+# The line that a seal is, in canonical JSON: with its comma, or as the last of all with the one before. No other line
+# begins so: what is nested is indented further, and a text holds no line's end.
+_SEAL = re.compile(rb'\n "sha256": "([0-9a-f]{64})",|,\n "sha256": "([0-9a-f]{64})"(?=\n}\Z)')
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 _ATTEMPTS = 8
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -96,7 +101,7 @@ class Member:
     @property
     def key(self) -> str:
         """sha256 of the canonical JSON of what decides the result: 64 hexadecimal digits."""
-        return _key(SCHEMA, self.code_version, data.identity(self.data), self.row())
+        return key_of(SCHEMA, self.code_version, data.identity(self.data), self.row())
 
     def build(self) -> nn.Module:
         """A new, untrained model of this member's architecture, in its precision; with masks where it has an arm."""
@@ -125,6 +130,7 @@ class Store:
 
     def __init__(self, root: Path | str):
         self.root = Path(root).absolute()
+        self._runs, self._measures = (f"{self.root}{os.sep}{name}{os.sep}" for name in ("runs", "measures"))
 
     def obstacle(self) -> str | None:
         """What visibly stands against storing anything, as a sentence; None where nothing does. Writes nothing."""
@@ -149,19 +155,33 @@ class Store:
 
     def keys(self) -> Iterator[str]:
         """The keys of all runs that are there, unverified, in order."""
-        return (path.name for path in sorted(self.root.glob("runs/??/*")) if path.is_dir())
+        for shelf in _entries(self._runs):
+            if len(shelf.name) == 2 and shelf.is_dir():
+                yield from (entry.name for entry in _entries(shelf.path) if entry.is_dir())
+
+    def find(self, start: str) -> str:
+        """The one key that starts so. Errors: StoreError where there is none, or more than one."""
+        if set(start) - set("0123456789abcdef") or not start:
+            raise StoreError(f"{start!r} is no start of a key; a key has 64 hexadecimal digits")
+        found = [key for key in self.keys() if key.startswith(start)]
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            raise StoreError(f"no run in {self.root} has a key that starts with {start}; `runs list` shows them")
+        shown = ", ".join(key[: len(start) + 4] for key in found[:4])
+        raise StoreError(f"{len(found)} runs have keys that start with {start} ({shown}, …): give more digits")
 
     def __contains__(self, key: str) -> bool:
-        return (self._run(key) / "run.json").exists()
+        return os.path.exists(self._file(self._runs, key, "run.json"))
 
     def record(self, key: str) -> dict[str, Any]:
         """A run's run.json. Errors: StoreError where it is absent, damaged or another member's."""
-        path = self._run(key) / "run.json"
+        path = self._file(self._runs, key, "run.json")
         try:
-            record = _unsealed(path.read_bytes())
+            record = _unsealed(_read(path))
             # What the key is made of stands in the record, so that runs of older versions can be checked, too.
             parts = (record["schema"], record["code_version"], record["data_identity"], record["member"])
-            wrong = record["key"] != key or _key(*parts) != key
+            wrong = record["key"] != key or key_of(*parts) != key
             named = all(_NAME.fullmatch(name) and isinstance(digest, str) for name, digest in record["files"].items())
             if not named or _HISTORY not in record["files"] or record["status"] not in ("finished", "diverged"):
                 raise ValueError("its status or its files are none that a run has")
@@ -187,6 +207,48 @@ class Store:
         """Read every file of a run. Errors: StoreError names the first that is damaged or lacking."""
         for name, digest in self.record(key)["files"].items():
             _verified(self._run(key) / name, digest)
+
+    def damage(self, key: str) -> Iterator[str]:
+        """A sentence for every file of a run and of its measures that is damaged, lacking, or there and not named."""
+        listed: Mapping[str, str] = {}
+        if (folder := self._run(key)).exists():
+            try:
+                listed = self.record(key)["files"]
+            except StoreError as error:
+                yield str(error)
+            else:
+                there = {entry.name for entry in _entries(folder)}
+                yield from (
+                    f"{folder / name} is not a file of this run" for name in sorted(there - {*listed, "run.json"})
+                )
+        for name, digest in listed.items():
+            try:
+                _verified(folder / name, digest)
+            except StoreError as error:
+                yield str(error)
+        for entry in _entries(self._file(self._measures, key)):
+            found = _MEASURE.fullmatch(entry.name)
+            try:
+                if not found or self.measure(key, found[1], int(found[2])) is None:
+                    yield f"{entry.path} is not a measure"
+            except StoreError as error:
+                yield str(error)
+
+    def surplus(self) -> Iterator[str]:
+        """A sentence for all that lies among the runs and the measures where none of them can."""
+        for shelf in (entry for place in (self._runs, self._measures) for entry in _entries(place)):
+            if not (shelf.is_dir() and re.fullmatch("[0-9a-f]{2}", shelf.name)):
+                yield f"{shelf.path} is no folder of keys"
+                continue
+            for entry in _entries(shelf.path):
+                if not (entry.is_dir() and _KEY.fullmatch(entry.name) and entry.name[:2] == shelf.name):
+                    yield f"{entry.path} is not the folder of a key that belongs there"
+
+    def measured(self) -> Iterator[str]:
+        """The keys of which there are measures, in order; a run's measures come before it."""
+        for shelf in _entries(self._measures):
+            if shelf.is_dir():
+                yield from (entry.name for entry in _entries(shelf.path) if _KEY.fullmatch(entry.name))
 
     def commit(self, run: Run) -> str:
         """Store a run, whole or not at all, and return its key; one that is there already is kept.
@@ -219,9 +281,9 @@ class Store:
 
     def measure(self, key: str, name: str, version: int) -> list[dict[str, Any]] | None:
         """The rows of one measure of a member, or None where it is not there. Errors: StoreError if it is damaged."""
-        path = self._measure(key, name, version)
+        path = self._file(self._measures, key, f"{name}-{version}.json")
         try:
-            content = _unsealed(path.read_bytes())
+            content = _unsealed(_read(path))
             rows = content["rows"]
             if (content["key"], content["measure"], content["version"]) != (key, name, version):
                 raise ValueError("it is another member's, or another measure")
@@ -231,9 +293,15 @@ class Store:
             raise StoreError(f"{path} is damaged ({error}); delete it to measure again") from None
         return rows
 
+    def measures(self, key: str) -> dict[str, int]:
+        """The newest version of each measure of a member that is there, by its name."""
+        names = (_MEASURE.fullmatch(entry.name) for entry in _entries(self._file(self._measures, key)))
+        found = sorted((name[1], int(name[2])) for name in names if name)
+        return dict(found)
+
     def commit_measure(self, key: str, name: str, version: int, rows: list[dict[str, Any]]) -> None:
         """Store the rows of one measure of a member by a rename. Errors: StoreError where the disk refuses."""
-        target = self._measure(key, name, version)
+        target = Path(self._file(self._measures, key, f"{name}-{version}.json"))
         content = {"key": key, "measure": name, "version": version, "rows": rows}
 
         def place(staging: Path) -> None:
@@ -285,10 +353,12 @@ class Store:
         return self.root / "staging" / uuid.uuid4().hex
 
     def _run(self, key: str) -> Path:
-        return self.root / "runs" / _checked(key)[:2] / key
+        return Path(self._file(self._runs, key))
 
-    def _measure(self, key: str, name: str, version: int) -> Path:
-        return self.root / "measures" / _checked(key)[:2] / key / f"{name}-{version}.json"
+    @staticmethod
+    def _file(place: str, key: str, name: str = "") -> str:
+        """As text: a pathlib.Path takes as long to make as its small file to read, and there are tens of thousands."""
+        return os.path.join(place + _checked(key)[:2], key, name)
 
 
 def default_store() -> Store:
@@ -296,12 +366,22 @@ def default_store() -> Store:
     return Store(os.environ.get("VAEKIT_RUNS") or CHECKOUT / "runs")
 
 
+def results_root() -> Path:
+    """Where the studies' results lie: VAEKIT_RESULTS, or the checkout's own results/ folder."""
+    return Path(os.environ.get("VAEKIT_RESULTS") or CHECKOUT / "results")
+
+
 def load(key: str, step: int | None = None, store: Store | None = None) -> nn.Module:
     """The trained model of a stored member, in eval mode, after `step` steps (None: the last snapshot).
 
-    Errors: StoreError where the store lacks the run or those weights, or finds them damaged.
+    A member that is not stored here may have its decoder in `results/`: then `decode` and `generate` work, and all else
+    says what is lacking. Errors: StoreError where neither has the run or those weights, or they are damaged.
     """
     store = store or default_store()
+    carried = {} if key in store else decoders.find(results_root(), key)
+    if carried and (step is None or step in carried):
+        path, digest = carried[max(carried) if step is None else step]
+        return _decoder(path, digest)
     record = store.record(key)
     weights = store.weights(key, max(stored_steps(record), default=0) if step is None else step)
     model = member_of(record["member"]).build()
@@ -310,6 +390,46 @@ def load(key: str, step: int | None = None, store: Store | None = None) -> nn.Mo
     except RuntimeError as error:
         raise StoreError(f"the weights of run {key[:12]} do not fit its model: {error}") from None
     return model.eval()
+
+
+def decoder_file(key: str, store: Store, step: int | None = None) -> tuple[str, bytes]:
+    """Name and content of the file that carries a stored member's decoder (see `vaekit.decoders`).
+
+    Errors: StoreError as for `load`, and for a model without a decoder or one that is too large.
+    """
+    record = store.record(key)
+    step = max(stored_steps(record), default=0) if step is None else step
+    about = {name: record[name] for name in ("schema", "key", "code_version", "data_identity", "member")}
+    try:
+        content = decoders.pack(load(key, step, store), about | {"step": step})
+    except decoders.DecoderError as error:
+        raise StoreError(f"run {key[:12]}: {error}") from None
+    return decoders.file_name(key, step), content
+
+
+def read_decoder(content: bytes, name: str) -> tuple[str, nn.Module]:
+    """The key of a carried decoder's member, and its model with the decoder's weights alone, in eval mode.
+
+    Errors: StoreError names the file where it is none, or another member's than it says.
+    """
+    try:
+        about, state = decoders.unpack(content, name)
+        key = key_of(about["schema"], about["code_version"], about["data_identity"], about["member"])
+        if key != about["key"]:
+            raise decoders.DecoderError(f"{name} holds another member's decoder than it says; check it out again")
+        return key, decoders.fit(member_of(about["member"]).build(), state, name)
+    except decoders.DecoderError as error:
+        raise StoreError(str(error)) from None
+    except _UNREADABLE as error:
+        raise StoreError(f"{name} is not the decoder of a member ({error}); check it out again") from None
+
+
+def _decoder(path: Path, digest: str | None) -> nn.Module:
+    try:
+        content = decoders.read(path, digest)
+    except decoders.DecoderError as error:
+        raise StoreError(str(error)) from None
+    return read_decoder(content, str(path))[1]
 
 
 def stored_steps(record: Mapping[str, Any]) -> list[int]:
@@ -339,7 +459,7 @@ def unique(members: Iterable[Member]) -> list[Member]:
 
 
 def _checked(key: str) -> str:
-    if len(key) != 64 or set(key) - set("0123456789abcdef"):
+    if not _KEY.fullmatch(key):
         raise StoreError(f"{key!r} is no key; a key has 64 hexadecimal digits")
     return key
 
@@ -367,7 +487,8 @@ def _argument(value: Any) -> Any:
     return int(number) if number.is_integer() else number
 
 
-def _key(schema: int, code_version: int, identity: str, row: Mapping[str, Any]) -> str:
+def key_of(schema: int, code_version: int, identity: str, row: Mapping[str, Any]) -> str:
+    """The key of a member by its row and what else decides the result, of whatever version of the code."""
     content = {"schema": schema, "code_version": code_version, "data": identity, "member": row}
     return _digest(json.dumps(content, sort_keys=True, separators=(",", ":")).encode())
 
@@ -382,12 +503,30 @@ def _sealed(content: Mapping[str, Any]) -> bytes:
 
 
 def _unsealed(sealed: bytes) -> dict[str, Any]:
-    """What `_sealed` was given. Errors: one of `_UNREADABLE` for anything else, one flipped bit included."""
-    content = json.loads(sealed)
-    seal = content.pop("sha256")
-    if seal != _digest(_json(content)):
+    """What `_sealed` was given. Errors: one of `_UNREADABLE` for anything else, one flipped bit included.
+
+    Hashes the bytes less the seal's own line, so that nothing has to be written as JSON again.
+    """
+    found = _SEAL.search(sealed)
+    if not found or _digest(sealed[: found.start()] + sealed[found.end() :]) != (found[1] or found[2]).decode():
         raise ValueError("its hash does not match")
+    content = json.loads(sealed)
+    del content["sha256"]
     return content
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as file:
+        return file.read()
+
+
+def _entries(folder: Path | str) -> list[os.DirEntry[str]]:
+    """What lies in a folder, in order of the names; nothing where there is none."""
+    try:
+        with os.scandir(folder) as found:
+            return sorted(found, key=lambda entry: entry.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def _json(value: Any) -> bytes:

@@ -4,8 +4,10 @@ One row a measured value: the fields of its member (arguments of the model and w
 names: depth, beta), how the member was made, and `step`, `part`, `measure`, `arguments`, `value`, `se`, `n`, `version`.
 """
 
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ import pandas as pd
 
 from vaekit import results, sweep
 from vaekit.results import ResultsError, Tables
-from vaekit.runs import Member
+from vaekit.runs import Member, Store, default_store
 from vaekit.settings import Settings
 from vaekit.sweep import Design
 
@@ -30,20 +32,57 @@ def frame(tables: Tables) -> pd.DataFrame:
     A member without any value (it diverged at once) keeps one row, with an empty value, so that it is not forgotten.
     Where there are derived members, `parent_steps`, `parent_decoder` and `parent_sampled` are their parents'.
     """
-    rows = {
-        key: {name.partition(".")[2] or name: value for name, value in row.items()}
-        for key, row in tables.members.items()
-    }
-    if any(row.get("parent") for row in rows.values()):
-        for row in rows.values():
-            parent = rows.get(row.get("parent") or "", {})
-            row |= {name: parent.get(source) for name, source in _OF_PARENT.items()}
-    members = pd.DataFrame(list(rows.values()))
+    members = _members(tables.members.values())
     values = pd.DataFrame(
         [{**row, "key": key} for key, rows in tables.measures.items() for row in rows],
         columns=["key", *results.MEASURED[1:]],
     )
     return values.merge(members, on="key", how="right") if len(members) else values
+
+
+def runs(store: Store | None = None) -> pd.DataFrame:
+    """All that a store holds (None: the default one), as `frame` has it: of each measure the newest version.
+
+    Nothing is taken from an index: every run's record and every measure is read and verified, the weights aside. Texts
+    of few different words are object columns whose cells share them. Errors: StoreError names what is damaged.
+    """
+    columns = _Columns()
+    rows = []
+    for row, measures in results.stored(store or default_store()):
+        rows.append(row)
+        columns.add(measures)
+    members = _members(rows)
+    which = np.repeat(np.arange(len(members)), columns.counts)
+    made = {name: members[name].array.take(which) for name in members}
+    return pd.DataFrame({"key": made.pop("key"), **columns.arrays(), **made}, copy=False)
+
+
+class _Columns:
+    """Values as columns while they are read: as rows, a million of them would be a gigabyte of dictionaries."""
+
+    TEXTS = ("part", "measure", "arguments")
+    NUMBERS: ClassVar = {"step": "d", "value": "d", "se": "d", "n": "d"}  # d: an empty row has none
+
+    def __init__(self):
+        self.counts: list[int] = []
+        self.words: dict[str, int] = {}
+        self.columns = {name: array("l") for name in self.TEXTS} | {
+            name: array(kind) for name, kind in {**self.NUMBERS, "version": "d"}.items()
+        }
+
+    def add(self, measures: Iterable[tuple[int, list[dict[str, Any]]]]) -> None:
+        raise NotImplementedError
+
+
+def _members(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    """Members as a table, with what a row of a derived one says of its parent."""
+    short = [{name.partition(".")[2] or name: value for name, value in row.items()} for row in rows]
+    if any(row.get("parent") for row in short):
+        known = {row["key"]: row for row in short}
+        for row in short:
+            parent = known.get(row.get("parent") or "", {})
+            row |= {name: parent.get(source) for name, source in _OF_PARENT.items()}
+    return pd.DataFrame(short)
 
 
 def table(design: Design, members: Sequence[Member], chosen: Settings) -> pd.DataFrame:
