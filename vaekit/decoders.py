@@ -116,7 +116,7 @@ def listed(folder: Path) -> dict[str, str]:
 
 
 def read(path: Path, digest: str | None) -> bytes:
-    """A decoder's file, verified. Errors: DecoderError names it where it is absent, too large or not what was listed."""
+    """A decoder's file, verified. Errors: DecoderError where it is absent, too large or not what was listed."""
     try:
         with open(path, "rb") as file:
             content = file.read(LIMIT + 1)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from vaekit import decoders, disk
-from vaekit.runs import SCHEMA, Member, Store, StoreError, key_of, member_of, results_root
+from vaekit.runs import SCHEMA, Member, Store, StoreError, key_of, member_of, read_decoder, results_root
 from vaekit.settings import PlainError
 
 RECORDED = ("status", "reason", "code_version", "data_identity", "hardware", "wall_time", "backend", "torch", "commit")
@@ -152,22 +152,9 @@ def read(path: Path) -> Tables:
 
 def parse(path: Path, contents: Mapping[str, bytes]) -> Tables:
     """The tables that files of these contents hold. Errors: ResultsError names `path` and what is wrong."""
-    try:
-        provenance = json.loads(contents[PROVENANCE])
-        hashes = {**provenance["sha256"], **provenance.get("decoders", {})}
-    except KeyError as error:
-        raise ResultsError(f"the results in {path} lack {error}; check out the folder again") from None
-    except _UNREADABLE as error:
-        raise ResultsError(f"{path / PROVENANCE} cannot be read ({error}); check out the folder again") from None
-    carried = {name: content for name, content in contents.items() if name not in (*TABLES, PROVENANCE)}
-    for name in (*TABLES, *sorted({*carried, *hashes} - {*TABLES})):
-        if name not in contents:
-            raise ResultsError(f"the results in {path} lack {name}; check out the folder again")
-        if hashlib.sha256(contents[name]).hexdigest() != hashes.get(name):
-            raise ResultsError(
-                f"{path / name} is not what its provenance.json says; `python -m vaekit export` alone writes it: "
-                "check it out again"
-            )
+    hashes = _listed(path, contents)
+    if problem := next(_misfits(path, contents, hashes), None):
+        raise ResultsError(problem)
     rows, values = (_parse(path / name, contents[name]) for name in TABLES)
     members: dict[str, dict[str, Any]] = {}
     for row in rows:
@@ -175,6 +162,7 @@ def parse(path: Path, contents: Mapping[str, bytes]) -> Tables:
             raise ResultsError(f"{path / TABLES[0]}: {problem}; it was edited: check it out again")
         members[row["key"]] = row
     keys = {key[:SHORT]: key for key in members}
+    carried = {name: content for name, content in contents.items() if name not in (*TABLES, PROVENANCE)}
     tables = Tables(members, {key: [] for key in members}, carried)
     seen: set[tuple] = set()
     for row in values:
@@ -185,6 +173,53 @@ def parse(path: Path, contents: Mapping[str, bytes]) -> Tables:
     if foreign := [name for name in carried if _member_of_decoder(name) not in keys]:
         raise ResultsError(f"{path / foreign[0]} is the decoder of no member of {TABLES[0]}; check it out again")
     return tables
+
+
+def damage(path: Path) -> Iterator[str]:
+    """A sentence for every file of a results folder that is damaged, lacking, or none that `export` writes."""
+    contents = {file.name: file.read_bytes() for file in sorted(path.glob("*")) if file.is_file()}
+    if not contents:
+        return
+    try:
+        found = list(_misfits(path, contents, _listed(path, contents)))
+        yield from found or damaged_decoders(path, parse(path, contents))
+    except ResultsError as error:
+        yield str(error)
+
+
+def damaged_decoders(path: Path, tables: Tables) -> Iterator[str]:
+    """A sentence for every decoder among tables that is none, or of a member that they lack."""
+    for name, content in tables.decoders.items():
+        try:
+            key, _ = read_decoder(content, str(path / name))
+        except StoreError as error:
+            yield str(error)
+        else:
+            if key not in tables.members:
+                yield f"{path / name} is the decoder of {key[:SHORT]}, which {TABLES[0]} lacks"
+
+
+def _listed(path: Path, contents: Mapping[str, bytes]) -> dict[str, str]:
+    """The hash of each file, by name, as a folder's provenance has it. Errors: ResultsError where it is none."""
+    try:
+        provenance = json.loads(contents[PROVENANCE])
+        return {**provenance["sha256"], **provenance.get("decoders", {})}
+    except _UNREADABLE as error:
+        raise ResultsError(f"{path / PROVENANCE} cannot be read ({error}); check out the folder again") from None
+
+
+def _misfits(path: Path, contents: Mapping[str, bytes], hashes: Mapping[str, str]) -> Iterator[str]:
+    """A sentence for every file that is lacking, not what its hash says, or without one."""
+    for name in (*TABLES, *sorted({*contents, *hashes} - {*TABLES, PROVENANCE})):
+        if name not in contents:
+            yield f"{path / name} is lacking; check out the folder again"
+        elif name not in hashes:
+            yield f"{path / name} is no file that `export` wrote; delete it, or check out the folder again"
+        elif hashlib.sha256(contents[name]).hexdigest() != hashes[name]:
+            yield (
+                f"{path / name} is not what its provenance.json says; `python -m vaekit export` alone writes it: "
+                "check it out again"
+            )
 
 
 def _problem_of_member(row: Mapping[str, Any], others: Mapping[str, Any]) -> str | None:

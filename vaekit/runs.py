@@ -36,11 +36,12 @@ _HISTORY = "history.safetensors"
 _NAME = re.compile(r"history\.safetensors|weights-(0|[1-9][0-9]*)\.safetensors")
 _MEASURE = re.compile(r"(\w+)-(0|[1-9][0-9]*)\.json")
 _KEY = re.compile(r"[0-9a-f]{64}")
-# The line that a seal is, in canonical JSON: with its comma, or as the last of all with the one before. No other line
-# begins so: what is nested is indented further, and a text holds no line's end.
-_SEAL = re.compile(rb'\n "sha256": "([0-9a-f]{64})",|,\n "sha256": "([0-9a-f]{64})"(?=\n}\Z)')
+# How a seal's line begins in canonical JSON. No other line does: what is nested is indented further, and no text holds
+# the end of a line.
+_SEAL = b'\n "sha256": "'
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 _ATTEMPTS = 8
+_COMPACT = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 CHECKOUT = Path(__file__).resolve().parents[1]
 
 
@@ -490,7 +491,7 @@ def _argument(value: Any) -> Any:
 def key_of(schema: int, code_version: int, identity: str, row: Mapping[str, Any]) -> str:
     """The key of a member by its row and what else decides the result, of whatever version of the code."""
     content = {"schema": schema, "code_version": code_version, "data": identity, "member": row}
-    return _digest(json.dumps(content, sort_keys=True, separators=(",", ":")).encode())
+    return _digest(_COMPACT.encode(content).encode())
 
 
 def _digest(content: bytes) -> str:
@@ -499,20 +500,31 @@ def _digest(content: bytes) -> str:
 
 def _sealed(content: Mapping[str, Any]) -> bytes:
     """Canonical JSON that carries the hash of itself."""
-    return _json({**content, "sha256": _digest(_json(content))})
+    blank = _json({**content, "sha256": "0" * 64})
+    bare, at = _less_seal(blank)
+    return blank[:at] + _digest(bare).encode() + blank[at + 64 :]
 
 
 def _unsealed(sealed: bytes) -> dict[str, Any]:
-    """What `_sealed` was given. Errors: one of `_UNREADABLE` for anything else, one flipped bit included.
-
-    Hashes the bytes less the seal's own line, so that nothing has to be written as JSON again.
-    """
-    found = _SEAL.search(sealed)
-    if not found or _digest(sealed[: found.start()] + sealed[found.end() :]) != (found[1] or found[2]).decode():
+    """What `_sealed` was given. Errors: one of `_UNREADABLE` for anything else, one flipped bit included."""
+    bare, at = _less_seal(sealed)
+    if sealed[at : at + 64] != _digest(bare).encode():
         raise ValueError("its hash does not match")
     content = json.loads(sealed)
     del content["sha256"]
     return content
+
+
+def _less_seal(sealed: bytes) -> tuple[bytes, int]:
+    """Sealed JSON less its seal: what is hashed, without writing it as JSON again; and where the hash begins."""
+    line = sealed.rfind(_SEAL)
+    at = line + len(_SEAL)
+    rest = sealed[at + 64 :]
+    if line >= 0 and rest.startswith(b'",'):
+        return sealed[:line] + rest[2:], at
+    if line >= 0 and rest == b'"\n}' and sealed[line - 1 : line] == b",":  # it came last
+        return sealed[: line - 1] + rest[1:], at
+    raise ValueError("it carries no hash")
 
 
 def _read(path: str) -> bytes:

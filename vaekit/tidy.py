@@ -4,6 +4,7 @@ One row a measured value: the fields of its member (arguments of the model and w
 names: depth, beta), how the member was made, and `step`, `part`, `measure`, `arguments`, `value`, `se`, `n`, `version`.
 """
 
+import math
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
@@ -43,35 +44,66 @@ def frame(tables: Tables) -> pd.DataFrame:
 def runs(store: Store | None = None) -> pd.DataFrame:
     """All that a store holds (None: the default one), as `frame` has it: of each measure the newest version.
 
-    Nothing is taken from an index: every run's record and every measure is read and verified, the weights aside. Texts
-    of few different words are object columns whose cells share them. Errors: StoreError names what is damaged.
+    Nothing is taken from an index: every record and every measure is read and verified; weights are not. Errors:
+    StoreError names what is damaged (`python -m vaekit runs verify` names all of it).
     """
-    columns = _Columns()
-    rows = []
+    columns, rows, counts = _Columns(), [], []
     for row, measures in results.stored(store or default_store()):
         rows.append(row)
-        columns.add(measures)
+        counts.append(columns.add(measures))
     members = _members(rows)
-    which = np.repeat(np.arange(len(members)), columns.counts)
+    if not rows:
+        return frame(Tables())
+    which = np.repeat(np.arange(len(rows)), counts)
     made = {name: members[name].array.take(which) for name in members}
     return pd.DataFrame({"key": made.pop("key"), **columns.arrays(), **made}, copy=False)
 
 
 class _Columns:
-    """Values as columns while they are read: as rows, a million of them would be a gigabyte of dictionaries."""
+    """Values gathered as columns: as rows, a million of them would be half a gigabyte of dictionaries."""
 
     TEXTS = ("part", "measure", "arguments")
-    NUMBERS: ClassVar = {"step": "d", "value": "d", "se": "d", "n": "d"}  # d: an empty row has none
+    NUMBERS = ("step", "value", "se", "n")
+    _texts, _numbers = itemgetter(*TEXTS), itemgetter(*NUMBERS)
 
     def __init__(self):
-        self.counts: list[int] = []
-        self.words: dict[str, int] = {}
-        self.columns = {name: array("l") for name in self.TEXTS} | {
-            name: array(kind) for name, kind in {**self.NUMBERS, "version": "d"}.items()
-        }
+        self.words: dict[tuple[str, ...], int] = {}
+        self.which = array("q")  # of the words, -1 for none
+        self.numbers = {name: array("d") for name in (*self.NUMBERS, "version")}
 
-    def add(self, measures: Iterable[tuple[int, list[dict[str, Any]]]]) -> None:
-        raise NotImplementedError
+    def add(self, measures: Iterable[tuple[int, list[dict[str, Any]]]]) -> int:
+        """Add a member's values, and return how many rows they take: one empty row where there are none."""
+        before = len(self.which)
+        for version, values in measures:
+            words = self.words
+            self.which.extend([words.setdefault(texts, len(words)) for texts in map(self._texts, values)])
+            for name, cells in zip(self.NUMBERS, zip(*map(self._numbers, values), strict=True), strict=False):
+                self.numbers[name].extend(_floats(cells))
+            self.numbers["version"].extend(_floats((version,) * len(values)))
+        if before == len(self.which):
+            self.which.append(-1)
+            for column in self.numbers.values():
+                column.append(math.nan)
+        return len(self.which) - before
+
+    def arrays(self) -> dict[str, Any]:
+        """The columns in the order of `results.MEASURED`, texts that are alike sharing one object."""
+        which = np.frombuffer(self.which, np.int64)
+        arrays: dict[str, Any] = {
+            name: pd.array([words[i] for words in self.words], dtype="str").take(which, allow_fill=True)
+            for i, name in enumerate(self.TEXTS)
+        }
+        arrays |= {name: np.frombuffer(numbers) for name, numbers in self.numbers.items()}
+        if (which >= 0).all():
+            arrays |= {name: arrays[name].astype(np.int64) for name in ("step", "n", "version")}
+        return {name: arrays[name] for name in results.MEASURED[1:]}
+
+
+def _floats(cells: tuple) -> array:
+    try:
+        return array("d", cells)
+    except TypeError:  # a value that was measured and is no number
+        return array("d", [math.nan if cell is None else cell for cell in cells])
 
 
 def _members(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
