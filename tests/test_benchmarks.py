@@ -9,12 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import fleet, records, timing
+from benchmarks import fleet, records, store, timing
 from benchmarks.peers import dataloader, lightning, ours, plain, process
 from benchmarks.peers.task import IMAGES, SETUPS, Task, examples, train_on
 from benchmarks.records import Row
 from vaekit.fleet import batch_indices
+from vaekit import upkeep
 from vaekit.randomness import NOISE, normal
+from vaekit.runs import Store
 
 
 @pytest.fixture
@@ -162,3 +164,14 @@ def test_importing_the_benchmarks_peers_imports_none_of_their_packages():
         "import sys, benchmarks.fleet; assert not {'pytorch_lightning', 'pythae', 'torchvision'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_made_store_is_whole_and_opens(tmp_path):
+    store.make(tmp_path, 3)
+    made = Store(tmp_path)
+    assert not list(upkeep.damage(made))
+    assert len(list(made.keys())) == 3
+    seconds, megabytes, members, rows = store._opened(str(tmp_path))
+    assert (members, rows) == (3, 3 * 99)
+    assert seconds > 0
+    assert megabytes > 0

@@ -1,16 +1,16 @@
 """Decoders that results/ carries: pictures as the whole model would make them, and a clear word on what is lacking."""
 
-import dataclasses
 import json
 import struct
 
 import pytest
 import torch
 from safetensors.torch import load, save
-from tiny import member, run_of, tables
+from tiny import member, row_of, run_of
 
 from vaekit import decoders, results, runs
 from vaekit.randomness import EVALUATION, normal
+from vaekit.results import Tables
 from vaekit.runs import Store, StoreError
 from vaekit.studies import rate_generalisation as study
 
@@ -33,9 +33,7 @@ def carried(one, name=study.DESIGN.name):
     store = Store(results.folder("").parent / "elsewhere")
     key = store.commit(run_of(one))
     file, content = runs.decoder_file(key, store)
-    tabled = tables([one])
-    tabled.decoders[file] = content
-    results.write(results.folder(name), tabled, {})
+    results.write(results.folder(name), Tables({key: row_of(one)}, decoders={file: content}), {})
     return store, key, results.folder(name) / file
 
 
@@ -88,7 +86,7 @@ def test_weights_that_half_precision_would_spoil_are_kept_whole():
 
 
 def test_the_store_comes_first_and_a_step_that_is_not_there_is_named():
-    store, key, path = carried(member())
+    _, key, path = carried(member())
     assert isinstance(runs.load(key, 20).encoder, decoders.Absent)
     with pytest.raises(StoreError, match="cannot be read as a run"):
         runs.load(key, 16)
@@ -140,7 +138,7 @@ def headed(header, body=b""):
     ["another step", "another key", "a lie", "no weights", "a weight too many", "a shape", "a kind", "none", "deep"],
 )
 def test_a_hostile_decoder_is_one_error(kind):
-    store, key, path = carried(member())
+    _, _, path = carried(member())
     about, state = decoders.unpack(path.read_bytes(), path.name)
 
     def made(state, **changes):
@@ -152,7 +150,7 @@ def test_a_hostile_decoder_is_one_error(kind):
         "another key": lambda: made(state, key=member(2).key),
         "a lie": lambda: made(state, member=member(2).row()),
         "no weights": lambda: made({}),
-        "a weight too many": lambda: made(state | {"encoder.1.weight": weight}),
+        "a weight too many": lambda: made(state | {"encoder.1.weight": weight.clone()}),
         "a shape": lambda: made(state | {"decoder.0.weight": weight[:1].clone()}),
         "a kind": lambda: made(state | {"decoder.0.weight": weight.long()}),
         "none": lambda: headed(
@@ -162,15 +160,14 @@ def test_a_hostile_decoder_is_one_error(kind):
     }[kind]()
     with pytest.raises(StoreError, match=path.name):
         runs.read_decoder(content, path.name)
-    tabled = dataclasses.replace(tables([member()]), decoders={path.name: content})
-    results.write(path.parent, tabled, {})
+    results.write(path.parent, Tables({member().key: row_of(member())}, decoders={path.name: content}), {})
     (said,) = results.damage(path.parent)
     assert str(path) in said
 
 
 def test_the_decoder_of_no_member_is_refused():
     _, _, path = carried(member())
-    tabled = dataclasses.replace(tables([member(2)]), decoders={path.name: path.read_bytes()})
-    results.write(path.parent, tabled, {})
+    other = {member(2).key: row_of(member(2))}
+    results.write(path.parent, Tables(other, decoders={path.name: path.read_bytes()}), {})
     with pytest.raises(results.ResultsError, match=f"{path.name}.*no member"):
         results.read(path.parent)

@@ -357,6 +357,31 @@ def test_a_damaged_measure_is_found(store):
     assert path.read_bytes() == good
 
 
+@pytest.mark.parametrize(
+    "content",
+    [{"z": 1}, {"a": "x"}, {"a": [1, {"sha256": "no seal"}], "t": '\n "sha256": "', "z": "sha256"}, {"sha": {}}],
+)
+def test_a_seal_is_the_hash_of_what_is_sealed(content):
+    sealed = runs._sealed(content)
+    bare = json.dumps(content, sort_keys=True, indent=1).encode()
+    digest = hashlib.sha256(bare).hexdigest()
+    assert sealed == json.dumps(content | {"sha256": digest}, sort_keys=True, indent=1).encode()
+    assert runs._unsealed(sealed) == content
+    for place in range(len(sealed)):
+        with pytest.raises(ValueError):
+            runs._unsealed(sealed[:place] + bytes([sealed[place] ^ 1]) + sealed[place + 1 :])
+        with pytest.raises(ValueError):
+            runs._unsealed(sealed[:place])
+
+
+def test_a_start_of_a_key_is_enough(store):
+    keys = [store.commit(run_of(member(beta))) for beta in (1, 2)]
+    for key in keys:
+        assert store.find(key) == store.find(key[:12]) == key
+    with pytest.raises(StoreError, match="no run in"):
+        store.find("f" * 64)
+
+
 # A disk that refuses, and others at work
 
 
