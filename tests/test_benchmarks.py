@@ -13,8 +13,8 @@ from benchmarks import fleet, records, store, timing
 from benchmarks.peers import dataloader, lightning, ours, plain, process
 from benchmarks.peers.task import IMAGES, SETUPS, Task, examples, train_on
 from benchmarks.records import Row
-from vaekit.fleet import batch_indices
 from vaekit import upkeep
+from vaekit.fleet import batch_indices
 from vaekit.randomness import NOISE, normal
 from vaekit.runs import Store
 
