@@ -169,6 +169,27 @@ def test_measures_come_back(store):
     assert not leftovers(store)
 
 
+def test_measures_that_were_stored_as_rows_are_read(store):
+    key = member().key
+    path = measure_file(store, key)
+    path.parent.mkdir(parents=True)
+    for rows in (ROWS, []):
+        path.write_bytes(runs._sealed({"key": key, "measure": "rates", "version": 1, "rows": rows}))
+        assert store.measure(key, "rates", 1) == rows
+
+
+def test_measures_that_are_no_table_are_refused(store):
+    with pytest.raises(ValueError, match="differ in their names; the first has step"):
+        store.commit_measure(member().key, "rates", 1, [*ROWS, {"step": 1}])
+    assert not store.root.exists()
+    store.commit_measure(member().key, "rates", 1, ROWS)
+    for columns in ({"step": [1, 2], "value": [1]}, [1], {"step": 1}):
+        content = {"key": member().key, "measure": "rates", "version": 1, "columns": columns}
+        measure_file(store, member().key).write_bytes(runs._sealed(content))
+        with pytest.raises(StoreError, match="damaged"):
+            store.measure(member().key, "rates", 1)
+
+
 def test_the_first_run_is_kept(store):
     key = store.commit(run_of(member(), hardware="first"))
     before = contents(folder(store, key))

@@ -104,24 +104,27 @@ def from_store(store: Store, measures: Mapping[str, int] | None = None, keys: It
         key = row["key"]
         tables.members[key] = row
         tables.measures[key] = [
-            {"member": key[:SHORT], **value, "version": version} for version, rows in values for value in rows
+            {"member": key[:SHORT], **dict(zip(columns, cells, strict=True)), "version": version}
+            for version, columns in values
+            for cells in zip(*columns.values(), strict=True)
         ]
     return tables
 
 
 def stored(
     store: Store, measures: Mapping[str, int] | None = None, keys: Iterable[str] | None = None
-) -> Iterator[tuple[dict[str, Any], list[tuple[int, list[dict[str, Any]]]]]]:
-    """Run by run, what `from_store` makes tables of: a member's row, and each measure's version and values."""
+) -> Iterator[tuple[dict[str, Any], list[tuple[int, dict[str, list[Any]]]]]]:
+    """Run by run, what `from_store` makes tables of: a member's row, and each measure's version and columns."""
     for key in store.keys() if keys is None else keys:
         record = store.record(key)
         wanted = store.measures(key) if measures is None else measures
-        found = {name: rows for name in wanted if (rows := store.measure(key, name, wanted[name])) is not None}
+        read = ((name, store.measure_columns(key, name, wanted[name])) for name in wanted)
+        found = {name: columns for name, columns in read if columns is not None}
         # JSON has lists alone; a member's own row has tuples, as the tables read them again.
         fields = {name: tuple(v) if isinstance(v, list) else v for name, v in record["member"].items()}
         row = {"key": key, **fields, **{name: record.get(name) for name in RECORDED}}
         row["measures"] = _said({name: wanted[name] for name in found})
-        yield row, [(wanted[name], rows) for name, rows in found.items()]
+        yield row, [(wanted[name], columns) for name, columns in found.items()]
 
 
 def _said(versions: Mapping[str, int]) -> str:

@@ -282,17 +282,27 @@ class Store:
 
     def measure(self, key: str, name: str, version: int) -> list[dict[str, Any]] | None:
         """The rows of one measure of a member, or None where it is not there. Errors: StoreError if it is damaged."""
+        columns = self.measure_columns(key, name, version)
+        if columns is None:
+            return None
+        return [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
+
+    def measure_columns(self, key: str, name: str, version: int) -> dict[str, list[Any]] | None:
+        """The same as columns of one length, as they are stored: half as long to read, for the table of all runs."""
         path = self._file(self._measures, key, f"{name}-{version}.json")
         try:
             content = _unsealed(_read(path))
-            rows = content["rows"]
+            # Before there were columns, there were rows.
+            columns = content["columns"] if "columns" in content else _columns(content["rows"])
             if (content["key"], content["measure"], content["version"]) != (key, name, version):
                 raise ValueError("it is another member's, or another measure")
+            if len({len(column) for column in columns.values()}) > 1:
+                raise ValueError("its columns are not of one length")
         except FileNotFoundError:
             return None
         except _UNREADABLE as error:
             raise StoreError(f"{path} is damaged ({error}); delete it to measure again") from None
-        return rows
+        return columns
 
     def measures(self, key: str) -> dict[str, int]:
         """The newest version of each measure of a member that is there, by its name."""
@@ -301,9 +311,12 @@ class Store:
         return dict(found)
 
     def commit_measure(self, key: str, name: str, version: int, rows: list[dict[str, Any]]) -> None:
-        """Store the rows of one measure of a member by a rename. Errors: StoreError where the disk refuses."""
+        """Store the rows of one measure of a member, of the same names each, by a rename.
+
+        Errors: StoreError where the disk refuses; ValueError for rows of different names.
+        """
         target = Path(self._file(self._measures, key, f"{name}-{version}.json"))
-        content = {"key": key, "measure": name, "version": version, "rows": rows}
+        content = {"key": key, "measure": name, "version": version, "columns": _columns(rows)}
 
         def place(staging: Path) -> None:
             disk.move(staging / target.name, target, replacing=True)
@@ -525,6 +538,13 @@ def _less_seal(sealed: bytes) -> tuple[bytes, int]:
     if line >= 0 and rest == b'"\n}' and sealed[line - 1 : line] == b",":  # it came last
         return sealed[: line - 1] + rest[1:], at
     raise ValueError("it carries no hash")
+
+
+def _columns(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    names = rows[0].keys() if rows else ()
+    if any(row.keys() != names for row in rows):
+        raise ValueError(f"the rows of a measure differ in their names; the first has {', '.join(names)}")
+    return {name: [row[name] for row in rows] for name in names}
 
 
 def _read(path: str) -> bytes:

@@ -8,7 +8,6 @@ import math
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -64,22 +63,23 @@ class _Columns:
 
     TEXTS = ("part", "measure", "arguments")
     NUMBERS = ("step", "value", "se", "n")
-    _texts, _numbers = itemgetter(*TEXTS), itemgetter(*NUMBERS)
 
     def __init__(self):
         self.words: dict[tuple[str, ...], int] = {}
         self.which = array("q")  # of the words, -1 for none
         self.numbers = {name: array("d") for name in (*self.NUMBERS, "version")}
 
-    def add(self, measures: Iterable[tuple[int, list[dict[str, Any]]]]) -> int:
+    def add(self, measures: Iterable[tuple[int, dict[str, list[Any]]]]) -> int:
         """Add a member's values, and return how many rows they take: one empty row where there are none."""
-        before = len(self.which)
-        for version, values in measures:
-            words = self.words
-            self.which.extend([words.setdefault(texts, len(words)) for texts in map(self._texts, values)])
-            for name, cells in zip(self.NUMBERS, zip(*map(self._numbers, values), strict=True), strict=False):
-                self.numbers[name].extend(_floats(cells))
-            self.numbers["version"].extend(_floats((version,) * len(values)))
+        before, words = len(self.which), self.words
+        for version, columns in measures:
+            if not columns:
+                continue
+            texts = zip(*(columns[name] for name in self.TEXTS), strict=True)
+            self.which.extend([words.setdefault(text, len(words)) for text in texts])
+            for name in self.NUMBERS:
+                self.numbers[name].extend(_floats(columns[name]))
+            self.numbers["version"].extend(_floats([version] * len(columns["step"])))
         if before == len(self.which):
             self.which.append(-1)
             for column in self.numbers.values():
@@ -99,7 +99,7 @@ class _Columns:
         return {name: arrays[name] for name in results.MEASURED[1:]}
 
 
-def _floats(cells: tuple) -> array:
+def _floats(cells: list) -> array:
     try:
         return array("d", cells)
     except TypeError:  # a value that was measured and is no number
