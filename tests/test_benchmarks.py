@@ -167,11 +167,11 @@ def test_importing_the_benchmarks_peers_imports_none_of_their_packages():
 
 
 def test_a_made_store_is_whole_and_opens(tmp_path):
-    store.make(tmp_path, 3)
+    store.make(tmp_path, 100)
     made = Store(tmp_path)
     assert not list(upkeep.damage(made))
-    assert len(list(made.keys())) == 3
+    assert len(list(made.keys())) == 100
     seconds, megabytes, members, rows = store._opened(str(tmp_path))
-    assert (members, rows) == (3, 3 * 99)
+    assert (members, rows) == (100, 100 * 99)
     assert seconds > 0
     assert megabytes > 0

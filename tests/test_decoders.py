@@ -135,7 +135,20 @@ def headed(header, body=b""):
 
 @pytest.mark.parametrize(
     "kind",
-    ["another step", "another key", "a lie", "no weights", "a weight too many", "a shape", "a kind", "none", "deep"],
+    [
+        "another step",
+        "another key",
+        "a lie",
+        "no weights",
+        "a weight too many",
+        "a shape",
+        "a kind",
+        "none",
+        "deep",
+        "a huge model",
+        "a model that is none",
+        "no data set",
+    ],
 )
 def test_a_hostile_decoder_is_one_error(kind):
     _, _, path = carried(member())
@@ -143,6 +156,12 @@ def test_a_hostile_decoder_is_one_error(kind):
 
     def made(state, **changes):
         return save(state, {"member": json.dumps(about | changes)})
+
+    def of(**changes):
+        """Of a member that is none, or should not be made, with the key that it would have."""
+        row = about["member"] | changes
+        key = runs.key_of(about["schema"], about["code_version"], about["data_identity"], row)
+        return made(state, member=row, key=key), decoders.file_name(key, about["step"])
 
     weight = state["decoder.0.weight"]
     content = {
@@ -157,9 +176,17 @@ def test_a_hostile_decoder_is_one_error(kind):
             {"__metadata__": {"member": json.dumps(about)}, "x": {"dtype": "F64", "shape": [2**40]}}
         ),
         "deep": lambda: headed(b"[" * 100_000),
-    }[kind]()
-    with pytest.raises(StoreError, match=path.name):
-        runs.read_decoder(content, path.name)
+    }
+    members = {
+        "a huge model": {"model_args.hidden": 10**9},
+        "a model that is none": {"model": "os.system"},
+        "no data set": {"data": "../mnist"},
+    }
+    content, name = of(**members[kind]) if kind in members else (content[kind](), path.name)
+    with pytest.raises(StoreError, match=name):
+        runs.read_decoder(content, name)
+    if kind in members:
+        return
     results.write(path.parent, Tables({member().key: row_of(member())}, decoders={path.name: content}), {})
     (said,) = results.damage(path.parent)
     assert str(path) in said

@@ -92,9 +92,10 @@ def unpack(content: bytes, name: str) -> tuple[dict[str, Any], dict[str, Tensor]
 
 
 def fit(model: nn.Module, state: Mapping[str, Tensor], name: str) -> nn.Module:
-    """The model, in eval mode, with these weights for its decoder and nothing else that was trained.
+    """A model on the device "meta", in eval mode, with these weights for its decoder and nothing else that it had.
 
-    Errors: DecoderError where names, shapes or kinds of number do not fit.
+    "meta", so that a file takes no more memory than it has bytes, whatever model it says that it is of. Errors:
+    DecoderError where names, shapes or kinds of number do not fit.
     """
     parts = _parts(model)
     wanted = {n: v for n, v in model.state_dict().items() if _belongs(n, parts)}
@@ -103,7 +104,7 @@ def fit(model: nn.Module, state: Mapping[str, Tensor], name: str) -> nn.Module:
         raise DecoderError(f"{name} does not fit its model, first {wrong[0]}; check it out again")
     for part in [part for part, _ in model.named_children() if part not in parts]:
         setattr(model, part, Absent(part, Path(name).stem))
-    model.load_state_dict(state)
+    model.load_state_dict({n: value.to(wanted[n].dtype) for n, value in state.items()}, assign=True)
     return model.eval()
 
 

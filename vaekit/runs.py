@@ -25,6 +25,7 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor, nn
 
 from vaekit import data, decoders, disk, models, pruning
@@ -431,10 +432,12 @@ def read_decoder(content: bytes, name: str) -> tuple[str, nn.Module]:
         key = key_of(about["schema"], about["code_version"], about["data_identity"], about["member"])
         if key != about["key"]:
             raise decoders.DecoderError(f"{name} holds another member's decoder than it says; check it out again")
-        return key, decoders.fit(member_of(about["member"]).build(), state, name)
+        with torch.device("meta"):
+            model = member_of(about["member"]).build()
+        return key, decoders.fit(model, state, name)
     except decoders.DecoderError as error:
         raise StoreError(str(error)) from None
-    except _UNREADABLE as error:
+    except (*_UNREADABLE, RuntimeError) as error:  # RuntimeError: of a model that cannot be made, or of no data set
         raise StoreError(f"{name} is not the decoder of a member ({error}); check it out again") from None
 
 
