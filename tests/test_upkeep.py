@@ -133,6 +133,9 @@ def test_verify_names_every_damaged_file_and_no_other(store, capsys):
     for path in damaged:
         content = path.read_bytes() if path.exists() else b"{"
         path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+    for folder in (store.root / "runs" / KEY[:2] / "a folder", store.root / "runs" / KEY[:2] / ("0" * 64)):
+        folder.mkdir()
+        damaged.append(folder)
     gone = home(store, KEY) / "weights-20.safetensors"
     gone.unlink()
     lines = said(capsys, "verify", status=1).err.splitlines()

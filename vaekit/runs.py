@@ -157,9 +157,7 @@ class Store:
 
     def keys(self) -> Iterator[str]:
         """The keys of all runs that are there, unverified, in order."""
-        for shelf in _entries(self._runs):
-            if len(shelf.name) == 2 and shelf.is_dir():
-                yield from (entry.name for entry in _entries(shelf.path) if entry.is_dir())
+        return _keys_in(self._runs)
 
     def find(self, start: str) -> str:
         """The one key that starts so. Errors: StoreError where there is none, or more than one."""
@@ -241,16 +239,13 @@ class Store:
         for shelf in (entry for place in (self._runs, self._measures) for entry in _entries(place)):
             if not (shelf.is_dir() and re.fullmatch("[0-9a-f]{2}", shelf.name)):
                 yield f"{shelf.path} is no folder of keys"
-                continue
-            for entry in _entries(shelf.path):
-                if not (entry.is_dir() and _KEY.fullmatch(entry.name) and entry.name[:2] == shelf.name):
-                    yield f"{entry.path} is not the folder of a key that belongs there"
+            else:
+                odd = (entry.path for entry in _entries(shelf.path) if not _is_key(entry, shelf))
+                yield from (f"{path} is not the folder of a key that belongs there" for path in odd)
 
     def measured(self) -> Iterator[str]:
         """The keys of which there are measures, in order; a run's measures come before it."""
-        for shelf in _entries(self._measures):
-            if shelf.is_dir():
-                yield from (entry.name for entry in _entries(shelf.path) if _KEY.fullmatch(entry.name))
+        return _keys_in(self._measures)
 
     def commit(self, run: Run) -> str:
         """Store a run, whole or not at all, and return its key; one that is there already is kept.
@@ -553,6 +548,15 @@ def _columns(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
 def _read(path: str) -> bytes:
     with open(path, "rb", buffering=0) as file:
         return file.read()
+
+
+def _keys_in(place: str) -> Iterator[str]:
+    for shelf in _entries(place):
+        yield from (entry.name for entry in _entries(shelf.path) if _is_key(entry, shelf))
+
+
+def _is_key(entry: os.DirEntry[str], shelf: os.DirEntry[str]) -> bool:
+    return entry.is_dir() and bool(_KEY.fullmatch(entry.name)) and entry.name[:2] == shelf.name
 
 
 def _entries(folder: Path | str) -> list[os.DirEntry[str]]:
