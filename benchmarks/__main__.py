@@ -1,4 +1,4 @@
-"""The benchmarks' command line: `python -m benchmarks fleet | geometry | measures | book | gpu | targets`."""
+"""The benchmarks' command line: `python -m benchmarks fleet | geometry | measures | store | book | gpu | targets`."""
 
 import argparse
 import importlib
@@ -6,7 +6,7 @@ import sys
 
 from benchmarks import records
 
-BENCHMARKS = ("fleet", "geometry", "measures", "book", "gpu")
+BENCHMARKS = ("fleet", "geometry", "measures", "store", "book", "gpu")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -43,7 +43,7 @@ class Target:
     """A sentence, and the rows that decide it.
 
     Args:
-        item: what of vaekit it is about: "training", "GPU", "bf16", "geometry", "measures", "book".
+        item: what of vaekit it is about: "training", "GPU", "bf16", "geometry", "measures", "store", "book".
         says: the target as a sentence.
         benchmark: whose table has the rows: `results/<benchmark>.csv`.
         cases, contenders, quantity: the rows are every case with every contender. A case or a quantity may end in `*`:
@@ -317,6 +317,24 @@ TARGETS = (
         ("all measures",),
         "share of training",
         at_most(0.1),
+    ),
+    Target(
+        "store",
+        "A store of 10,000 members opens as a DataFrame within 5 s",
+        "store",
+        ("10,000 members as a DataFrame",),
+        ("vaekit",),
+        "s",
+        at_most(5),
+    ),
+    Target(
+        "store",
+        "A store of 10,000 members opens as a DataFrame in 500 MB",
+        "store",
+        ("10,000 members as a DataFrame",),
+        ("vaekit",),
+        "MB",
+        at_most(500),
     ),
     Target(
         "book",

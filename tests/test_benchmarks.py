@@ -9,12 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import fleet, gpu, records, timing
+from benchmarks import fleet, gpu, records, store, timing
 from benchmarks.peers import dataloader, lightning, ours, plain, process
 from benchmarks.peers.task import IMAGES, SETUPS, Task, examples, train_on
 from benchmarks.records import Row
+from vaekit import upkeep
 from vaekit.fleet import batch_indices
 from vaekit.randomness import NOISE, normal
+from vaekit.runs import Store
 
 
 @pytest.fixture
@@ -178,3 +180,14 @@ def test_without_a_gpu_nothing_is_a_share_of_a_floor(monkeypatch):
     rows = [row for some in gpu.measure(1, device="cpu", sizes=(2,), steps=1) for row in some]
     assert [row.quantity for row in rows] == ["TB/s", "us/model-step"]
     assert rows[0].value > 0
+
+
+def test_a_made_store_is_whole_and_opens(tmp_path):
+    store.make(tmp_path, 100)
+    made = Store(tmp_path)
+    assert not list(upkeep.damage(made))
+    assert len(list(made.keys())) == 100
+    seconds, megabytes, members, rows = store._opened(str(tmp_path))
+    assert (members, rows) == (100, 100 * 99)
+    assert seconds > 0
+    assert megabytes > 0

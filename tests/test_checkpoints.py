@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny import member
 
-from vaekit import checkpoints, sweep
+from vaekit import checkpoints, sweep, upkeep
 from vaekit.checkpoints import Checkpoints, kept_steps
 from vaekit.fleet import cores
 from vaekit.runs import Store, StoreError
@@ -287,8 +287,10 @@ def test_a_fleet_that_memory_does_not_hold_is_trained_as_two(store, monkeypatch)
         run([member(9)], store)
 
 
-def test_checkpoints_are_cleared(store):
+def test_checkpoints_are_cleared_where_that_is_asked(store):
     written(store)
-    assert checkpoints.clear(store) > 1000
-    assert not (store.root / "work").exists()
+    assert not upkeep.leftovers(store)
+    found = upkeep.leftovers(store, checkpoints=True)
+    assert sum(map(upkeep.size_of, found)) > 1000
+    upkeep.delete(found)
     assert keeper(store).latest() is None

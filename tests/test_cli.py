@@ -2,14 +2,17 @@
 
 import os
 import shutil
+import struct
 import subprocess
 import sys
+import warnings
+import zipfile
 from pathlib import Path
 
 import pytest
 from tiny import member, run_of, tables
 
-from vaekit import results, runs, studies, sweep
+from vaekit import archive, results, runs, studies, sweep
 from vaekit.__main__ import main
 from vaekit.studies import rate_generalisation as study
 
@@ -110,6 +113,159 @@ def test_export_takes_the_members_that_are_asked_for(place, capsys):
     assert "give --scale as well" in error(capsys, "export", NAME, "-p", "betas", "6")
     assert main(["export", NAME, "--scale", "quick", "-p", "betas", "0.1"]) == 0
     assert set(results.read(results.folder(NAME)).members) <= {m.key for m in study.members(study.Settings.at("quick"))}
+
+
+# Parts of a sweep, and results that travel
+
+
+def family():
+    """Members with children and grandchildren: three generations share a shard."""
+    parents = [member(beta, seed) for beta in (0.1, 1, 7) for seed in range(4)]
+    children = [member(1, seed, parent=parent.key) for parent in parents for seed in range(2)]
+    return parents + children + [member(2, parent=child.key) for child in children]
+
+
+@pytest.mark.parametrize("of", [1, 2, 3, 7, 100])
+def test_shards_divide_a_sweep_and_keep_families_together(of):
+    members = family()
+    shards = [sweep.shard(members, number, of) for number in range(of)]
+    assert sorted(m.key for shard in shards for m in shard) == sorted(m.key for m in members)
+    for number, shard in enumerate(shards):
+        keys = {m.key for m in shard}
+        assert {m.key for m in sweep.shard(members[::-1] + members, number, of)} == keys
+        assert all(m.parent in keys for m in shard if m.parent)
+        for m in shard:
+            if not m.parent:
+                assert int(m.key, 16) % of == number
+            # Whatever else is asked for: a child whose parent is not asked for goes where that would.
+            elif m.parent in {parent.key for parent in members[:12]}:
+                assert sweep.shard([m], number, of) == [m]
+
+
+def test_train_a_shard(untrained, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(sweep, "run", lambda design, members, *args, **how: asked.extend(members) or sweep.Plan())
+    grid = ["-p", "betas", "[0.1, 1, 2, 3, 4]"]
+    whole = study.members(study.Settings.at("quick", betas=[0.1, 1, 2, 3, 4]))
+    for shard in ("1/3", "2/3", "3/3"):
+        before = len(asked)
+        assert main(["train", NAME, *grid, "--shard", shard]) == 0
+        part = len(asked) - before
+        assert f"shard {shard}: {part} of 5 members" in capsys.readouterr().out
+        assert main(["train", NAME, *grid, "--shard", shard, "--dry-run"]) == 0
+        out = capsys.readouterr().out
+        assert f"shard {shard}: {part} of 5 members" in out
+        assert (f"{part} to train" in out) is (part > 0)
+    assert sorted(m.key for m in asked) == sorted(m.key for m in whole)
+
+
+@pytest.mark.parametrize(
+    "shard", ["", "1", "0/2", "3/2", "-1/2", "1/0", "1/2/3", "a/b", "1.0/2", "¹/2", "1/" + "9" * 5000]
+)
+def test_a_shard_that_is_none_is_one_error(untrained, capsys, shard):
+    assert "wanted I/N" in error(capsys, "train", NAME, f"--shard={shard}")
+
+
+def contents(path):
+    return {file.name: file.read_bytes() for file in path.iterdir()}
+
+
+def test_results_travel_as_one_file(place, monkeypatch, capsys):
+    mine, theirs = stored(beta=1), stored(beta=6)
+    assert main(["export", NAME, "--decoders", theirs[:12], "--to", str(place / "a.zip")]) == 0
+    assert not (place / "results").exists()
+    assert main(["export", NAME, "--decoders", theirs[:12], "--to", str(place / "b.zip")]) == 0
+    assert (place / "a.zip").read_bytes() == (place / "b.zip").read_bytes()
+    assert main(["export", NAME, "--decoders", theirs]) == 0
+    exported = contents(place / "results" / NAME)
+    assert f"decoder-{theirs[:12]}-20.safetensors" in exported
+    shutil.rmtree(place / "results")
+    monkeypatch.setenv("VAEKIT_RUNS", str(place / "other"))
+    assert main(["export", NAME, "--from", str(place / "a.zip")]) == 0
+    assert contents(place / "results" / NAME) == exported
+    shutil.rmtree(place / "results")
+    results.write(results.folder(NAME), tables([member(5)]), {})
+    assert main(["export", NAME, "--from", str(place / "a.zip")]) == 0
+    assert "3 members" in capsys.readouterr().out
+    assert set(results.read(results.folder(NAME)).members) == {mine, theirs, member(5).key}
+    assert type(runs.load(theirs).encoder).__name__ == "Absent"
+    assert main(["export", NAME]) == 0  # of an empty store: removes nothing, decoders neither
+    assert len(results.read(results.folder(NAME)).decoders) == 1
+
+
+def test_decoders_are_chosen_by_key_or_by_scale(place, capsys):
+    settings = study.Settings.at("quick")
+    keys = [runs.default_store().commit(run_of(m)) for m in study.members(settings)]
+    assert main(["export", NAME, "--scale", "quick", "--decoders"]) == 0
+    path = results.folder(NAME)
+    assert {f"decoder-{key[:12]}-20.safetensors" for key in keys} < set(contents(path))
+    before = contents(path)
+    assert "got 0 stored runs" in error(capsys, "export", NAME, "--decoders")
+    assert "no run in" in error(capsys, "export", NAME, "--decoders", "0123456789")
+    foreign = runs.default_store().commit(run_of(member(9), study="pruning"))
+    assert "none of this study's" in error(capsys, "export", NAME, "--decoders", foreign)
+    for beta in range(2, 7):
+        stored(beta=beta)
+    every = [key for key in runs.default_store().keys() if key != foreign]
+    assert len(every) == 7
+    assert "wanted 1 to 6" in error(capsys, "export", NAME, "--decoders", *every)
+    assert "leave out" in error(capsys, "export", NAME, "--from", "x.zip", "--decoders", keys[0])
+    assert contents(path) == before
+
+
+def zipped(path, files, method=zipfile.ZIP_STORED):
+    with warnings.catch_warnings(), zipfile.ZipFile(path, "w", method) as archive:
+        warnings.simplefilter("ignore")  # of names that are there twice
+        for name, content in files:
+            archive.writestr(name, content)
+
+
+HOSTILE = "missing|empty|cut|flipped|a path|an absolute path|twice|compressed|edited|another study|lacking|too large"
+
+
+@pytest.mark.parametrize("kind", [*HOSTILE.split("|"), "lies about its size", "no decoder"])
+def test_a_hostile_file_is_one_error_and_changes_nothing(place, monkeypatch, capsys, kind):
+    stored(beta=1)
+    assert main(["export", NAME]) == 0
+    path = place / "a.zip"
+    assert main(["export", NAME, "--to", str(path)]) == 0
+    good, before = path.read_bytes(), contents(results.folder(NAME))
+    files = list(before.items())
+    if kind == "missing":
+        path.unlink()
+    elif kind in ("empty", "cut", "flipped"):
+        at = good.index(b"1000") if b"1000" in good else len(good) // 2
+        changed = {"empty": b"", "cut": good[:-40], "flipped": good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :]}
+        path.write_bytes(changed[kind])
+    elif kind == "compressed":
+        zipped(path, files, zipfile.ZIP_DEFLATED)
+    elif kind == "too large":
+        monkeypatch.setattr(archive, "LIMIT", len(good) - 1)
+    elif kind == "lies about its size":  # in the central directory, which comes last
+        size, at = len(before["members.csv"]), good.rindex(b"members.csv") - 46 + 20
+        assert good[at : at + 4] == struct.pack("<I", size)
+        path.write_bytes(good[:at] + struct.pack("<II", 2**31, 2**31) + good[at + 8 :])
+    elif kind == "another study":
+        files = {**before, "provenance.json": before["provenance.json"].replace(NAME.encode(), b"pruning")}
+        zipped(path, files.items())
+    elif kind == "no decoder":
+        made = results.read(results.folder(NAME))
+        made.decoders[f"decoder-{next(iter(made.members))[:12]}-20.safetensors"] = b"nothing"
+        zipped(path, results.contents_of(made, {"study": NAME}).items())
+    else:
+        changed = {
+            "a path": [("../members.csv", b""), *files],
+            "an absolute path": [("/tmp/members.csv", b""), *files],
+            "twice": [*files, files[0]],
+            "edited": [(name, content.replace(b"made up", b"made UP")) for name, content in files],
+            "lacking": files[1:],
+        }[kind]
+        zipped(path, changed)
+    capsys.readouterr()
+    message = error(capsys, "export", NAME, "--from", str(path))
+    assert "a.zip" in message
+    assert contents(results.folder(NAME)) == before
+    assert {entry.name for entry in place.iterdir()} <= {"runs", "results", "here", "a.zip"}
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,13 @@ import hashlib
 import io
 import itertools
 import json
+import re
 
 import pytest
 from test_runs import ODD
-from tiny import ARGUMENTS, FullDisk, member, run_of, tables
+from tiny import ARGUMENTS, FullDisk, member, row_of, run_of, tables
 
-from vaekit import results
+from vaekit import results, runs
 from vaekit.results import ResultsError, Tables, from_store, read, write
 from vaekit.runs import Store, StoreError
 
@@ -50,27 +51,29 @@ def test_tables_come_back(tmp_path):
 
 @pytest.mark.parametrize("odd", [*ODD, CONV])
 def test_a_member_has_the_same_key_after_a_csv(tmp_path, odd):
-    again = written(tmp_path, Tables({odd.key: {"key": odd.key, **odd.row()}}))
+    again = written(tmp_path, Tables({odd.key: row_of(odd)}))
     assert again.member(odd.key) == odd
     assert again.member(odd.key).key == odd.key
 
 
 def test_members_of_different_models_share_a_table(tmp_path):
     chosen = [member(), CONV, member(model_args=ARGUMENTS | {"likelihood": "gaussian", "sigma": 0.1})]
-    again = written(tmp_path, Tables({m.key: {"key": m.key, **m.row()} for m in chosen}))
+    again = written(tmp_path, Tables({m.key: row_of(m) for m in chosen}))
     assert [again.member(m.key).key for m in chosen] == [m.key for m in chosen]
 
 
 def test_a_key_that_looks_like_a_number_is_a_key(tmp_path):
-    keys = ["12e456789012" + "0" * 52, "123456789012" + "3" * 52, "0" * 64]
-    row = {"step": 1, "part": "test", "measure": "rate", "arguments": "", "value": 0.1, "se": 0.0, "n": 2, "version": 1}
-    made = Tables(
-        {key: {"key": key, **member(parent=key).row()} for key in keys},
-        {key: [{"member": key[: results.SHORT], **row}] for key in keys},
-    )
+    likely = (member(seed=seed, parent="12e4" * 16) for seed in itertools.count())
+    # Short keys of digits alone, and of digits with an exponent.
+    found = [
+        next(m for m in likely if re.fullmatch(pattern, m.key[: results.SHORT])) for pattern in (r"\d+", r"\d+e\d+")
+    ]
+    made = tables(found)
     again = written(tmp_path, made)
-    assert again.measures == made.measures
-    assert {key: again.members[key]["parent"] for key in keys} == {key: key for key in keys}
+    assert again.members == made.members
+    assert {key: {row["member"] for row in rows} for key, rows in again.measures.items()} == {
+        m.key: {m.key[: results.SHORT]} for m in found
+    }
 
 
 TEXTS = [
@@ -94,7 +97,7 @@ def test_any_text_comes_back(tmp_path, text):
     assert written(tmp_path, made).members == made.members
 
 
-@pytest.mark.parametrize("number", [1.0, 100.0, 1e-5, 0.1, 1e22, -0.0, float("inf"), 5, None])
+@pytest.mark.parametrize("number", [1.0, 100.0, 1e-5, 0.1, 1e22, -0.0, 5, None])
 def test_a_number_keeps_its_value_and_its_kind(tmp_path, number):
     made = tables([member()])
     (row,) = made.members.values()
@@ -226,6 +229,87 @@ def test_a_table_that_is_none_is_refused_even_with_its_hash(folder, name, kind):
     redone(folder, **{name: edits((folder / f"{name}.csv").read_bytes())[kind]})
     with pytest.raises(ResultsError, match=str(folder)):
         read(folder)
+
+
+def cell(table, row, column, text):
+    """The table with one cell replaced; rows are counted from 0 after the header."""
+    header, *lines = csv.reader(io.StringIO(table.decode(), newline=""))
+    lines[row][header.index(column)] = text
+    made = io.StringIO(newline="")
+    csv.writer(made, lineterminator="\n").writerows([header, *lines])
+    return made.getvalue().encode()
+
+
+EDITS = [
+    ("members", "key", "0" * 64, "not the key of its row"),
+    ("members", "key", "<b>", "no key"),
+    ("members", "weights.beta", "0.2", "not the key of its row"),
+    ("members", "steps", "21", "not the key of its row"),
+    ("members", "seed", "one", "not the key of its row"),
+    ("members", "weights.beta", "nan", "no member"),
+    ("members", "code_version", "2", "not the key of its row"),
+    ("members", "code_version", "", "not the key of its row"),
+    ("members", "data_identity", "sha256:0", "not the key of its row"),
+    ("members", "status", "perfect", "status 'perfect'"),
+    ("members", "status", "", "status None"),
+    ("members", "wall_time", "fast", "'fast' s"),
+    ("members", "wall_time", "inf", "inf s"),
+    ("members", "measures", "rates-new", "no member"),
+    ("measures", "value", "good", "value is 'good'"),
+    ("measures", "value", "inf", "value is inf"),
+    ("measures", "value", "nan", "value is nan"),
+    ("measures", "value", "true", "value is True"),
+    ("measures", "se", "[1]", "se is"),
+    ("measures", "n", "many", "n is 'many'"),
+    ("measures", "n", "-1", "n is -1"),
+    ("measures", "step", "", "step is None"),
+    ("measures", "step", "1.5", "step is 1.5"),
+    ("measures", "version", "", "version is None"),
+    ("measures", "part", "", "a part and a measure"),
+]
+
+
+@pytest.mark.parametrize(("name", "column", "text", "says"), EDITS)
+def test_a_cell_that_was_edited_is_named_even_with_its_hash(folder, name, column, text, says):
+    redone(folder, **{name: cell((folder / f"{name}.csv").read_bytes(), 0, column, text)})
+    with pytest.raises(ResultsError, match=re.escape(str(folder / f"{name}.csv"))) as caught:
+        read(folder)
+    assert says in str(caught.value)
+    assert "Traceback" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["members", "measures"])
+def test_a_row_that_is_there_twice_is_refused(folder, name):
+    table = (folder / f"{name}.csv").read_bytes()
+    redone(folder, **{name: table + table.splitlines(keepends=True)[1]})
+    with pytest.raises(ResultsError, match="twice"):
+        read(folder)
+
+
+def test_a_value_that_was_measured_and_is_none_is_no_damage(tmp_path):
+    made = tables([member()])
+    made.measures[member().key][0]["value"] = None
+    again = written(tmp_path, made)
+    assert sum(row["value"] is None for row in again.measures[member().key]) == 1
+
+
+def test_what_this_checkout_carries_is_whole():
+    for path in sorted((runs.CHECKOUT / "results").glob("*/members.csv")):
+        assert not list(results.damage(path.parent))
+
+
+def test_merging_keeps_the_newer_version_and_what_either_measured():
+    def versioned(version, said):
+        made = tables([member()])
+        made.members[member().key]["measures"] = said
+        rows = [row for row in made.measures[member().key] if row["measure"] != "rate" or version > 1]
+        made.measures[member().key] = [{**row, "version": version} for row in rows]
+        return made
+
+    old, new = versioned(1, "rates-1 probes-1"), versioned(2, "rates-2")
+    for merged in (old.merged(new), new.merged(old)):
+        assert {row["version"] for row in merged.measures[member().key]} == {2}
+        assert set(merged.members[member().key]["measures"].split()) == {"rates-2", "probes-1"}
 
 
 def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch):

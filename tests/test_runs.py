@@ -169,6 +169,27 @@ def test_measures_come_back(store):
     assert not leftovers(store)
 
 
+def test_measures_that_were_stored_as_rows_are_read(store):
+    key = member().key
+    path = measure_file(store, key)
+    path.parent.mkdir(parents=True)
+    for rows in (ROWS, []):
+        path.write_bytes(runs._sealed({"key": key, "measure": "rates", "version": 1, "rows": rows}))
+        assert store.measure(key, "rates", 1) == rows
+
+
+def test_measures_that_are_no_table_are_refused(store):
+    with pytest.raises(ValueError, match="differ in their names; the first has step"):
+        store.commit_measure(member().key, "rates", 1, [*ROWS, {"step": 1}])
+    assert not store.root.exists()
+    store.commit_measure(member().key, "rates", 1, ROWS)
+    for columns in ({"step": [1, 2], "value": [1]}, [1], {"step": 1}):
+        content = {"key": member().key, "measure": "rates", "version": 1, "columns": columns}
+        measure_file(store, member().key).write_bytes(runs._sealed(content))
+        with pytest.raises(StoreError, match="damaged"):
+            store.measure(member().key, "rates", 1)
+
+
 def test_the_first_run_is_kept(store):
     key = store.commit(run_of(member(), hardware="first"))
     before = contents(folder(store, key))
@@ -355,6 +376,31 @@ def test_a_damaged_measure_is_found(store):
         store.measure(other, "rates", 1)  # whole, and another member's
     store.commit_measure(key, "rates", 1, ROWS)
     assert path.read_bytes() == good
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{"z": 1}, {"a": "x"}, {"a": [1, {"sha256": "no seal"}], "t": '\n "sha256": "', "z": "sha256"}, {"sha": {}}],
+)
+def test_a_seal_is_the_hash_of_what_is_sealed(content):
+    sealed = runs._sealed(content)
+    bare = json.dumps(content, sort_keys=True, indent=1).encode()
+    digest = hashlib.sha256(bare).hexdigest()
+    assert sealed == json.dumps(content | {"sha256": digest}, sort_keys=True, indent=1).encode()
+    assert runs._unsealed(sealed) == content
+    for place in range(len(sealed)):
+        with pytest.raises(ValueError):
+            runs._unsealed(sealed[:place] + bytes([sealed[place] ^ 1]) + sealed[place + 1 :])
+        with pytest.raises(ValueError):
+            runs._unsealed(sealed[:place])
+
+
+def test_a_start_of_a_key_is_enough(store):
+    keys = [store.commit(run_of(member(beta))) for beta in (1, 2)]
+    for key in keys:
+        assert store.find(key) == store.find(key[:12]) == key
+    with pytest.raises(StoreError, match="no run in"):
+        store.find("f" * 64)
 
 
 # A disk that refuses, and others at work

@@ -7,6 +7,7 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
+from tiny import row_of
 
 from vaekit import claims, pruning, results, runs, sweep, tidy
 from vaekit.losses import cross_entropy
@@ -344,9 +345,8 @@ def tables(members, diverged=(), extra=()) -> results.Tables:
     made = results.Tables()
     for m in members:
         lost = m.key in diverged or m.parent in diverged
-        recorded = dict.fromkeys(results.RECORDED) | {"status": "diverged" if lost else "finished", "code_version": 1}
-        recorded |= {"measures": " ".join(map(str, study.DESIGN.measures))}
-        made.members[m.key] = {"key": m.key, **m.row(), **recorded, "wall_time": 1.5}
+        taken = {"measures": " ".join(map(str, study.DESIGN.measures))}
+        made.members[m.key] = row_of(m, "diverged" if lost else "finished") | taken
         made.measures[m.key] = [
             {"member": m.key[: results.SHORT], "step": step, "part": part, "measure": name, "arguments": arguments}
             | {"value": value(m, step, name, arguments), "se": 0.0, "n": 100, "version": 1}

@@ -156,3 +156,69 @@ def test_what_published_lacks_is_one_error_with_the_command(trained):
     command = "python -m vaekit train rate_generalisation --scale short -p betas '[0.1, 0.3]' -p depths '[1]'"
     assert command in str(caught.value)
     assert not trained
+
+
+# A whole store
+
+
+def row(step, **changes):
+    told = {"step": step, "part": "test", "measure": "rate", "arguments": "samples=1", "value": step / 3}
+    return told | {"se": 0.1, "n": 16} | changes
+
+
+@pytest.fixture
+def store():
+    """Members of two models, of which one is derived, one diverged without a value and one has a value that is none."""
+    store = runs.default_store()
+    conv = member(model="conv_vae", model_args={"depth": 1, "channels": (4,)})
+    derived = member(3, parent=member().key)
+    for one in (member(), conv, derived):
+        store.commit_measure(one.key, "rates", 1, [row(16, value=0.5), row(20, part="train", arguments="")])
+        store.commit(run_of(one))
+    store.commit_measure(conv.key, "others", 3, [row(20, value=None, measure="other")])
+    store.commit(run_of(member(7), (), "diverged", "not finite"))
+    return store
+
+
+def test_a_store_as_a_table_is_what_its_tables_are(store):
+    pd.testing.assert_frame_equal(tidy.runs(store), tidy.frame(results.from_store(store)))
+    found = tidy.runs()
+    assert len(found) == 8
+    assert found.loc[found["status"] == "diverged", "value"].isna().all()
+    assert set(found["version"].dropna()) == {1, 3}
+
+
+def test_whole_numbers_stay_whole_where_each_member_has_values():
+    store = runs.default_store()
+    store.commit_measure(store.commit(run_of(member())), "rates", 1, [row(20)])
+    pd.testing.assert_frame_equal(tidy.runs(), tidy.frame(results.from_store(store)))
+    assert tidy.runs()["step"].dtype == "int64"
+
+
+def test_of_each_measure_the_newest_version(store):
+    key = member().key
+    for version in (10, 9):
+        store.commit_measure(key, "rates", version, [row(20, value=float(version))])
+    found = tidy.runs(store)
+    assert found.loc[found["key"] == key, ["value", "version"]].to_numpy().tolist() == [[10.0, 10.0]]
+
+
+def test_an_empty_store_is_an_empty_table(place):
+    assert len(tidy.runs()) == 0
+    assert list(tidy.runs())[:3] == ["key", "step", "part"]
+    assert not (place / "runs").exists()
+
+
+@pytest.mark.parametrize("kind", ["runs", "measures"])
+def test_a_damaged_store_is_no_smaller_table(store, kind):
+    path = next(store.root.glob(f"{kind}/*/{member().key}/r*.json"))
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"0", b"1", 1))
+    with pytest.raises(runs.StoreError, match=str(path)):
+        tidy.runs(store)
+
+
+def test_a_table_is_read_anew_each_time(store):
+    before = tidy.runs(store)
+    store.commit(run_of(member(8)))
+    assert set(tidy.runs(store)["key"]) - set(before["key"]) == {member(8).key}

@@ -1,13 +1,18 @@
-"""The command line: `python -m vaekit data | train | export | classifier`."""
+"""The command line: `python -m vaekit data | train | export | runs | classifier`."""
 
 import argparse
 import math
+import re
 import sys
+from collections.abc import Iterable
+from pathlib import Path
 
-from vaekit import data, judges, results, runs, studies, sweep
+from vaekit import archive, data, judges, results, runs, studies, sweep, upkeep
 from vaekit.fleet import device_problem
 from vaekit.models.classifiers import NETWORKS
 from vaekit.settings import SettingsError
+
+DECODERS = 6  # that one export may add to results/
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -22,12 +27,22 @@ def main(arguments: list[str] | None = None) -> int:
     command = commands.add_parser("train", help="train and measure what is missing of a study's members")
     choose(command, scale="quick")
     command.add_argument("--minutes", type=float, help="begin no fleet that would not end within so many minutes")
+    command.add_argument("--shard", metavar="I/N", help="the members of part I of N alone, e.g. 2/4: one a machine")
     command.add_argument("--dry-run", action="store_true", help="say what is missing and what it takes; stop there")
     command.set_defaults(run=train)
 
     command = commands.add_parser("export", help="merge stored runs into results/: a study's, or those of one scale")
     choose(command, scale=None)
+    command.add_argument(
+        "--decoders", nargs="*", metavar="KEY",
+        help=f"carry the decoders of these runs as well (without a KEY: of those of --scale), {DECODERS} at the most",
+    )  # fmt: skip
+    way = command.add_mutually_exclusive_group()
+    way.add_argument("--to", type=Path, metavar="FILE", help="write all of it as one file instead, for another machine")
+    way.add_argument("--from", type=Path, metavar="FILE", dest="source", help="merge such a file instead of the store")
     command.set_defaults(run=export)
+
+    add_runs(commands.add_parser("runs", help="what the store holds: list, show, verify and clean it"))
 
     command = commands.add_parser("classifier", help="train the classifier that judges samples of a data set (IS)")
     command.add_argument("data", metavar="DATA", choices=data.NAMES, help=", ".join(data.NAMES))
@@ -47,6 +62,26 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped: what was trained is kept, and the same command goes on from there", file=sys.stderr)
         return 130
+
+
+def add_runs(command: argparse.ArgumentParser) -> None:
+    """The commands on the store itself."""
+    commands = command.add_subparsers(required=True, metavar="COMMAND")
+    command = commands.add_parser("list", help="a line for each run")
+    command.add_argument("study", nargs="?", choices=studies.NAMES)
+    command.add_argument("--diverged", action="store_true", help="those that diverged alone")
+    command.set_defaults(run=list_runs)
+    command = commands.add_parser("show", help="all that is known of a run")
+    command.add_argument("key", metavar="KEY", help="as many digits of it as are needed")
+    command.set_defaults(run=show_run)
+    command = commands.add_parser("verify", help="read every file of the store and of results/, and name the damaged")
+    command.add_argument("keys", nargs="*", metavar="KEY", help="these runs alone")
+    command.set_defaults(run=verify_runs)
+    command = commands.add_parser("clean", help="say what can be deleted")
+    command.add_argument("--quarantine", action="store_true", help="what failed verification, too")
+    command.add_argument("--checkpoints", action="store_true", help="the states from which fleets go on, too")
+    command.add_argument("--yes", action="store_true", help="delete it")
+    command.set_defaults(run=clean_runs)
 
 
 def choose(command: argparse.ArgumentParser, scale: str | None) -> None:
@@ -74,6 +109,9 @@ def train(chosen: argparse.Namespace) -> int:
         raise SettingsError(f"--minutes: got {chosen.minutes}; wanted a number above 0")
     refuse_published(settings.scale)
     members = study.members(settings)
+    if chosen.shard is not None:
+        whole, members = len(members), sweep.shard(members, *shard_of(chosen.shard))
+        say(f"shard {chosen.shard}: {len(members)} of {whole} members")
     if chosen.dry_run:
         print(sweep.report(study.DESIGN, sweep.plan(study.DESIGN, members, store), settings.device))
         return 0
@@ -98,20 +136,106 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
+def shard_of(given: str) -> tuple[int, int]:
+    """What --shard 2/4 means, as (1, 4): the part, counted from 0, and of how many. Errors: SettingsError."""
+    found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", given, re.ASCII)
+    number, of = map(int, found.groups()) if found else (0, 0)
+    if not 1 <= number <= of:
+        raise SettingsError(f"--shard: got {given!r}; wanted I/N with I from 1 to N, e.g. 2/4")
+    return number - 1, of
+
+
 def export(chosen: argparse.Namespace) -> int:
-    """Merge the store's runs of a study, or of the members chosen, into its results folder."""
+    """Merge a study's stored runs, those of the members chosen, or a file, into its results folder; or into a file."""
     study = studies.study(chosen.study)
-    design = study.DESIGN
+    design, path = study.DESIGN, results.folder(chosen.study)
     if chosen.given and not chosen.scale:
         raise SettingsError("-p says which members of a scale are meant; give --scale as well")
     refuse_published(chosen.scale)
-    members = study.members(study.Settings.at(chosen.scale, **dict(chosen.given))) if chosen.scale else ()
-    merged = sweep.tables(design, members=members, alone=bool(chosen.scale))
-    path = results.folder(design.name)
+    if chosen.source:
+        if chosen.scale or chosen.decoders is not None:
+            raise SettingsError("--from merges a file whole; leave out --scale, -p and --decoders")
+        merged = results.read(path).merged(archive.read(chosen.source, design.name))
+    else:
+        members = study.members(study.Settings.at(chosen.scale, **dict(chosen.given))) if chosen.scale else ()
+        merged = sweep.tables(design, members=members, alone=bool(chosen.scale))
+        if chosen.decoders is not None:
+            merged.decoders |= decoders_of(chosen.decoders, [member.key for member in members], merged)
     commits = sorted({row["commit"] for row in merged.members.values() if row.get("commit")})
-    results.write(path, merged, {"measures": design.versions, "commits": commits})
-    print(f"{len(merged.members)} members, {sum(map(len, merged.measures.values())):,} values: {path}")
+    provenance = {"study": design.name, "measures": design.versions, "commits": commits}
+    results.parse(path, results.contents_of(merged, provenance))  # what could not be read again is not written
+    if chosen.to:
+        archive.write(chosen.to, results.contents_of(merged, provenance))
+    else:
+        results.write(path, merged, provenance)
+    print(f"{len(merged.members)} members, {sum(map(len, merged.measures.values())):,} values: {chosen.to or path}")
     return 0
+
+
+def decoders_of(starts: list[str], chosen: list[str], merged: results.Tables) -> dict[str, bytes]:
+    """The decoders' files of runs that are named by the starts of their keys, else of those chosen that are stored."""
+    store = runs.default_store()
+    keys = [store.find(start) for start in starts] or [key for key in chosen if key in store]
+    if not 1 <= len(keys) <= DECODERS:
+        raise SettingsError(
+            f"--decoders: got {len(keys)} stored runs; wanted 1 to {DECODERS}: name their keys "
+            "(`runs list` shows them), or choose them by --scale and -p"
+        )
+    if foreign := [key for key in keys if key not in merged.members]:
+        raise SettingsError(f"--decoders: run {foreign[0][: results.SHORT]} is none of this study's, or not chosen")
+    return dict(runs.decoder_file(key, store) for key in keys)
+
+
+def list_runs(chosen: argparse.Namespace) -> int:
+    """Print a line for each run; name the damaged."""
+    upkeep.check(store := runs.default_store())
+    lines, damaged = upkeep.listing(store, chosen.study, chosen.diverged)
+    print("\n".join(lines))
+    return complain(damaged)
+
+
+def show_run(chosen: argparse.Namespace) -> int:
+    """Print all that is known of a run."""
+    upkeep.check(store := runs.default_store())
+    print("\n".join(upkeep.show(store, store.find(chosen.key))))
+    return 0
+
+
+def verify_runs(chosen: argparse.Namespace) -> int:
+    """Name every damaged file; status 1 where there is one."""
+    store, damaged = runs.default_store(), []
+    if not chosen.keys:
+        damaged = [line for name in studies.NAMES for line in results.damage(results.folder(name))]
+    try:
+        upkeep.check(store)
+        keys = [store.find(start) for start in chosen.keys] or None
+    except runs.StoreError:
+        complain(damaged)
+        raise
+    damaged += upkeep.damage(store, keys)
+    if not damaged:
+        print(f"{len(keys or list(store.keys()))} runs of {store.root}{'' if keys else ' and results/'}: all is whole")
+    return complain(damaged)
+
+
+def clean_runs(chosen: argparse.Namespace) -> int:
+    """Say what can be deleted; delete it where that was said."""
+    upkeep.check(store := runs.default_store())
+    found = upkeep.leftovers(store, chosen.quarantine, chosen.checkpoints)
+    for path in found:
+        print(f"{upkeep.size_of(path) / 1e6:10,.2f} MB  {path}")
+    freed = f"{len(found)} leftovers, {sum(map(upkeep.size_of, found)) / 1e6:,.2f} MB"
+    if chosen.yes:
+        upkeep.delete(found)
+    print(f"{freed}: deleted" if chosen.yes else f"{freed}; --yes deletes them")
+    return 0
+
+
+def complain(damaged: Iterable[str]) -> int:
+    """Print what is damaged on stderr; status 1 where something is."""
+    lines = [f"damaged: {line}" for line in damaged]
+    print("\n".join(lines), file=sys.stderr, end="\n" if lines else "")
+    return 1 if lines else 0
 
 
 def classify(chosen: argparse.Namespace) -> int:

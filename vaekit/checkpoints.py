@@ -14,7 +14,6 @@ import errno
 import hashlib
 import json
 import re
-import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -261,11 +260,3 @@ def _verified(path: Path) -> bytes:
 
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-def clear(store: Store) -> int:
-    """Delete all checkpoints of a store, of finished members and of others; returns the bytes that were freed."""
-    work = store.root / "work"
-    freed = sum(path.stat().st_size for path in work.rglob("*") if path.is_file())
-    shutil.rmtree(work, ignore_errors=True)
-    return freed

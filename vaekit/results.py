@@ -2,24 +2,26 @@
 
     members.csv       one row a member: its key, its fields, status, code version, hardware, wall time
     measures.csv      one row a value: member (12 digits of its key), step, part, measure, arguments, value, se, n
-    provenance.json   hashes of both tables, and what wrote them
+    decoder-….safetensors   of a few members, the weights that pictures need (see `vaekit.decoders`)
+    provenance.json   hashes of all of them, and what wrote them
 
-Exporting merges: it adds and replaces, and never removes a member that this store lacks.
+Exporting merges: it adds and replaces, and never removes a member that this store lacks. Reading is strict: a table
+that was edited is named, also where its hash was made to fit.
 """
 
 import csv
 import hashlib
 import io
 import json
-import os
+import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vaekit import disk
-from vaekit.runs import CHECKOUT, Member, Store, member_of
+from vaekit import decoders, disk
+from vaekit.runs import SCHEMA, Member, Store, StoreError, key_of, member_of, read_decoder, results_root
 from vaekit.settings import PlainError
 
 RECORDED = ("status", "reason", "code_version", "data_identity", "hardware", "wall_time", "backend", "torch", "commit")
@@ -28,7 +30,10 @@ MEASURED = ("member", "step", "part", "measure", "arguments", "value", "se", "n"
 _TEXT = {"key", "model", "data", "split", "objective", "precision", "parent", "arm", "status", "reason"}
 _TEXT |= {"data_identity", "hardware", "backend", "torch", "commit", "measures"}
 _TEXT |= {"member", "part", "measure", "arguments"}
-SHORT = 12  # digits of the key that name a member in measures.csv
+SHORT = decoders.SHORT  # digits of the key that name a member in measures.csv
+TABLES = ("members.csv", "measures.csv")
+PROVENANCE = "provenance.json"
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 class ResultsError(PlainError, RuntimeError):
@@ -40,23 +45,41 @@ class Tables:
     """Members and their measured values, as rows by the member's key.
 
     A member's row has its key, `Member.row()` and the columns `RECORDED`; a value's row has the columns `MEASURED`.
+    `decoders` are the contents of the decoders' files, by their names.
     """
 
     members: dict[str, dict[str, Any]] = field(default_factory=dict)
     measures: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    decoders: dict[str, bytes] = field(default_factory=dict)
 
     def merged(self, other: "Tables") -> "Tables":
-        """Both; where they share a member, the other's row, and the other's values of each measure that it has."""
-        measures = dict(self.measures)
+        """Both; where they share a member, the other's row, and its values of each measure of which it has no older.
+
+        What was measured of a member is what either measured.
+        """
+        members, measures = self.members | other.members, dict(self.measures)
+        for key in self.members.keys() & other.members.keys():
+            taken = _versions(self.members[key].get("measures"))
+            for name, version in _versions(other.members[key].get("measures")).items():
+                taken[name] = max(version, taken.get(name, 0))
+            members[key] = members[key] | {"measures": _said(taken)}
         for key, rows in other.measures.items():
+            mine = measures.get(key, [])
+            newest = {row["measure"]: row["version"] for row in mine}
+            rows = [row for row in rows if row["version"] >= newest.get(row["measure"], row["version"])]
             new = {row["measure"] for row in rows}
-            measures[key] = [row for row in measures.get(key, []) if row["measure"] not in new] + rows
-        return Tables(self.members | other.members, measures)
+            measures[key] = [row for row in mine if row["measure"] not in new] + rows
+        return Tables(members, measures, self.decoders | other.decoders)
 
     def only(self, keys: Iterable[str]) -> "Tables":
-        """The rows of these keys, as far as they are there."""
+        """What there is of these keys."""
         kept = [key for key in keys if key in self.members]
-        return Tables({k: self.members[k] for k in kept}, {k: self.measures.get(k, []) for k in kept})
+        short = {key[:SHORT] for key in kept}
+        return Tables(
+            {k: self.members[k] for k in kept},
+            {k: self.measures.get(k, []) for k in kept},
+            {name: content for name, content in self.decoders.items() if _member_of_decoder(name) in short},
+        )
 
     def member(self, key: str) -> Member:
         """The member of a row."""
@@ -70,59 +93,184 @@ class Tables:
         )
 
 
-def from_store(store: Store, measures: Mapping[str, int], keys: Iterable[str] | None = None) -> Tables:
-    """The tables of a store's runs; `measures` maps the measures wanted to their versions, `keys` limits the runs.
+def from_store(store: Store, measures: Mapping[str, int] | None = None, keys: Iterable[str] | None = None) -> Tables:
+    """The tables of a store's runs, or of those of `keys`.
 
-    Errors: StoreError for a run or a measure that is damaged.
+    `measures` maps those wanted to their versions; None: the newest of each that is there. Errors: StoreError for a run
+    or a measure that is damaged.
     """
     tables = Tables()
-    for key in store.keys() if keys is None else keys:
-        record = store.record(key)
-        found = {name: rows for name in measures if (rows := store.measure(key, name, measures[name])) is not None}
-        # JSON has lists alone; a member's own row has tuples, as the tables read them again.
-        fields = {name: tuple(v) if isinstance(v, list) else v for name, v in record["member"].items()}
-        row = {"key": key, **fields, **{name: record.get(name) for name in RECORDED}}
-        tables.members[key] = row | {"measures": " ".join(f"{name}-{measures[name]}" for name in found)}
+    for row, values in stored(store, measures, keys):
+        key = row["key"]
+        tables.members[key] = row
         tables.measures[key] = [
-            {"member": key[:SHORT], **value, "version": measures[name]}
-            for name, rows in found.items()
-            for value in rows
+            {"member": key[:SHORT], **dict(zip(columns, cells, strict=True)), "version": version}
+            for version, columns in values
+            for cells in zip(*columns.values(), strict=True)
         ]
     return tables
 
 
+def stored(
+    store: Store, measures: Mapping[str, int] | None = None, keys: Iterable[str] | None = None
+) -> Iterator[tuple[dict[str, Any], list[tuple[int, dict[str, list[Any]]]]]]:
+    """Run by run, what `from_store` makes tables of: a member's row, and each measure's version and columns."""
+    for key in store.keys() if keys is None else keys:
+        record = store.record(key)
+        wanted = store.measures(key) if measures is None else measures
+        read = ((name, store.measure_columns(key, name, wanted[name])) for name in wanted)
+        found = {name: columns for name, columns in read if columns is not None}
+        # JSON has lists alone; a member's own row has tuples, as the tables read them again.
+        fields = {name: tuple(v) if isinstance(v, list) else v for name, v in record["member"].items()}
+        row = {"key": key, **fields, **{name: record.get(name) for name in RECORDED}}
+        row["measures"] = _said({name: wanted[name] for name in found})
+        yield row, [(wanted[name], columns) for name, columns in found.items()]
+
+
+def _said(versions: Mapping[str, int]) -> str:
+    return " ".join(f"{name}-{version}" for name, version in versions.items())
+
+
+def _versions(said: str | None) -> dict[str, int]:
+    """What `_said` was given. Errors: ValueError where it was not."""
+    return {name: int(version) for name, _, version in (word.rpartition("-") for word in (said or "").split())}
+
+
 def folder(study: str) -> Path:
     """Where a study's results lie: in the checkout, whatever the working directory."""
-    return Path(os.environ.get("VAEKIT_RESULTS") or CHECKOUT / "results") / study
+    return results_root() / study
 
 
 def read(path: Path) -> Tables:
     """The tables of one results folder; empty where there is none. Errors: ResultsError names a damaged file."""
-    names = ("members.csv", "measures.csv")
-    if not any((path / name).exists() for name in (*names, "provenance.json")):
+    there = [name for name in (*TABLES, PROVENANCE) if (path / name).exists()]
+    there += sorted(file.name for file in path.glob("decoder-*"))
+    if not there:
         return Tables()
     try:
-        hashes = json.loads((path / "provenance.json").read_bytes())["sha256"]
-        contents = {name: (path / name).read_bytes() for name in names}
-        damaged = [name for name in names if hashlib.sha256(contents[name]).hexdigest() != hashes.get(name)]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        return parse(path, {name: (path / name).read_bytes() for name in there})
+    except OSError as error:
         raise ResultsError(f"the results in {path} cannot be read ({error}); check out the folder again") from None
-    if damaged:
-        raise ResultsError(
-            f"{path / damaged[0]} is not what its provenance.json says; `python -m vaekit export` alone writes it: "
-            "check it out again"
-        )
-    rows, values = (_parse(path / name, contents[name]) for name in names)
-    members = {row["key"]: row for row in rows}
-    if len(members) < len(rows) or not all(re.fullmatch("[0-9a-f]{64}", key or "") for key in members):
-        raise ResultsError(f"{path / 'members.csv'} holds a key twice, or one that is none; check it out again")
+
+
+def parse(path: Path, contents: Mapping[str, bytes]) -> Tables:
+    """The tables that files of these contents hold. Errors: ResultsError names `path` and what is wrong."""
+    hashes = _listed(path, contents)
+    if problem := next(_misfits(path, contents, hashes), None):
+        raise ResultsError(problem)
+    rows, values = (_parse(path / name, contents[name]) for name in TABLES)
+    members: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        if problem := _problem_of_member(row, members):
+            raise ResultsError(f"{path / TABLES[0]}: {problem}; it was edited: check it out again")
+        members[row["key"]] = row
     keys = {key[:SHORT]: key for key in members}
-    tables = Tables(members, {key: [] for key in members})
+    carried = {name: content for name, content in contents.items() if name not in (*TABLES, PROVENANCE)}
+    tables = Tables(members, {key: [] for key in members}, carried)
+    seen: set[tuple] = set()
     for row in values:
-        if row["member"] not in keys:
-            raise ResultsError(f"{path / 'measures.csv'} measures {row['member']}, which members.csv lacks")
-        tables.measures[keys[row["member"]]].append({**row, "arguments": row["arguments"] or ""})
+        row["arguments"] = row["arguments"] or ""
+        if problem := _problem_of_value(row, keys, seen):
+            raise ResultsError(f"{path / TABLES[1]}: {problem}; it was edited: check it out again")
+        tables.measures[keys[row["member"]]].append(row)
+    if foreign := [name for name in carried if _member_of_decoder(name) not in keys]:
+        raise ResultsError(f"{path / foreign[0]} is the decoder of no member of {TABLES[0]}; check it out again")
     return tables
+
+
+def damage(path: Path) -> Iterator[str]:
+    """A sentence for every file of a results folder that is damaged, lacking, or none that `export` writes."""
+    contents = {file.name: file.read_bytes() for file in sorted(path.glob("*")) if file.is_file()}
+    if not contents:
+        return
+    try:
+        found = list(_misfits(path, contents, _listed(path, contents)))
+        yield from found or damaged_decoders(path, parse(path, contents))
+    except ResultsError as error:
+        yield str(error)
+
+
+def damaged_decoders(path: Path, tables: Tables) -> Iterator[str]:
+    """A sentence for every decoder among tables that is none, or of a member that they lack."""
+    for name, content in tables.decoders.items():
+        try:
+            key, _ = read_decoder(content, str(path / name))
+        except StoreError as error:
+            yield str(error)
+        else:
+            if key not in tables.members:
+                yield f"{path / name} is the decoder of {key[:SHORT]}, which {TABLES[0]} lacks"
+
+
+def _listed(path: Path, contents: Mapping[str, bytes]) -> dict[str, str]:
+    """The hash of each file, by name, as a folder's provenance has it. Errors: ResultsError where it is none."""
+    try:
+        provenance = json.loads(contents[PROVENANCE])
+        return {**provenance["sha256"], **provenance.get("decoders", {})}
+    except _UNREADABLE as error:
+        raise ResultsError(f"{path / PROVENANCE} cannot be read ({error}); check out the folder again") from None
+
+
+def _misfits(path: Path, contents: Mapping[str, bytes], hashes: Mapping[str, str]) -> Iterator[str]:
+    """A sentence for every file that is lacking, not what its hash says, or without one."""
+    for name in (*TABLES, *sorted({*contents, *hashes} - {*TABLES, PROVENANCE})):
+        if name not in contents:
+            yield f"{path / name} is lacking; check out the folder again"
+        elif name not in hashes:
+            yield f"{path / name} is no file that `export` wrote; delete it, or check out the folder again"
+        elif hashlib.sha256(contents[name]).hexdigest() != hashes[name]:
+            yield (
+                f"{path / name} is not what its provenance.json says; `python -m vaekit export` alone writes it: "
+                "check it out again"
+            )
+
+
+def _problem_of_member(row: Mapping[str, Any], others: Mapping[str, Any]) -> str | None:
+    """Why this is not the row of a member beside `others`; None where it is."""
+    key = row["key"]
+    if not re.fullmatch("[0-9a-f]{64}", key or ""):
+        return f"{key!r} is no key"
+    if key in others:
+        return f"it holds {key[:SHORT]} twice"
+    if row["status"] not in ("finished", "diverged"):
+        return f"{key[:SHORT]} has the status {row['status']!r}; wanted finished or diverged"
+    if row["wall_time"] is not None and not _finite(row["wall_time"]):
+        return f"{key[:SHORT]} took {row['wall_time']!r} s, which is no time"
+    try:
+        _versions(row["measures"])
+        fields = Tables({key: dict(row)}).member(key).row()
+        fits = key_of(SCHEMA, row["code_version"], row["data_identity"], fields) == key
+    except (StoreError, *_UNREADABLE) as error:
+        return f"{key[:SHORT]} is no member ({error})"
+    return None if fits else f"{key[:SHORT]} is not the key of its row"
+
+
+def _problem_of_value(row: Mapping[str, Any], keys: Mapping[str, str], seen: set[tuple]) -> str | None:
+    """Why this is no value of one of the members; None where it is, and it is added to what was seen."""
+    name = tuple(row[column] for column in ("member", "step", "part", "measure", "arguments"))
+    where = " ".join(map(str, name))
+    if row["member"] not in keys:
+        return f"it measures {row['member']}, which {TABLES[0]} lacks"
+    if not (row["part"] and row["measure"]):
+        return f"{where}: a value has a part and a measure"
+    # A value that was measured and is no number has an empty cell.
+    if wrong := [c for c in ("value", "se") if row[c] is not None and not _finite(row[c])]:
+        return f"{where}: its {wrong[0]} is {row[wrong[0]]!r}, not a finite number"
+    if wrong := [c for c in ("step", "n", "version") if type(row[c]) is not int or row[c] < 0]:
+        return f"{where}: its {wrong[0]} is {row[wrong[0]]!r}, not a whole number"
+    if name in seen:
+        return f"{where} is there twice"
+    seen.add(name)
+    return None
+
+
+def _finite(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _member_of_decoder(name: str) -> str | None:
+    found = decoders.NAME.fullmatch(name)
+    return found and found[1]
 
 
 def write(path: Path, tables: Tables, provenance: Mapping[str, Any]) -> None:
@@ -131,6 +279,16 @@ def write(path: Path, tables: Tables, provenance: Mapping[str, Any]) -> None:
     A cut between the renames leaves hashes that do not match, which `read` reports: check the folder out again, then
     export. Errors: ResultsError where the disk refuses.
     """
+    try:
+        disk.make_folder(path)
+        for name, content in contents_of(tables, provenance).items():
+            disk.replace(path / name, content)
+    except OSError as error:
+        raise ResultsError(f"the results in {path} could not be written ({error.strerror})") from error
+
+
+def contents_of(tables: Tables, provenance: Mapping[str, Any]) -> dict[str, bytes]:
+    """The files of a results folder, by name: the same for the same tables, whatever their order; provenance last."""
     fields = sorted({name for row in tables.members.values() for name in row} - {"key", *RECORDED})
     rows = sorted(tables.members.values(), key=lambda row: _order(row, [*fields, "key"]))
     values = [
@@ -142,16 +300,15 @@ def write(path: Path, tables: Tables, provenance: Mapping[str, Any]) -> None:
         )
     ]
     contents = {"members.csv": _format(rows, ["key", *fields, *RECORDED]), "measures.csv": _format(values, MEASURED)}
-    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-    contents["provenance.json"] = (
-        json.dumps({**provenance, "sha256": hashes}, indent=1, sort_keys=True).encode() + b"\n"
-    )
-    try:
-        disk.make_folder(path)
-        for name, content in contents.items():
-            disk.replace(path / name, content)
-    except OSError as error:
-        raise ResultsError(f"the results in {path} could not be written ({error.strerror})") from error
+    said = {**provenance, "sha256": _hashes(contents)}
+    if tables.decoders:
+        said["decoders"] = _hashes(tables.decoders)
+    text = json.dumps(said, indent=1, sort_keys=True).encode() + b"\n"
+    return {**contents, **dict(sorted(tables.decoders.items())), PROVENANCE: text}
+
+
+def _hashes(contents: Mapping[str, bytes]) -> dict[str, str]:
+    return {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
 
 
 def _order(row: Mapping[str, Any], fields: list[str]) -> tuple:

@@ -26,17 +26,24 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor, nn
 
-from vaekit import data, disk, models, pruning
+from vaekit import data, decoders, disk, models, pruning
 from vaekit.fleet import PRECISIONS
 from vaekit.settings import PlainError, canonical
 
 SCHEMA = 1
 _HISTORY = "history.safetensors"
 _NAME = re.compile(r"history\.safetensors|weights-(0|[1-9][0-9]*)\.safetensors")
+_MEASURE = re.compile(r"(\w+)-(0|[1-9][0-9]*)\.json")
+_KEY = re.compile(r"[0-9a-f]{64}")
+# How a seal's line begins in canonical JSON. No other line does: what is nested is indented further, and no text holds
+# the end of a line.
+_SEAL = b'\n "sha256": "'
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 _ATTEMPTS = 8
+_COMPACT = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 CHECKOUT = Path(__file__).resolve().parents[1]
 
 
@@ -97,7 +104,7 @@ class Member:
     @property
     def key(self) -> str:
         """sha256 of the canonical JSON of what decides the result: 64 hexadecimal digits."""
-        return _key(SCHEMA, self.code_version, data.identity(self.data), self.row())
+        return key_of(SCHEMA, self.code_version, data.identity(self.data), self.row())
 
     def build(self) -> nn.Module:
         """A new, untrained model of this member's architecture, in its precision; with masks where it has an arm."""
@@ -126,6 +133,7 @@ class Store:
 
     def __init__(self, root: Path | str):
         self.root = Path(root).absolute()
+        self._runs, self._measures = (f"{self.root}{os.sep}{name}{os.sep}" for name in ("runs", "measures"))
 
     def obstacle(self) -> str | None:
         """What visibly stands against storing anything, as a sentence; None where nothing does. Writes nothing."""
@@ -150,19 +158,31 @@ class Store:
 
     def keys(self) -> Iterator[str]:
         """The keys of all runs that are there, unverified, in order."""
-        return (path.name for path in sorted(self.root.glob("runs/??/*")) if path.is_dir())
+        return _keys_in(self._runs)
+
+    def find(self, start: str) -> str:
+        """The one key that starts so. Errors: StoreError where there is none, or more than one."""
+        if set(start) - set("0123456789abcdef") or not start:
+            raise StoreError(f"{start!r} is no start of a key; a key has 64 hexadecimal digits")
+        found = [key for key in self.keys() if key.startswith(start)]
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            raise StoreError(f"no run in {self.root} has a key that starts with {start}; `runs list` shows them")
+        shown = ", ".join(key[: len(start) + 4] for key in found[:4])
+        raise StoreError(f"{len(found)} runs have keys that start with {start} ({shown}, …): give more digits")
 
     def __contains__(self, key: str) -> bool:
-        return (self._run(key) / "run.json").exists()
+        return os.path.exists(self._file(self._runs, key, "run.json"))
 
     def record(self, key: str) -> dict[str, Any]:
         """A run's run.json. Errors: StoreError where it is absent, damaged or another member's."""
-        path = self._run(key) / "run.json"
+        path = self._file(self._runs, key, "run.json")
         try:
-            record = _unsealed(path.read_bytes())
+            record = _unsealed(_read(path))
             # What the key is made of stands in the record, so that runs of older versions can be checked, too.
             parts = (record["schema"], record["code_version"], record["data_identity"], record["member"])
-            wrong = record["key"] != key or _key(*parts) != key
+            wrong = record["key"] != key or key_of(*parts) != key
             named = all(_NAME.fullmatch(name) and isinstance(digest, str) for name, digest in record["files"].items())
             if not named or _HISTORY not in record["files"] or record["status"] not in ("finished", "diverged"):
                 raise ValueError("its status or its files are none that a run has")
@@ -188,6 +208,45 @@ class Store:
         """Read every file of a run. Errors: StoreError names the first that is damaged or lacking."""
         for name, digest in self.record(key)["files"].items():
             _verified(self._run(key) / name, digest)
+
+    def damage(self, key: str) -> Iterator[str]:
+        """A sentence for every file of a run and of its measures that is damaged, lacking, or there and not named."""
+        listed: Mapping[str, str] = {}
+        if (folder := self._run(key)).exists():
+            try:
+                listed = self.record(key)["files"]
+            except StoreError as error:
+                yield str(error)
+            else:
+                there = {entry.name for entry in _entries(folder)}
+                yield from (
+                    f"{folder / name} is not a file of this run" for name in sorted(there - {*listed, "run.json"})
+                )
+        for name, digest in listed.items():
+            try:
+                _verified(folder / name, digest)
+            except StoreError as error:
+                yield str(error)
+        for entry in _entries(self._file(self._measures, key)):
+            found = _MEASURE.fullmatch(entry.name)
+            try:
+                if not found or self.measure(key, found[1], int(found[2])) is None:
+                    yield f"{entry.path} is not a measure"
+            except StoreError as error:
+                yield str(error)
+
+    def surplus(self) -> Iterator[str]:
+        """A sentence for all that lies among the runs and the measures where none of them can."""
+        for shelf in (entry for place in (self._runs, self._measures) for entry in _entries(place)):
+            if not (shelf.is_dir() and re.fullmatch("[0-9a-f]{2}", shelf.name)):
+                yield f"{shelf.path} is no folder of keys"
+            else:
+                odd = (entry.path for entry in _entries(shelf.path) if not _is_key(entry, shelf))
+                yield from (f"{path} is not the folder of a key that belongs there" for path in odd)
+
+    def measured(self) -> Iterator[str]:
+        """The keys of which there are measures, in order; a run's measures come before it."""
+        return _keys_in(self._measures)
 
     def commit(self, run: Run) -> str:
         """Store a run, whole or not at all, and return its key; one that is there already is kept.
@@ -220,22 +279,41 @@ class Store:
 
     def measure(self, key: str, name: str, version: int) -> list[dict[str, Any]] | None:
         """The rows of one measure of a member, or None where it is not there. Errors: StoreError if it is damaged."""
-        path = self._measure(key, name, version)
+        columns = self.measure_columns(key, name, version)
+        if columns is None:
+            return None
+        return [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
+
+    def measure_columns(self, key: str, name: str, version: int) -> dict[str, list[Any]] | None:
+        """The same as columns of one length, as they are stored: half as long to read, for the table of all runs."""
+        path = self._file(self._measures, key, f"{name}-{version}.json")
         try:
-            content = _unsealed(path.read_bytes())
-            rows = content["rows"]
+            content = _unsealed(_read(path))
+            # Before there were columns, there were rows.
+            columns = content["columns"] if "columns" in content else _columns(content["rows"])
             if (content["key"], content["measure"], content["version"]) != (key, name, version):
                 raise ValueError("it is another member's, or another measure")
+            if len({len(column) for column in columns.values()}) > 1:
+                raise ValueError("its columns are not of one length")
         except FileNotFoundError:
             return None
         except _UNREADABLE as error:
             raise StoreError(f"{path} is damaged ({error}); delete it to measure again") from None
-        return rows
+        return columns
+
+    def measures(self, key: str) -> dict[str, int]:
+        """The newest version of each measure of a member that is there, by its name."""
+        names = (_MEASURE.fullmatch(entry.name) for entry in _entries(self._file(self._measures, key)))
+        found = sorted((name[1], int(name[2])) for name in names if name)
+        return dict(found)
 
     def commit_measure(self, key: str, name: str, version: int, rows: list[dict[str, Any]]) -> None:
-        """Store the rows of one measure of a member by a rename. Errors: StoreError where the disk refuses."""
-        target = self._measure(key, name, version)
-        content = {"key": key, "measure": name, "version": version, "rows": rows}
+        """Store the rows of one measure of a member, of the same names each, by a rename.
+
+        Errors: StoreError where the disk refuses; ValueError for rows of different names.
+        """
+        target = Path(self._file(self._measures, key, f"{name}-{version}.json"))
+        content = {"key": key, "measure": name, "version": version, "columns": _columns(rows)}
 
         def place(staging: Path) -> None:
             disk.move(staging / target.name, target, replacing=True)
@@ -286,10 +364,12 @@ class Store:
         return self.root / "staging" / uuid.uuid4().hex
 
     def _run(self, key: str) -> Path:
-        return self.root / "runs" / _checked(key)[:2] / key
+        return Path(self._file(self._runs, key))
 
-    def _measure(self, key: str, name: str, version: int) -> Path:
-        return self.root / "measures" / _checked(key)[:2] / key / f"{name}-{version}.json"
+    @staticmethod
+    def _file(place: str, key: str, name: str = "") -> str:
+        """As text: a pathlib.Path takes as long to make as its small file to read, and there are tens of thousands."""
+        return os.path.join(place + _checked(key)[:2], key, name)
 
 
 def default_store() -> Store:
@@ -297,12 +377,22 @@ def default_store() -> Store:
     return Store(os.environ.get("VAEKIT_RUNS") or CHECKOUT / "runs")
 
 
+def results_root() -> Path:
+    """Where the studies' results lie: VAEKIT_RESULTS, or the checkout's own results/ folder."""
+    return Path(os.environ.get("VAEKIT_RESULTS") or CHECKOUT / "results")
+
+
 def load(key: str, step: int | None = None, store: Store | None = None) -> nn.Module:
     """The trained model of a stored member, in eval mode, after `step` steps (None: the last snapshot).
 
-    Errors: StoreError where the store lacks the run or those weights, or finds them damaged.
+    A member that is not stored here may have its decoder in `results/`: then `decode` and `generate` work, and all else
+    says what is lacking. Errors: StoreError where neither has the run or those weights, or they are damaged.
     """
     store = store or default_store()
+    carried = {} if key in store else decoders.find(results_root(), key)
+    if carried and (step is None or step in carried):
+        path, digest = carried[max(carried) if step is None else step]
+        return _decoder(path, digest)
     record = store.record(key)
     weights = store.weights(key, max(stored_steps(record), default=0) if step is None else step)
     model = member_of(record["member"]).build()
@@ -311,6 +401,48 @@ def load(key: str, step: int | None = None, store: Store | None = None) -> nn.Mo
     except RuntimeError as error:
         raise StoreError(f"the weights of run {key[:12]} do not fit its model: {error}") from None
     return model.eval()
+
+
+def decoder_file(key: str, store: Store, step: int | None = None) -> tuple[str, bytes]:
+    """Name and content of the file that carries a stored member's decoder (see `vaekit.decoders`).
+
+    Errors: StoreError as for `load`, and for a model without a decoder or one that is too large.
+    """
+    record = store.record(key)
+    step = max(stored_steps(record), default=0) if step is None else step
+    about = {name: record[name] for name in ("schema", "key", "code_version", "data_identity", "member")}
+    try:
+        content = decoders.pack(load(key, step, store), about | {"step": step})
+    except decoders.DecoderError as error:
+        raise StoreError(f"run {key[:12]}: {error}") from None
+    return decoders.file_name(key, step), content
+
+
+def read_decoder(content: bytes, name: str) -> tuple[str, nn.Module]:
+    """The key of a carried decoder's member, and its model with the decoder's weights alone, in eval mode.
+
+    Errors: StoreError names the file where it is none, or another member's than it says.
+    """
+    try:
+        about, state = decoders.unpack(content, name)
+        key = key_of(about["schema"], about["code_version"], about["data_identity"], about["member"])
+        if key != about["key"]:
+            raise decoders.DecoderError(f"{name} holds another member's decoder than it says; check it out again")
+        with torch.device("meta"):
+            model = member_of(about["member"]).build()
+        return key, decoders.fit(model, state, name)
+    except decoders.DecoderError as error:
+        raise StoreError(str(error)) from None
+    except (*_UNREADABLE, RuntimeError) as error:  # RuntimeError: of a model that cannot be made, or of no data set
+        raise StoreError(f"{name} is not the decoder of a member ({error}); check it out again") from None
+
+
+def _decoder(path: Path, digest: str | None) -> nn.Module:
+    try:
+        content = decoders.read(path, digest)
+    except decoders.DecoderError as error:
+        raise StoreError(str(error)) from None
+    return read_decoder(content, str(path))[1]
 
 
 def stored_steps(record: Mapping[str, Any]) -> list[int]:
@@ -340,7 +472,7 @@ def unique(members: Iterable[Member]) -> list[Member]:
 
 
 def _checked(key: str) -> str:
-    if len(key) != 64 or set(key) - set("0123456789abcdef"):
+    if not _KEY.fullmatch(key):
         raise StoreError(f"{key!r} is no key; a key has 64 hexadecimal digits")
     return key
 
@@ -368,9 +500,10 @@ def _argument(value: Any) -> Any:
     return int(number) if number.is_integer() else number
 
 
-def _key(schema: int, code_version: int, identity: str, row: Mapping[str, Any]) -> str:
+def key_of(schema: int, code_version: int, identity: str, row: Mapping[str, Any]) -> str:
+    """The key of a member by its row and what else decides the result, of whatever version of the code."""
     content = {"schema": schema, "code_version": code_version, "data": identity, "member": row}
-    return _digest(json.dumps(content, sort_keys=True, separators=(",", ":")).encode())
+    return _digest(_COMPACT.encode(content).encode())
 
 
 def _digest(content: bytes) -> str:
@@ -379,16 +512,61 @@ def _digest(content: bytes) -> str:
 
 def _sealed(content: Mapping[str, Any]) -> bytes:
     """Canonical JSON that carries the hash of itself."""
-    return _json({**content, "sha256": _digest(_json(content))})
+    blank = _json({**content, "sha256": "0" * 64})
+    bare, at = _less_seal(blank)
+    return blank[:at] + _digest(bare).encode() + blank[at + 64 :]
 
 
 def _unsealed(sealed: bytes) -> dict[str, Any]:
     """What `_sealed` was given. Errors: one of `_UNREADABLE` for anything else, one flipped bit included."""
-    content = json.loads(sealed)
-    seal = content.pop("sha256")
-    if seal != _digest(_json(content)):
+    bare, at = _less_seal(sealed)
+    if sealed[at : at + 64] != _digest(bare).encode():
         raise ValueError("its hash does not match")
+    content = json.loads(sealed)
+    del content["sha256"]
     return content
+
+
+def _less_seal(sealed: bytes) -> tuple[bytes, int]:
+    """Sealed JSON less its seal: what is hashed, without writing it as JSON again; and where the hash begins."""
+    line = sealed.rfind(_SEAL)
+    at = line + len(_SEAL)
+    rest = sealed[at + 64 :]
+    if line >= 0 and rest.startswith(b'",'):
+        return sealed[:line] + rest[2:], at
+    if line >= 0 and rest == b'"\n}' and sealed[line - 1 : line] == b",":  # it came last
+        return sealed[: line - 1] + rest[1:], at
+    raise ValueError("it carries no hash")
+
+
+def _columns(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    names = rows[0].keys() if rows else ()
+    if any(row.keys() != names for row in rows):
+        raise ValueError(f"the rows of a measure differ in their names; the first has {', '.join(names)}")
+    return {name: [row[name] for row in rows] for name in names}
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as file:
+        return file.read()
+
+
+def _keys_in(place: str) -> Iterator[str]:
+    for shelf in _entries(place):
+        yield from (entry.name for entry in _entries(shelf.path) if _is_key(entry, shelf))
+
+
+def _is_key(entry: os.DirEntry[str], shelf: os.DirEntry[str]) -> bool:
+    return entry.is_dir() and bool(_KEY.fullmatch(entry.name)) and entry.name[:2] == shelf.name
+
+
+def _entries(folder: Path | str) -> list[os.DirEntry[str]]:
+    """What lies in a folder, in order of the names; nothing where there is none."""
+    try:
+        with os.scandir(folder) as found:
+            return sorted(found, key=lambda entry: entry.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def _json(value: Any) -> bytes:

@@ -271,6 +271,20 @@ def _duration(minutes: float) -> str:
     return f"about {minutes:.0f} min"
 
 
+def shard(members: Iterable[Member], number: int, of: int) -> list[Member]:
+    """The members of part `number` (from 0) of `of`: the same part whoever asks, whatever else is asked for.
+
+    A member's key decides; a derived one goes with the member that its family starts from.
+    """
+    family = {member.key: member for member in runs.unique(members)}
+
+    def root(key: str) -> str:
+        parent = family[key].parent if key in family else None
+        return root(parent) if parent else key
+
+    return [member for key, member in family.items() if int(root(key), 16) % of == number]
+
+
 def tables(
     design: Design, store: Store | None = None, members: Iterable[Member] = (), alone: bool = False
 ) -> results.Tables:

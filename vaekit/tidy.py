@@ -4,7 +4,9 @@ One row a measured value: the fields of its member (arguments of the model and w
 names: depth, beta), how the member was made, and `step`, `part`, `measure`, `arguments`, `value`, `se`, `n`, `version`.
 """
 
-from collections.abc import Iterator, Sequence
+import math
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 from typing import Any
 
@@ -13,7 +15,7 @@ import pandas as pd
 
 from vaekit import results, sweep
 from vaekit.results import ResultsError, Tables
-from vaekit.runs import Member
+from vaekit.runs import Member, Store, default_store
 from vaekit.settings import Settings
 from vaekit.sweep import Design
 
@@ -30,20 +32,89 @@ def frame(tables: Tables) -> pd.DataFrame:
     A member without any value (it diverged at once) keeps one row, with an empty value, so that it is not forgotten.
     Where there are derived members, `parent_steps`, `parent_decoder` and `parent_sampled` are their parents'.
     """
-    rows = {
-        key: {name.partition(".")[2] or name: value for name, value in row.items()}
-        for key, row in tables.members.items()
-    }
-    if any(row.get("parent") for row in rows.values()):
-        for row in rows.values():
-            parent = rows.get(row.get("parent") or "", {})
-            row |= {name: parent.get(source) for name, source in _OF_PARENT.items()}
-    members = pd.DataFrame(list(rows.values()))
+    members = _members(tables.members.values())
     values = pd.DataFrame(
         [{**row, "key": key} for key, rows in tables.measures.items() for row in rows],
         columns=["key", *results.MEASURED[1:]],
     )
     return values.merge(members, on="key", how="right") if len(members) else values
+
+
+def runs(store: Store | None = None) -> pd.DataFrame:
+    """All that a store holds (None: the default one), as `frame` has it: of each measure the newest version.
+
+    Nothing is taken from an index: every record and every measure is read and verified; weights are not. Errors:
+    StoreError names what is damaged (`python -m vaekit runs verify` names all of it).
+    """
+    columns, rows, counts = _Columns(), [], []
+    for row, measures in results.stored(store or default_store()):
+        rows.append(row)
+        counts.append(columns.add(measures))
+    members = _members(rows)
+    if not rows:
+        return frame(Tables())
+    which = np.repeat(np.arange(len(rows)), counts)
+    made = {name: members[name].array.take(which) for name in members}
+    return pd.DataFrame({"key": made.pop("key"), **columns.arrays(), **made}, copy=False)
+
+
+class _Columns:
+    """Values gathered as columns: as rows, a million of them would be half a gigabyte of dictionaries."""
+
+    TEXTS = ("part", "measure", "arguments")
+    NUMBERS = ("step", "value", "se", "n")
+
+    def __init__(self):
+        self.words: dict[tuple[str, ...], int] = {}
+        self.which = array("q")  # of the words, -1 for none
+        self.numbers = {name: array("d") for name in (*self.NUMBERS, "version")}
+
+    def add(self, measures: Iterable[tuple[int, dict[str, list[Any]]]]) -> int:
+        """Add a member's values, and return how many rows they take: one empty row where there are none."""
+        before, words = len(self.which), self.words
+        for version, columns in measures:
+            if not columns:
+                continue
+            texts = zip(*(columns[name] for name in self.TEXTS), strict=True)
+            self.which.extend([words.setdefault(text, len(words)) for text in texts])
+            for name in self.NUMBERS:
+                self.numbers[name].extend(_floats(columns[name]))
+            self.numbers["version"].extend(_floats([version] * len(columns["step"])))
+        if before == len(self.which):
+            self.which.append(-1)
+            for column in self.numbers.values():
+                column.append(math.nan)
+        return len(self.which) - before
+
+    def arrays(self) -> dict[str, Any]:
+        """The columns in the order of `results.MEASURED`, texts that are alike sharing one object."""
+        which = np.frombuffer(self.which, np.int64)
+        arrays: dict[str, Any] = {
+            name: pd.array([words[i] for words in self.words], dtype="str").take(which, allow_fill=True)
+            for i, name in enumerate(self.TEXTS)
+        }
+        arrays |= {name: np.frombuffer(numbers) for name, numbers in self.numbers.items()}
+        if (which >= 0).all():
+            arrays |= {name: arrays[name].astype(np.int64) for name in ("step", "n", "version")}
+        return {name: arrays[name] for name in results.MEASURED[1:]}
+
+
+def _floats(cells: list) -> array:
+    try:
+        return array("d", cells)
+    except TypeError:  # a value that was measured and is no number
+        return array("d", [math.nan if cell is None else cell for cell in cells])
+
+
+def _members(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    """Members as a table, with what a row of a derived one says of its parent."""
+    short = [{name.partition(".")[2] or name: value for name, value in row.items()} for row in rows]
+    if any(row.get("parent") for row in short):
+        known = {row["key"]: row for row in short}
+        for row in short:
+            parent = known.get(row.get("parent") or "", {})
+            row |= {name: parent.get(source) for name, source in _OF_PARENT.items()}
+    return pd.DataFrame(short)
 
 
 def table(design: Design, members: Sequence[Member], chosen: Settings) -> pd.DataFrame:

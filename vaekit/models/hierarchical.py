@@ -34,6 +34,8 @@ class HierarchicalVAE(VAE):
         sigma: the Gaussian's standard deviation, in units of the images' [0, 1].
     """
 
+    generative = ("decoder", "prior", "prior_mu", "prior_scale")
+
     def __init__(
         self,
         image_shape=(3, 32, 32),

@@ -8,6 +8,7 @@ loss, no optimiser and no device. `encode`, `decode`, `walk` and `representation
 import math
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from itertools import chain, pairwise
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,7 @@ class VAE(nn.Module):
         sigma: that standard deviation, in units of the images' [0, 1]; unused by "bernoulli".
     """
 
+    generative: ClassVar[tuple[str, ...]] = ("decoder",)  # the modules that `decode` and `generate` need
     encoder: nn.Sequential
     decoder: nn.Sequential
     mu: nn.Linear
