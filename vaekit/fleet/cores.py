@@ -3,7 +3,7 @@
 import math
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 
@@ -79,7 +79,7 @@ class Solo:
             if task.project:
                 stepping.project(task.project, state, weights, 0)
             if 0 in budget.snapshots:
-                result.snapshots[0] = {name: value.clone() for name, value in state.items()}
+                result.snapshots[0] = _copied(state)
         while self.step < budget.steps and not any(stop.is_set() for stop in stops):
             place = draws.ready(self.step)
             index = draws.rows[0, place]
@@ -102,13 +102,21 @@ class Solo:
                 if not stepping.finite(state):
                     result.status, result.reason = "diverged", stepping.diverged_weights(self.step + 1)
                     break
-                result.snapshots[self.step + 1] = {name: value.clone() for name, value in state.items()}
+                last = self.step + 1 == budget.steps and not self.keep
+                result.snapshots[self.step + 1] = self._handed_over() if last else _copied(state)
             self.step += 1
             bar.update()
             self.answer()
         if not self.keep:
             self.model = self.optimizer = None
         self.answer()
+
+    def _handed_over(self) -> dict[str, Tensor]:
+        """The model's own weights, which nobody changes any more: no second copy beside gradients and moments."""
+        assert self.model is not None
+        saved = self.model.state_dict()
+        own = {id(value) for value in self.model.state_dict(keep_vars=True).values()}
+        return {name: value.detach() for name, value in saved.items()} if len(own) == len(saved) else _copied(saved)
 
     def trained(self) -> Trained:
         """What became of the member, its last window of history closed where it finished."""
@@ -178,6 +186,10 @@ def _state(solos: Sequence[Solo], jobs: Sequence[Future]) -> State:
         if solo.result.status == "diverged":
             state.text |= {f"{i}.status": "diverged", f"{i}.reason": solo.result.reason}
     return state
+
+
+def _copied(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in state.items()}
 
 
 def _all_tensors(model: nn.Module) -> dict[str, Tensor]:

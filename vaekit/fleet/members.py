@@ -1,6 +1,5 @@
 """What a fleet is given and what it gives back: members, their budget, and what became of them."""
 
-import copy
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -96,9 +95,11 @@ class Fleet(Sequence[Trained]):
     `seconds` is what the steps of all members took together, on the wall's clock.
     """
 
-    def __init__(self, template: nn.Module, budget: Budget, backend: str, trained: list[Trained], seconds: float):
+    def __init__(
+        self, make: Callable[[], nn.Module], budget: Budget, backend: str, trained: list[Trained], seconds: float
+    ):
         self.budget, self.backend, self.seconds = budget, backend, seconds
-        self._template, self._trained = template, trained
+        self._make, self._trained = make, trained
 
     def __getitem__(self, i):
         return self._trained[i]
@@ -115,6 +116,6 @@ class Fleet(Sequence[Trained]):
         step = max(snapshots, default=0) if step is None else step
         if step not in snapshots:
             raise KeyError(f"member {i} ({self[i].status}) has no snapshot at step {step}; it has {sorted(snapshots)}")
-        model = copy.deepcopy(self._template)
+        model = self._make()
         model.load_state_dict(snapshots[step])
         return model.eval()

@@ -1,6 +1,6 @@
 """`train_fleet`: check, rehearse, choose the backend, cut the fleet where memory would not hold it, train."""
 
-import copy
+import functools
 import math
 import signal
 import sys
@@ -78,10 +78,11 @@ def train_fleet(
             f"{type(template).__name__} has no noise_sites; set it to a dictionary from each noise's name to the "
             'shape that one image needs, e.g. {"z": (10,)}'
         )
-    activations = stepping.rehearse(copy.deepcopy(template), task, members[0])
+    activations = stepping.rehearse(template, task, members[0])
     backend = backend or default_backend(device, template, images.shape[1:])
     hidden = progress is False or (progress is None and "ipykernel" not in sys.modules and not sys.stderr.isatty())
     room = memory.members_at_once(template, activations, budget, device)
+    del template  # a model more would be in memory all the while
     begun = time.perf_counter()
     with (
         tqdm(total=len(members) * budget.steps, unit="step", disable=hidden, mininterval=0.5, smoothing=0.05) as bar,
@@ -95,7 +96,9 @@ def train_fleet(
             trained = stack.train(task, members, keeper, interrupted, bar)
         else:
             trained = _in_parts(task, members, room, interrupted, bar)
-    return Fleet(template, budget, backend + ", compiled" * compiled, trained, time.perf_counter() - begun)
+    seconds = time.perf_counter() - begun
+    make = functools.partial(stepping.new_model, make_model, members[0].seed, None, task.dtype)
+    return Fleet(make, budget, backend + ", compiled" * compiled, trained, seconds)
 
 
 def _in_parts(task: Task, members: Sequence[FleetMember], room: int, interrupted, bar) -> list[Trained]:
