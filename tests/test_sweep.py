@@ -11,7 +11,7 @@ import pytest
 import torch
 from tiny import ARGUMENTS, FullDisk, member, run_of
 
-from vaekit import fleet, results, runs, sweep
+from vaekit import results, runs, sweep
 from vaekit.data import DataError
 from vaekit.results import ResultsError, Tables
 from vaekit.runs import Store, StoreError
@@ -263,8 +263,7 @@ def test_values_are_the_same_in_any_fleet_bit_for_bit(place):
 
 @pytest.fixture
 def stacked(monkeypatch):
-    for module in (fleet, sweep):
-        monkeypatch.setattr(module, "default_backend", lambda device: "stack")
+    monkeypatch.setattr(sweep, "default_backend", lambda device: "stack")
     monkeypatch.setattr(sweep, "_STACKED", 2)
 
 

@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped: finished members are stored, and the same command goes on from there", file=sys.stderr)
+        print("stopped: what was trained is kept, and the same command goes on from there", file=sys.stderr)
         return 130
 
 

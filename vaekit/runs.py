@@ -2,6 +2,7 @@
 
     <store>/runs/ab/<key>/        run.json, history.safetensors, weights-<step>.safetensors: immutable once there
     <store>/measures/ab/<key>/    <measure>-<version>.json, each committed by a rename
+    <store>/work/                 states of fleets that are training, see `vaekit.checkpoints`
     <store>/staging/              what is being written; anyone may rename any of it at any time, and then delete it
     <store>/quarantine/           what failed verification; never deleted silently
 
@@ -282,7 +283,7 @@ class Store:
                 return
             except OSError as error:
                 if not attempt or error.errno not in (errno.ENOENT, errno.EEXIST, errno.ENOTEMPTY):
-                    raise _refused(target, error, sum(map(len, files.values()))) from error
+                    raise refused(target, error, sum(map(len, files.values()))) from error
             finally:
                 shutil.rmtree(staging, ignore_errors=True)
 
@@ -441,7 +442,8 @@ def _plain(value: Any) -> Any:
     return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
 
 
-def _refused(path: Path, error: OSError, size: int) -> StoreError:
+def refused(path: Path, error: OSError, size: int) -> StoreError:
+    """What to say where the disk refused to write `path`, of so many bytes."""
     free = shutil.disk_usage(next(p for p in (path, *path.parents) if p.exists())).free
     return StoreError(
         f"{path} could not be written ({error.strerror}: it takes {size / 1e6:,.3f} MB, and {free / 1e6:,.3f} MB are "

@@ -1,8 +1,9 @@
 """From members to a table: which of them are known, train the missing ones as fleets, measure, commit.
 
 A study hands over its members and its measures. What is known (in the store, or in `results/`) is taken as it is; the
-rest is grouped into fleets, and each fleet is measured and committed before the next begins. So a sweep can be stopped
-between fleets at any time and goes on from there, and a new beta trains itself alone.
+rest is grouped into fleets, and each fleet is measured and committed before the next begins. While a fleet trains, its
+state is kept now and then. So a sweep can be stopped anywhere and goes on from there, and a new beta trains itself
+alone.
 """
 
 import dataclasses
@@ -19,13 +20,15 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from vaekit import data, pruning, results, runs
-from vaekit.fleet import Budget, FleetMember, default_backend, one_thread_each, train_fleet
+from vaekit import checkpoints, data, pruning, results, runs
+from vaekit.checkpoints import Checkpoints
+from vaekit.fleet import Budget, FleetMember, default_backend, memory, one_thread_each, train_fleet
+from vaekit.fleet.stepping import Task, rehearse
 from vaekit.losses import OBJECTIVES
 from vaekit.metrics import mean_and_se
 from vaekit.runs import Member, Run, Store, StoreError
 
-_STACKED = 64  # members of a stacked fleet at the most
+_STACKED = 512  # members of a stacked fleet at the most, where memory holds as many
 
 
 @dataclass(frozen=True)
@@ -119,11 +122,12 @@ class Plan:
     """What a sweep would do: members that are known, that lack a measure, and groups to train that can share a fleet.
 
     `unmeasured` have their weights in the store; `unmeasurable` are in `results/` without them, so that a new measure
-    would need them trained again.
+    would need them trained again. `shorter` maps members to longer runs in the store that passed through them.
     """
 
     known: list[Member] = field(default_factory=list)
     unmeasured: list[Member] = field(default_factory=list)
+    shorter: dict[Member, Member] = field(default_factory=dict)
     unmeasurable: list[Member] = field(default_factory=list)
     groups: list[list[Member]] = field(default_factory=list)
 
@@ -151,6 +155,8 @@ def plan(design: Design, members: Iterable[Member], store: Store) -> Plan:
             row = listed.members[key]
             done = row["status"] == "diverged" or {*map(str, design.possible)} <= {*(row["measures"] or "").split()}
             (found.known if done else found.unmeasurable).append(member)
+        elif longer := _longer(design, member, store, listed):
+            found.shorter[member] = longer
         else:
             missing[key] = member
     for parent in dict.fromkeys(m.parent for m in missing.values() if m.parent):
@@ -185,15 +191,17 @@ def run(
     """
     store = store or runs.default_store()
     todo = plan(design, members, store)
-    if not todo.missing and not todo.unmeasured:
+    if not todo.missing and not todo.unmeasured and not todo.shorter:
         if todo.unmeasurable:
-            say(report(design, todo, device))
+            say(report(design, todo, device, store))
         return todo
     store.check_writable()
     for first in dict.fromkeys(dataclasses.replace(group[0], seed=0, weights=()) for group in todo.groups):
         data.load(first.data).split(first.split, first.n_train)
-    say(report(design, todo, device))
-    for member in todo.unmeasured:
+    say(report(design, todo, device, store))
+    for member, longer in todo.shorter.items():
+        _cut(design, member, longer, store)
+    for member in [*todo.unmeasured, *todo.shorter]:
         _measure_again(design, member, store, device)
     end = math.inf if minutes is None else time.monotonic() + 60 * minutes
     waiting = sorted(map(list, todo.groups), key=lambda group: group[0].parent is None)  # children first
@@ -201,13 +209,13 @@ def run(
     while ready := next((found for group in waiting if (found := _ready(group, store))), None):
         group, able = ready
         begun = time.monotonic()
-        fleet = able[: fleet_size(device, each[id(group)], end - begun)]
+        fleet = able[: fleet_size(device, each[id(group)], end - begun, room(able[0], device))]
         if not fleet:
             say(f"not begun, for want of time: {len(group)} members of {describe(group[0])}")
             waiting.remove(group)
             continue
         say(f"training {len(fleet)} of {len(group)} members: {describe(group[0])}")
-        _train(design, fleet, store, device, progress)
+        _train(design, fleet, store, device, progress, say)
         group[:] = [member for member in group if member not in fleet]
         each[id(group)] = (time.monotonic() - begun) / len(fleet)  # with its measures, which the estimate leaves out
     for group in filter(None, waiting):
@@ -225,11 +233,14 @@ def _estimate(member: Member, device: str) -> float:
     return member.steps * seconds_per_step(member, device)
 
 
-def report(design: Design, todo: Plan, device: str) -> str:
+def report(design: Design, todo: Plan, device: str, store: Store | None = None) -> str:
     """What a plan means: members known and missing, the time and the disk that the missing ones will take."""
+    store = store or runs.default_store()
     lines = [
         f"{design.name}: {len(todo.known)} members known, {len(todo.unmeasured)} to be measured from their weights"
     ]
+    if todo.shorter:
+        lines.append(f"  {len(todo.shorter)} are snapshots of longer runs, to be measured")
     if todo.unmeasurable:
         what = f"{len(todo.unmeasurable)} are in results/ without a measure's newest version"
         lines.append(f"  {what}, and their weights are not here: it would need them trained again")
@@ -241,7 +252,9 @@ def report(design: Design, todo: Plan, device: str) -> str:
         rounded = -(-len(group) // size) * size if default_backend(device) == "cores" else len(group)
         takes = rounded * first.steps * seconds_per_step(first, device) / 60
         fills = sum(bytes_per_run(design, member) for member in group) / 1e6
-        lines.append(f"  {len(group)} to train: {describe(first)}: {_duration(takes)}, {fills:,.0f} MB")
+        begun = sum(checkpoints.kept_steps(store, one, device, default_backend(device)) > 0 for one in group)
+        going = f" ({begun} of them go on from a checkpoint)" if begun else ""
+        lines.append(f"  {len(group)} to train{going}: {describe(first)}: {_duration(takes)}, {fills:,.0f} MB")
         minutes, space = minutes + takes, space + fills
     if todo.groups:
         lines.append(f"  {len(todo.missing)} in all: {_duration(minutes)} and measures, {space:,.0f} MB")
@@ -296,7 +309,10 @@ def _seconds_per_step(member: Member, device: str) -> float:
     shape = (512, *data.image_shape(member.data))
     images = torch.arange(math.prod(shape)).remainder(251).to(torch.uint8).reshape(shape)
     labels = torch.arange(512).remainder(2)
-    alike = [FleetMember(seed, dict(member.weights)) for seed in range(fleet_size(device))]
+    alike = [
+        FleetMember(seed, dict(member.weights))
+        for seed in range(fleet_size(device, room=min(64, room(member, device))))
+    ]
     taken, steps = 0.0, 2  # the first two warm up, and say how many fit into two seconds
     for _ in range(2):
         steps = min(member.steps, max(2, int(2 * steps / taken))) if taken else steps
@@ -314,17 +330,32 @@ def bytes_per_run(design: Design, member: Member) -> int:
     return size * len(design.kept(member))
 
 
-def fleet_size(device: str, seconds_each: float = 0.0, seconds_left: float = math.inf) -> int:
+def fleet_size(device: str, seconds_each: float = 0.0, seconds_left: float = math.inf, room: int = 64) -> int:
     """How many members to train together: a member a core, or a stack; none where they would not end in time.
 
-    A member a core takes as long for one as for all cores, so `seconds_each` is a core's share of that.
+    A member a core takes as long for one as for all cores, so `seconds_each` is a core's share of that. `room` is how
+    many a stack may hold, see `room`.
     """
     if default_backend(device) == "cores":
         size = torch.get_num_threads()
         return size if size * seconds_each <= seconds_left else 0
-    if _STACKED * seconds_each <= seconds_left:
-        return _STACKED
+    size = min(room, _STACKED)
+    if size * seconds_each <= seconds_left:
+        return size
     return max(0, int(seconds_left / seconds_each))
+
+
+def room(member: Member, device: str) -> int:
+    """How many members like this one a stack on a device has memory for, by an estimate."""
+    if default_backend(device) == "cores":
+        return torch.get_num_threads()
+    model = member.build()
+    images = torch.zeros(2, *data.image_shape(member.data), dtype=torch.uint8)
+    task = Task(
+        member.build, OBJECTIVES[member.objective], images, torch.zeros(2, dtype=torch.int64), budget_of(member), None
+    )
+    activations = rehearse(model, task, FleetMember(member.seed, dict(member.weights)))
+    return memory.members_at_once(model, activations, budget_of(member), device)
 
 
 def budget_of(member: Member, snapshots: tuple[int, ...] = ()) -> Budget:
@@ -363,8 +394,10 @@ def hardware(device: str) -> str:
     return f"{torch.get_num_threads()} threads of {name or platform.machine()}"
 
 
-def _train(design: Design, fleet: list[Member], store: Store, device: str, progress: bool | None) -> None:
-    """Train, measure and commit one fleet."""
+def _train(
+    design: Design, fleet: list[Member], store: Store, device: str, progress: bool | None, say: Callable[[str], None]
+) -> None:
+    """Train, measure and commit one fleet; one that memory does not hold after all, as two."""
     first = fleet[0]
     starts = {member.key: _start(member, store) for member in fleet if member.parent}
     for member in [member for member in fleet if starts.get(member.key, {}) is None]:
@@ -373,23 +406,41 @@ def _train(design: Design, fleet: list[Member], store: Store, device: str, progr
     if not fleet:
         return
     images = examples(first.data, first.split, first.n_train, first.n_test, device)
+    snapshots, backend = design.snapshots(first), default_backend(device)
+    keeper = Checkpoints(store, fleet, [*snapshots, first.steps], device, backend, say)
     begun = time.monotonic()
-    trained = train_fleet(
-        first.build,
-        OBJECTIVES[first.objective],
-        [FleetMember(member.seed, dict(member.weights), start=starts.get(member.key)) for member in fleet],
-        images.train,
-        images.train_labels,
-        budget=budget_of(first, design.snapshots(first)),
-        project=pruning.projection(first.build(), first.arm, first.steps) if first.arm else None,
-        device=device,
-        progress=progress,
-    )
+    try:
+        trained = train_fleet(
+            first.build,
+            OBJECTIVES[first.objective],
+            [FleetMember(member.seed, dict(member.weights), start=starts.get(member.key)) for member in fleet],
+            images.train,
+            images.train_labels,
+            budget=budget_of(first, snapshots),
+            project=pruning.projection(first.build(), first.arm, first.steps) if first.arm else None,
+            device=device,
+            backend=backend,
+            keeper=keeper,
+            progress=progress,
+        )
+    except (RuntimeError, MemoryError) as error:
+        if not memory.ran_out(error):
+            raise
+        if len(fleet) == 1:
+            raise StoreError(
+                f"one member does not fit in the memory of {device}: {describe(first)} ({error})"
+            ) from error
+        say(f"out of memory with {len(fleet)} members; they are trained as two fleets")
+        half = math.ceil(len(fleet) / 2)
+        for part in (fleet[:half], fleet[half:]):
+            _train(design, part, store, device, progress, say)
+        return
     record = {
         "study": design.name,
         "hardware": hardware(device),
         "wall_time": round((time.monotonic() - begun) / len(fleet), 2),
         "backend": trained.backend,
+        "fleet": len(fleet),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "commit": commit(),
@@ -411,6 +462,38 @@ def _train(design: Design, fleet: list[Member], store: Store, device: str, progr
                 store.commit_measure(member.key, m.name, m.version, found[m.name])
             weights = {step: state for step, state in result.snapshots.items() if step in kept}
             store.commit(Run(member, result.status, result.reason, result.history, weights, record))
+    keeper.done()
+
+
+def _longer(design: Design, member: Member, store: Store, listed: results.Tables) -> Member | None:
+    """A longer run in the store that kept this member's last weights on its way, if there is one.
+
+    It must keep them at that step, so few lengths can be meant: those of which it is a fifth or more, and those that
+    the study is known to have. A member with an arm is none: its course depends on its length.
+    """
+    if member.arm:
+        return None
+    steps = {round(5 * member.steps / part) for part in range(1, 5)}
+    steps |= {row["steps"] for row in listed.members.values()}
+    for length in sorted(length for length in steps if length > member.steps):
+        longer = dataclasses.replace(member, steps=length)
+        passes = member.steps in design.kept(longer) and longer.key in store
+        if passes and member.steps in runs.stored_steps(store.record(longer.key)):
+            return longer
+    return None
+
+
+def _cut(design: Design, member: Member, longer: Member, store: Store) -> None:
+    """Store a member as the beginning of a longer run: the same weights, history and record up to its last step."""
+    source = store.record(longer.key)
+    history = store.history(longer.key)
+    upto = history["step"] <= member.steps if len(history) else torch.ones(0, dtype=torch.bool)
+    kept = {*design.kept(member), member.steps} & {*runs.stored_steps(source)}
+    record = {name: source[name] for name in ("study", "hardware", "backend", "fleet", "torch", "python", "commit")
+              if name in source}  # fmt: skip
+    record |= {"wall_time": round(source["wall_time"] * member.steps / longer.steps, 2), "beginning_of": longer.key}
+    weights = {step: store.weights(longer.key, step) for step in kept}
+    store.commit(Run(member, "finished", "", {n: v[upto] for n, v in history.items()}, weights, record))
 
 
 def _start(member: Member, store: Store) -> dict[str, Tensor] | None:
