@@ -1,8 +1,8 @@
 """Processes that may die: forked from one that has torch imported, so that a hundred of them cost little.
 
 `python tests/forks.py` is that one. It reads an order a line, forks as many children as it asks for, waits until all
-have ended, however that was, and writes what became of them. It never runs a step of training itself: autograd does
-not survive a fork.
+have ended, however that was, and writes what became of them. What the children need again and again, the function
+`warm` of their module makes once. It never runs a step of training: autograd does not survive a fork.
 """
 
 import dataclasses
@@ -70,8 +70,9 @@ def serve() -> None:
     torch.set_num_threads(1)
     for line in sys.stdin:
         calls, seconds = json.loads(line)
-        for module, *_ in calls:
-            importlib.import_module(module)
+        for name, *_ in calls:
+            if name not in sys.modules and hasattr(module := importlib.import_module(name), "warm"):
+                module.warm()
         children = [fork(call, seconds) for call in calls]
         print(json.dumps([ended(*child) for child in children]), flush=True)
 

@@ -160,6 +160,8 @@ class Checkpoints:
             raise ValueError("it names a snapshot that cannot be one")
         state = State(tensors, {}, {str(name): str(value) for name, value in meta["text"].items()})
         self._check(tensors)
+        if tensors["step"].item() != int(path.name.partition("-")[0]):
+            raise ValueError("it is of another step than its name says")
         names: dict[tuple[int, int], str] = {}
         for match, name in named.items():
             assert match is not None

@@ -324,7 +324,8 @@ def load(key: str, step: int | None = None, store: Store | None = None) -> nn.Mo
         model = member.build()
     except (KeyError, TypeError, ValueError, RuntimeError, MemoryError) as error:
         raise StoreError(f"the model of run {key[:12]} cannot be built here ({error}): {record['member']}") from None
-    wrong = [name for name, value in model.state_dict().items() if name in weights and weights[name].dtype != value.dtype]
+    wanted = {name: value.dtype for name, value in model.state_dict().items()}
+    wrong = [name for name, value in weights.items() if value.dtype != wanted.get(name, value.dtype)]
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
