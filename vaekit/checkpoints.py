@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from vaekit import disk, runs
-from vaekit.fleet.state import State, below, under
+from vaekit.fleet.state import History, State, below, under
 from vaekit.runs import Member, Store, refused
 
 _STATE = re.compile(r"(0|[1-9][0-9]*)-([0-9a-f]{64})\.safetensors")
@@ -34,7 +34,7 @@ _EVERY = 60.0  # seconds between two states, at the least
 _SHARE = 50  # and this many times what the last took to write: 2 % of the time at the most
 _KEPT = 2
 _ATTEMPTS = 8
-_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)
+_UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, OverflowError)
 
 
 class Checkpoints:
@@ -159,7 +159,6 @@ class Checkpoints:
         if None in named:
             raise ValueError("it names a snapshot that cannot be one")
         state = State(tensors, {}, {str(name): str(value) for name, value in meta["text"].items()})
-        self._check(tensors)
         if tensors["step"].item() != int(path.name.partition("-")[0]):
             raise ValueError("it is of another step than its name says")
         names: dict[tuple[int, int], str] = {}
@@ -173,23 +172,27 @@ class Checkpoints:
                 raise ValueError(f"its {name[:24]}… cannot be used") from error
             place = int(match[1]), int(match[2])
             state.snapshots[place], names[place] = weights, name
+        self._check(state)
         return state, names
 
-    def _check(self, tensors: Mapping[str, Tensor]) -> None:
+    def _check(self, state: State) -> None:
         """Whether names, shapes and dtypes are those of this fleet's model. Errors: ValueError where they are not."""
-        model = self.members[0].build()
+        model, tensors = self.members[0].build(), state.tensors
         lead = () if self.backend == "cores" else (len(self.members),)
         own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
         wanted = {f"model.{name}": ((*lead, *value.shape), value.dtype) for name, value in own.items()}
-        found = {name: (tuple(v.shape), v.dtype) for name, v in tensors.items() if name.startswith("model.")}
         moments = {
             name: tuple(value.shape)
             for name, value in tensors.items()
             if name.startswith("adam.") and not name.endswith(".step")
         }
         fits = all(shape == wanted["model." + name[5:].rpartition(".")[0]][0] for name, shape in moments.items())
-        if found != wanted or not fits or tensors["step"].shape != ():
+        fits &= self.backend == "cores" or tensors["stopped_at"].shape == lead
+        if _forms(under("model.", below("model.", tensors))) != wanted or not fits or tensors["step"].shape != ():
             raise ValueError("its tensors are not those of the model")
+        if any(_forms(weights) != _forms(model.state_dict()) for weights in state.snapshots.values()):
+            raise ValueError("a snapshot's tensors are not those of the model")
+        History.of(below("history.", tensors), int(tensors["step"]))
 
     def _quarantine(self, path: Path, error: Exception) -> None:
         target = self.store.root / "quarantine" / f"{path.parent.name}-{uuid.uuid4().hex[:8]}-{path.name}"
@@ -262,6 +265,11 @@ def _verified(path: Path) -> bytes:
     if _digest(content) != path.stem.rpartition("-")[2]:
         raise ValueError("its bytes do not hash to its name")
     return content
+
+
+def _forms(tensors: Mapping[str, Tensor]) -> dict[str, tuple]:
+    """Shapes and dtypes by name."""
+    return {name: (tuple(value.shape), value.dtype) for name, value in tensors.items()}
 
 
 def _size(*several: Mapping[str, Tensor]) -> int:

@@ -141,7 +141,11 @@ def write(path: Path, tables: Tables, provenance: Mapping[str, Any]) -> None:
             key=lambda r: (r["measure"], r["arguments"] or "", r["part"], r["step"]),
         )
     ]
-    contents = {"members.csv": _format(rows, ["key", *fields, *RECORDED]), "measures.csv": _format(values, MEASURED)}
+    both = {"members.csv": (rows, ["key", *fields, *RECORDED]), "measures.csv": (values, MEASURED)}
+    try:
+        contents = {name: _format(*table) for name, table in both.items()}
+    except UnicodeEncodeError as error:
+        raise ResultsError(f"the results in {path} could not be written: a run holds no text ({error})") from None
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     contents["provenance.json"] = (
         json.dumps({**provenance, "sha256": hashes}, indent=1, sort_keys=True).encode() + b"\n"
@@ -192,7 +196,7 @@ def _parse(path: Path, content: bytes) -> list[dict[str, Any]]:
             {name: (cell or None) if name in _TEXT else _value(cell) for name, cell in zip(header, line, strict=True)}
             for line in lines
         ]
-    except (csv.Error, ValueError) as error:
+    except (csv.Error, ValueError, RecursionError) as error:
         raise ResultsError(f"{path} is not a table that export writes ({error}); check it out again") from None
 
 

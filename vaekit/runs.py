@@ -322,7 +322,7 @@ def load(key: str, step: int | None = None, store: Store | None = None) -> nn.Mo
     member = member_of(record["member"])
     try:
         model = member.build()
-    except (KeyError, TypeError, ValueError, RuntimeError, MemoryError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError, OverflowError, MemoryError) as error:
         raise StoreError(f"the model of run {key[:12]} cannot be built here ({error}): {record['member']}") from None
     wanted = {name: value.dtype for name, value in model.state_dict().items()}
     wrong = [name for name, value in weights.items() if value.dtype != wanted.get(name, value.dtype)]
