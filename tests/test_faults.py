@@ -16,12 +16,13 @@ from pathlib import Path
 import pytest
 import torch
 from forks import Forks
-from tiny import member, run_of
+from tiny import member, run_of, tables
 
-from vaekit import checkpoints, data, disk, runs, sweep
+from vaekit import checkpoints, data, disk, results, runs, sweep
 from vaekit.__main__ import main
 from vaekit.checkpoints import Checkpoints
 from vaekit.fleet import cores
+from vaekit.results import ResultsError
 from vaekit.runs import Store, StoreError
 from vaekit.studies import rate_generalisation as study
 from vaekit.sweep import Design, Measure, Value
@@ -106,6 +107,13 @@ def refused_at_every(begun, folder, first, every, backend):
         assert len(hashes(root)) == 2, nth
         assert not leftovers(root), nth
         shutil.rmtree(root)
+
+
+def exported(root, nth=0):
+    """Write results in place of others, and be killed at the nth operation; returns how many there are."""
+    calls = at_each_call(lambda number, _: number == nth and os.kill(os.getpid(), signal.SIGKILL))
+    results.write(Path(root), tables(members()), {})
+    return len(calls)
 
 
 def killed_in_training(root):
@@ -268,6 +276,26 @@ def test_kill_9_at_every_operation_leaves_members_whole_or_absent(forks, begun, 
     assert {"mkdir", "open", "write", "write on", "fsync", "rename"} == set(killed[1].value)
 
 
+def test_kill_9_in_an_export_is_harmless_or_reported_and_leaves_no_file(forks, tmp_path):
+    before, after, reported = tables(members(1)), tables(members()), 0
+    for nth in itertools.count(1):
+        root = tmp_path / str(nth)
+        results.write(root, before, {})
+        killed = forks.run(exported, str(root), nth)
+        if killed.status == 0:
+            break
+        try:
+            there = results.read(root).members.keys()
+        except ResultsError:  # cut between two of three renames
+            reported += 1
+        else:
+            assert there in (before.members.keys(), after.members.keys())
+        forks.run(exported, str(root)).result()
+        assert results.read(root).members.keys() == after.members.keys()
+        assert len(list(root.iterdir())) == 3
+    assert 0 < reported < nth - 1 == killed.value
+
+
 def test_kill_9_in_training_goes_on_from_the_newest_state_to_the_same_bits(forks, tmp_path):
     roots = [str(tmp_path / name) for name in ("killed", "whole")]
     assert forks.run(killed_in_training, roots[0]).status == -signal.SIGKILL
@@ -358,6 +386,40 @@ def test_a_forbidden_store_can_be_read_and_refuses_before_training(forks, tmp_pa
     finally:
         for folder in folders:
             folder.chmod(0o755)
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_while_papermill_writes_costs_the_page_alone(tmp_path, monkeypatch):
+    """The notebook that is being written is lost; its members are stored, and run again it trains nothing."""
+    import nbformat
+    import papermill.iorw  # here, where no child needs it
+
+    root, out = tmp_path / "store", tmp_path / "out.ipynb"
+    train = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\nimport test_faults\n"
+    cells = [
+        nbformat.v4.new_code_cell(f"root = {str(root)!r}", metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell(train + "test_faults.swept(root, count=1)\nlen(test_faults.hashes(root))"),
+    ]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), tmp_path / "in.ipynb")
+    real = papermill.iorw.LocalHandler.write
+
+    def full(self, content, path):
+        if list(Store(root).keys()):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        real(self, content, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(papermill.iorw.LocalHandler, "write", full)
+        with pytest.raises(OSError, match="No space left"):
+            papermill.execute_notebook(tmp_path / "in.ipynb", out, progress_bar=False)
+    there = hashes(root)
+    assert len(there) == 1
+    record = Store(root).record(*there)
+    done = papermill.execute_notebook(tmp_path / "in.ipynb", out, progress_bar=False)
+    assert done.cells[-1].outputs[0].data["text/plain"] == "1"
+    assert Store(root).record(*there) == record  # its wall time included: it was not trained again
+    assert not leftovers(root)
 
 
 # Bits ----------------------------------------------------------------------------------------------------------------

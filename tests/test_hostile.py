@@ -4,6 +4,7 @@ A batch of mutants is read in a process of its own, whose memory is limited: one
 gigabyte ends that process. Hashes are made to fit wherever a reader checks one, so that what lies behind is reached.
 """
 
+import ast
 import contextlib
 import gzip
 import hashlib
@@ -117,9 +118,9 @@ def headers(good):
     for depth in (100, 1000, 100_000):
         yield b'{"__metadata__":' * depth + b"{}" + b"}" * depth
         yield b"[" * depth
-    for shape in ([2**62, 4], [2**63, 0], [0, 2**62, 2**62], [-1], [1.5], ["a"], [10**30], [1] * 100_000):
-        for offsets in ([0, 0], entry["data_offsets"], [0, 2**63], [2**64 - 1, 1], [-1, 4], [4, 0]):
-            for dtype in ("F32", "F64", "I64", "BOOL", "C64", "F8_E4M3", "F4", "O", "object", "", 7):
+    for shape in ([2**62, 4], [2**63, 0], [0, 2**62, 2**62], [-1], [1.5], ["a"], [10**30], [1] * 10_000):
+        for offsets in ([0, 0], entry["data_offsets"], [0, 2**63], [-1, 4]):
+            for dtype in ("F32", "C64", "F8_E4M3", "F4", "O", 7):
                 yield json.dumps({name: {"dtype": dtype, "shape": shape, "data_offsets": offsets}}).encode()
     yield json.dumps({name: entry, "__metadata__": {"a": "b" * 10**6}}).encode()
     yield b'{"a":"' + b"\\ud800" * 10 + b'"}'
@@ -424,3 +425,25 @@ def test_a_mutant_is_an_error_or_a_correct_load(forks, tmp_path, reader, count):
     refused, loaded = end.result()
     assert refused > count // 4
     assert refused + loaded >= count
+
+
+def test_no_code_can_run_what_a_file_says():
+    modules = {"pickle", "marshal", "shelve", "yaml", "dill", "joblib"}
+    calls = {"torch.load", "np.load", "numpy.load", "eval", "exec", "compile"}
+    for path in Path(runs.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            named = {alias.name for alias in node.names} if isinstance(node, ast.Import) else set()
+            named |= {node.module} if isinstance(node, ast.ImportFrom) else set()
+            assert not named & modules, path
+            assert not (isinstance(node, ast.Call) and ast.unparse(node.func) in calls), path
+
+
+def test_paths_come_from_hashes_alone(tmp_path):
+    """Names that lead elsewhere, where a member and a record have names: nothing is written outside of the store."""
+    store = Store(tmp_path / "store")
+    for name in ("../../../outside", str(tmp_path / "outside"), "a/b", "x" * 5000, "\n", ".", ""):
+        key = store.commit(run_of(member(objective=name, split=name), hardware=name, study=name, reason=name))
+        assert store.record(key)["hardware"] == name
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
+    assert sorted(path.name for path in store.root.iterdir()) == ["runs", "staging"]
+    assert all(len(path.name) == 64 for path in store.root.glob("runs/*/*"))
