@@ -28,9 +28,18 @@ WARM, TIMED = 4, 36  # steps: of a fleet that is not timed, and of the one that 
 
 def measure(rounds: int, only: str) -> Iterator[list[Row]]:
     """Yield the rows of one case after the other."""
+    spent: dict[str, tuple[float, float]] = {}
     for case, (design, member) in _cases().items():
         if only in case:
-            yield _shares(case, design, member)
+            rows = _shares(case, design, member)
+            named = {(row.contender, row.quantity): row.value for row in rows}
+            spent[case] = named["all measures", "s"], named["training", "s"]
+            yield rows
+    for case, parent, tuned, arms in _families():
+        if {parent, tuned} <= spent.keys():
+            measures, training = (spent[parent][i] + arms * spent[tuned][i] for i in (0, 1))
+            note = f"one that is trained, and the {arms} that are tuned and pruned from it"
+            yield [Row(case, "all measures", "share of training", measures / training, note=note)]
 
 
 def _cases() -> dict[str, tuple[Design, Member]]:
@@ -43,19 +52,34 @@ def _cases() -> dict[str, tuple[Design, Member]]:
 
     spec = id_transition.Settings.at("paper", data=colour, latent_dims=(32,))
     add("study 1", id_transition.DESIGN, id_transition.members(spec)[0])
-    for name in (colour[0], "mnist_binary"):
+    for name in filter(data.is_at_hand, (colour[0], "mnist_binary")):
         coarse = hierarchical_rates.SUBGRID[2:3]  # of the 6 x 6 sub-grid, where the probes cost most
         spec = hierarchical_rates.Settings.at("paper", data=(name,), betas2=coarse, betas1=coarse)
         add("study 2", hierarchical_rates.DESIGN, hierarchical_rates.members(spec)[0])
     for depth in (1, 3):
         spec = rate_generalisation.Settings.at("paper", betas=(1,), depths=(depth,), n_train=(16_384,))
         add(f"study 3, depth {depth}", rate_generalisation.DESIGN, rate_generalisation.members(spec)[0])
-    for name in ("mnist", colour[0]):
-        spec = pruning.Settings.at("paper", data=(name,), betas=(1,), lambdas=(100,), readings=("sum",), seeds=(0,))
-        trained, tuned, *_ = pruning.members(spec)
+    for trained, tuned, _ in _pruned():
         add("study 4, trained", pruning.DESIGN, trained)
         add("study 4, pruned", pruning.DESIGN, tuned)
-    return {case: (design, member) for case, (design, member) in found.items() if data.is_at_hand(member.data)}
+    return found
+
+
+def _pruned() -> Iterator[tuple[Member, Member, int]]:
+    """Of study 4, on each image set: a member that is trained, one derived from it, and how many are."""
+    for name in filter(data.is_at_hand, ("mnist", *data.at_hand("cifar10", "cifar10_jpeg", "tetrominoes")[:1])):
+        spec = pruning.Settings.at("paper", data=(name,), betas=(1,), lambdas=(100,), readings=("sum",), seeds=(0,))
+        trained, *rest = pruning.members(spec)
+        tuned = [member for member in rest if member.parent == trained.key]
+        yield trained, tuned[0], len(tuned)
+
+
+def _families() -> Iterator[tuple[str, str, str, int]]:
+    """The cases whose sum is one family of study 4: what a pruned member took is its parent's training as well."""
+    for trained, tuned, arms in _pruned():
+        of = trained.data
+        first, second = f"trained, {of}, {trained.steps:,} steps", f"pruned, {of}, {tuned.steps:,} steps"
+        yield f"study 4, family, {of}", f"study 4, {first}", f"study 4, {second}", arms
 
 
 def _shares(case: str, design: Design, member: Member) -> list[Row]:

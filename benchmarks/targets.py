@@ -46,8 +46,8 @@ class Target:
         item: what of vaekit it is about: "training", "GPU", "bf16", "geometry", "measures", "book".
         says: the target as a sentence.
         benchmark: whose table has the rows: `results/<benchmark>.csv`.
-        cases, contenders, quantity: the rows are every case with every contender. A case may end in `*`: then it is all
-            that begin so, of which there must be one.
+        cases, contenders, quantity: the rows are every case with every contender. A case or a quantity may end in `*`:
+            then it is all that begin so, of which there must be one.
         rule: what each of them must be.
         bf16: it is about bfloat16's speed, so a processor that emulates it cannot show it.
         card: a word that the machine's name must have, e.g. "H200".
@@ -155,9 +155,9 @@ TARGETS = (
     ),
     Target(
         "training",
-        "A fleet of tiny VAEs trains twice as fast as a plain loop",
+        "A fleet of 8 or 32 tiny VAEs (25,000 parameters) trains twice as fast as a plain loop",
         "fleet",
-        _members({"tiny": (2, 8, 32)}),
+        _members({"tiny": (8, 32)}),
         _PLAIN,
         "ratio",
         at_least(2),
@@ -173,9 +173,9 @@ TARGETS = (
     ),
     Target(
         "training",
-        "Against DataLoader with transforms and against Lightning, a fleet is 3 times as fast on the tiny model",
+        "Against DataLoader with transforms and against Lightning, a fleet of 8 is 3 times as fast on the tiny model",
         "fleet",
-        _members({"tiny": (2, 8)}, "trainers"),
+        _members({"tiny": (8,)}, "trainers"),
         _TRAINERS,
         "ratio",
         at_least(3),
@@ -297,7 +297,7 @@ TARGETS = (
         "geometry",
         (*_COMPARED, "2NN, N = 5,000, D = 128, 1 thread"),
         ("vaekit float64",),
-        "largest relative difference",
+        "largest relative difference of *",
         at_most(1e-9),
     ),
     Target(
@@ -306,14 +306,14 @@ TARGETS = (
         "geometry",
         (*_COMPARED, "2NN, N = 5,000, D = 128, 1 thread"),
         ("vaekit float32",),
-        "largest relative difference",
+        "largest relative difference of *",
         at_most(1e-5),
     ),
     Target(
         "measures",
-        "A study's measures take at most a tenth of its training",
+        "The measures of studies 2, 3 and 4 take at most a tenth of their training",
         "measures",
-        tuple(f"study {study}, *" for study in ("1", "2", "3, depth 1", "3, depth 3", "4, trained", "4, pruned")),
+        tuple(f"study {study}, *" for study in ("2", "3, depth 1", "3, depth 3", "4, family")),
         ("all measures",),
         "share of training",
         at_most(0.1),
@@ -367,7 +367,11 @@ def verdicts(read: Callable[[str], Sequence[Row]] = records.read, targets: Seque
 
 def _judge(target: Target, committed: Sequence[Row]) -> Iterator[Verdict]:
     wanted = [(case, contender) for case in target.cases for contender in target.contenders]
-    found = [row for row in committed if row.quantity == target.quantity and any(_is(row, *name) for name in wanted)]
+    found = [
+        row
+        for row in committed
+        if fnmatch.fnmatchcase(row.quantity, target.quantity) and any(_is(row, *name) for name in wanted)
+    ]
     if not found:
         yield Verdict(target, NOT_MEASURED, "no GPU" if target.benchmark == "gpu" else "nobody has measured it")
     for machine in sorted({row.machine for row in found}):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import fleet, records, timing
+from benchmarks import fleet, gpu, records, timing
 from benchmarks.peers import dataloader, lightning, ours, plain, process
 from benchmarks.peers.task import IMAGES, SETUPS, Task, examples, train_on
 from benchmarks.records import Row
@@ -162,3 +162,19 @@ def test_importing_the_benchmarks_peers_imports_none_of_their_packages():
         "import sys, benchmarks.fleet; assert not {'pytorch_lightning', 'pythae', 'torchvision'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize("formulation", [f for f in gpu.FORMULATIONS if "compiled" not in f])
+def test_the_gpu_s_benchmark_steps_a_stack_on_a_cpu_as_well(formulation):
+    """All but the capture: the same stack, stepped so often as it is timed."""
+    taken = gpu.seconds("tiny", "full", 3, formulation, rounds=2, device="cpu", steps=2, batch=8)
+    assert len(taken) == 2
+    assert all(second > 0 for second in taken)
+
+
+def test_without_a_gpu_nothing_is_a_share_of_a_floor(monkeypatch):
+    monkeypatch.setattr(gpu, "FLOORS", {("tiny", "full"): 1.0})
+    monkeypatch.setattr(gpu, "FORMULATIONS", ("graph",))
+    rows = [row for some in gpu.measure(1, device="cpu", sizes=(2,), steps=1) for row in some]
+    assert [row.quantity for row in rows] == ["TB/s", "us/model-step"]
+    assert rows[0].value > 0

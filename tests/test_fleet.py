@@ -650,3 +650,14 @@ def test_numpy_may_be_asked_for_its_limits_in_a_worker():
         "    pool.submit(lambda: [str(np.finfo(kind)) for kind in (np.float32, np.float64)]).result()\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # the compiler's own
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_compiled_step_is_the_same_step(backend):
+    members = grid(seed=[0, 1], beta=[0.1, 1.0])
+    settings = {"steps": 20, "precision": "full", "backend": backend, "threads": 2}
+    plain, compiled = (train(dense, members, compiled=c, **settings) for c in (False, True))
+    assert compiled.backend == f"{backend}, compiled"
+    assert all(difference(a.snapshots[20], b.snapshots[20]) < 1e-4 for a, b in zip(plain, compiled, strict=True))

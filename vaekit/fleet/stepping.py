@@ -4,6 +4,7 @@ import itertools
 import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -118,9 +119,11 @@ class Draws:
 
 def means(call, objective, x, y, noise, weights, progress, precision) -> dict[str, Tensor]:
     """The objective's means over one member's batch."""
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16", cache_enabled=False):
-        # The cache of bfloat16 weights is the process's, and any thread that leaves autocast empties it: with it, how a
-        # weight that is used twice sums its gradient would depend on the company.
+    kind, low = x.device.type, precision == "bf16"
+    # The cache of bfloat16 weights is the process's, and any thread that leaves autocast empties it: with it, how a
+    # weight that is used twice sums its gradient would depend on the company.
+    cast = torch.autocast(kind, torch.bfloat16, enabled=low, cache_enabled=False)
+    with cast if low or torch.is_autocast_enabled(kind) else nullcontext():  # entering it costs a tenth of a tiny step
         params = call(x, noise)
     return {name: v.mean() for name, v in objective(as_float(params), x, y, weights, progress).items()}
 
