@@ -419,7 +419,7 @@ READERS = ["weights", "history", "record", "measure", "checkpoint", "images", "o
 
 
 @pytest.mark.parametrize("reader", READERS)
-@pytest.mark.parametrize("count", [COUNT, pytest.param(20 * COUNT, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [COUNT, pytest.param(5 * COUNT, marks=pytest.mark.slow)])
 def test_a_mutant_is_an_error_or_a_correct_load(forks, tmp_path, reader, count):
     end = forks.run(in_little_memory, f"read_{reader}", count, str(tmp_path), seconds=60 * count // COUNT)
     refused, loaded = end.result()
