@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import threading
-from pathlib import Path
 
 import pytest
 import torch
@@ -417,11 +416,7 @@ def test_a_store_that_cannot_be_written_says_so(tmp_path, monkeypatch):
     fine.check_writable()
     assert not leftovers(fine)
 
-    def full(self, content):
-        self.touch()
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_bytes", full)
+    FullDisk(monkeypatch, 3)
     with pytest.raises(StoreError, match="No space left"):
         fine.check_writable()
     assert not leftovers(fine)

@@ -23,8 +23,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from vaekit import disk
-from vaekit.fleet.state import State, below, under
+from vaekit import disk, runs
+from vaekit.fleet.state import History, State, below, under
 from vaekit.runs import Member, Store, refused
 
 _STATE = re.compile(r"(0|[1-9][0-9]*)-([0-9a-f]{64})\.safetensors")
@@ -33,6 +33,7 @@ _EVERY = 60.0  # seconds between two states, at the least
 _SHARE = 50  # and this many times what the last took to write: 2 % of the time at the most
 _KEPT = 2
 _ATTEMPTS = 8
+_UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, OverflowError)
 
 
 class Checkpoints:
@@ -104,7 +105,7 @@ class Checkpoints:
                     break
                 except OSError as error:  # another process may have cleared what was being written
                     if not attempt or error.errno != errno.ENOENT:
-                        raise refused(folder, error) from error
+                        raise refused(folder, error, _size(own, *snapshots.values())) from error
         self._saved = time.monotonic()
         self._took = self._saved - begun
 
@@ -140,7 +141,7 @@ class Checkpoints:
                 state, names = self._read(path)
             except FileNotFoundError:
                 continue  # another process keeps newer ones
-            except (OSError, ValueError, KeyError, TypeError, RecursionError, safetensors.SafetensorError) as error:
+            except _UNREADABLE as error:
                 self._quarantine(path, error)
                 continue
             there = {at for _, at in state.snapshots}
@@ -151,41 +152,46 @@ class Checkpoints:
 
     def _read(self, path: Path) -> tuple[State, dict[tuple[int, int], str]]:
         """A state with its snapshots. Errors: ValueError and others name what is wrong with it."""
-        tensors = safetensors.torch.load(_verified(path))
+        tensors = runs.tensors(_verified(path))
         meta = json.loads(bytes(tensors.pop("text").tolist()))
         named = {_SNAPSHOT.fullmatch(name): name for name in meta["snapshots"]}
         if None in named:
             raise ValueError("it names a snapshot that cannot be one")
         state = State(tensors, {}, {str(name): str(value) for name, value in meta["text"].items()})
-        self._check(tensors)
+        if tensors["step"].item() != int(path.name.partition("-")[0]):
+            raise ValueError("it is of another step than its name says")
         names: dict[tuple[int, int], str] = {}
         for match, name in named.items():
             assert match is not None
             try:
-                weights = safetensors.torch.load(_verified(path.with_name(name)))
-            except (OSError, ValueError, safetensors.SafetensorError) as error:
+                weights = runs.tensors(_verified(path.with_name(name)))
+            except (OSError, ValueError) as error:
                 if not isinstance(error, FileNotFoundError):
                     self._quarantine(path.with_name(name), error)
                 raise ValueError(f"its {name[:24]}… cannot be used") from error
             place = int(match[1]), int(match[2])
             state.snapshots[place], names[place] = weights, name
+        self._check(state)
         return state, names
 
-    def _check(self, tensors: Mapping[str, Tensor]) -> None:
+    def _check(self, state: State) -> None:
         """Whether names, shapes and dtypes are those of this fleet's model. Errors: ValueError where they are not."""
-        model = self.members[0].build()
+        model, tensors = self.members[0].build(), state.tensors
         lead = () if self.backend == "cores" else (len(self.members),)
         own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
         wanted = {f"model.{name}": ((*lead, *value.shape), value.dtype) for name, value in own.items()}
-        found = {name: (tuple(v.shape), v.dtype) for name, v in tensors.items() if name.startswith("model.")}
         moments = {
             name: tuple(value.shape)
             for name, value in tensors.items()
             if name.startswith("adam.") and not name.endswith(".step")
         }
         fits = all(shape == wanted["model." + name[5:].rpartition(".")[0]][0] for name, shape in moments.items())
-        if found != wanted or not fits or tensors["step"].shape != ():
+        fits &= self.backend == "cores" or tensors["stopped_at"].shape == lead
+        if _forms(under("model.", below("model.", tensors))) != wanted or not fits or tensors["step"].shape != ():
             raise ValueError("its tensors are not those of the model")
+        if any(_forms(weights) != _forms(model.state_dict()) for weights in state.snapshots.values()):
+            raise ValueError("a snapshot's tensors are not those of the model")
+        History.of(below("history.", tensors), int(tensors["step"]))
 
     def _quarantine(self, path: Path, error: Exception) -> None:
         target = self.store.root / "quarantine" / f"{path.parent.name}-{uuid.uuid4().hex[:8]}-{path.name}"
@@ -194,6 +200,8 @@ class Checkpoints:
             disk.move(path, target)
         except FileNotFoundError:
             return  # another process did it
+        except OSError as refusal:
+            raise refused(target, refusal, path.stat().st_size) from refusal
         self.say(f"{path} is damaged ({error}); it was moved to {target.parent}, and an earlier state is taken")
 
 
@@ -246,7 +254,7 @@ def _named(path: Path) -> Iterator[str]:
     try:
         with safetensors.safe_open(path, "pt") as file:
             yield from json.loads(bytes(file.get_tensor("text").tolist()))["snapshots"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, safetensors.SafetensorError):
+    except (*_UNREADABLE, safetensors.SafetensorError):
         return
 
 
@@ -256,6 +264,16 @@ def _verified(path: Path) -> bytes:
     if _digest(content) != path.stem.rpartition("-")[2]:
         raise ValueError("its bytes do not hash to its name")
     return content
+
+
+def _forms(tensors: Mapping[str, Tensor]) -> dict[str, tuple]:
+    """Shapes and dtypes by name."""
+    return {name: (tuple(value.shape), value.dtype) for name, value in tensors.items()}
+
+
+def _size(*several: Mapping[str, Tensor]) -> int:
+    """The bytes of some tensors."""
+    return sum(value.numel() * value.element_size() for tensors in several for value in tensors.values())
 
 
 def _digest(content: bytes) -> str:

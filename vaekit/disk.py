@@ -4,9 +4,12 @@ A file is written under another name, brought to the disk, and renamed; what is 
 step passes `seam`, where the tests stop the world.
 """
 
+import glob
 import os
 import uuid
 from pathlib import Path
+
+_ATTEMPTS = 8
 
 
 def seam(operation: str, path: Path) -> None:
@@ -29,13 +32,22 @@ def write(path: Path, content: bytes) -> None:
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Put a file in the place of what is there, by a rename. Errors: OSError, with what was there untouched."""
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        write(partial, content)
-        move(partial, path, replacing=True)
-    finally:
-        partial.unlink(missing_ok=True)
+    """Put a file in the place of what is there, by a rename. Errors: OSError, with what was there untouched.
+
+    What killed processes left of such writes is deleted; another process that is writing there now starts again.
+    """
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        left.unlink(missing_ok=True)
+    for attempt in reversed(range(_ATTEMPTS)):
+        partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+        try:
+            write(partial, content)
+            return move(partial, path, replacing=True)
+        except FileNotFoundError:
+            if not attempt:
+                raise
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def make_folder(path: Path) -> None:

@@ -146,9 +146,10 @@ def reconstructions(model, images: Tensor, ax: Axes, columns: int = 8) -> Axes:
 
 
 def text_table(frame: pd.DataFrame) -> Styler:
-    """A table of text for a page: every word of it, escaped, without the index."""
+    """A table of text for a page: every word of it, headings included, escaped, without the index."""
     look = {"text-align": "left", "vertical-align": "top", "white-space": "normal"}
-    styler = frame.style.hide(axis="index").format(escape="html").set_properties(**look)
+    styler = frame.style.hide(axis="index").format(escape="html").format_index(escape="html", axis=1)
+    styler.set_properties(**look)
     styler.set_table_attributes('class="dataframe vaekit-table"').set_uuid("table")
     return styler.set_table_styles([{"selector": "th", "props": [("text-align", "left")]}])
 
@@ -160,9 +161,9 @@ def leftmost(ax: Axes) -> bool:
 
 
 def label_rows(axes: np.ndarray, labels: Sequence[str]) -> None:
-    """A line above the first panel of each row: its budget, which every figure states."""
+    """A line above the first panel of each row: its budget, which every figure states. A dollar is no formula there."""
     for row, label in zip(axes, labels, strict=True):
-        row[0].text(0, 1.13, label, transform=row[0].transAxes, fontweight="bold", fontsize=9)
+        row[0].text(0, 1.13, label, transform=row[0].transAxes, fontweight="bold", fontsize=9, parse_math=False)
 
 
 def _given(ax: Axes | None, **size: float) -> Axes:

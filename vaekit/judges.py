@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import safetensors
 import safetensors.torch
 import torch
 import torch.nn.functional as F
@@ -157,14 +156,14 @@ def _save(checkpoint: Path, judge: nn.Module, optimiser: torch.optim.Optimizer, 
 def _resume(checkpoint: Path, judge: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[int, float]:
     """Put a checkpoint's state in place; returns the steps and seconds it had taken (0 where there is none)."""
     try:
-        state = safetensors.torch.load(checkpoint.read_bytes())
+        state = runs.tensors(checkpoint.read_bytes())
         step, seconds = int(state.pop("step")), float(state.pop("seconds"))
         for name, weight in judge.named_parameters():
             optimiser.state[weight]["momentum_buffer"] = state.pop(f"momentum.{name}").to(weight)
         judge.load_state_dict(state)
     except FileNotFoundError:
         return 0, 0.0
-    except (OSError, KeyError, RuntimeError, safetensors.SafetensorError) as error:
+    except (OSError, KeyError, ValueError, RuntimeError) as error:
         raise results.ResultsError(
             f"{checkpoint} is no checkpoint of this training ({_first_line(error)}); delete it"
         ) from None
@@ -195,7 +194,7 @@ def load_judge(data_name: str, network: str | None = None) -> Classifier | None:
         if record["data_identity"] != identity:
             raise ValueError(f"it was trained on {record['data_identity']}; {data_name} is {identity} here")
         return _judge(record, content)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, safetensors.SafetensorError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RuntimeError, OverflowError, MemoryError) as error:
         raise results.ResultsError(
             f"the classifier {path} cannot be used ({_first_line(error)}). Check it out again, or delete it and train "
             f"it: `python -m vaekit classifier {data_name} --model {network}`"
@@ -261,7 +260,7 @@ def correct(judge: Classifier, images: Tensor, labels: Tensor, batch_size: int =
 def _judge(record: dict[str, Any], content: bytes) -> Classifier:
     with torch.device("meta"):  # no weights are drawn, so torch's generator stays as it is
         judge = Classifier(record["network"], tuple(record["image_shape"]), record["classes"])
-    judge.load_state_dict(safetensors.torch.load(content), assign=True)
+    judge.load_state_dict(runs.tensors(content), assign=True)
     judge.record = record
     return judge.float().eval()
 

@@ -299,7 +299,11 @@ def contents_of(tables: Tables, provenance: Mapping[str, Any]) -> dict[str, byte
             key=lambda r: (r["measure"], r["arguments"] or "", r["part"], r["step"]),
         )
     ]
-    contents = {"members.csv": _format(rows, ["key", *fields, *RECORDED]), "measures.csv": _format(values, MEASURED)}
+    both = {"members.csv": (rows, ["key", *fields, *RECORDED]), "measures.csv": (values, MEASURED)}
+    try:
+        contents = {name: _format(*table) for name, table in both.items()}
+    except UnicodeEncodeError as error:
+        raise ResultsError(f"these results could not be written: a run holds no text ({error})") from None
     said = {**provenance, "sha256": _hashes(contents)}
     if tables.decoders:
         said["decoders"] = _hashes(tables.decoders)
@@ -349,7 +353,7 @@ def _parse(path: Path, content: bytes) -> list[dict[str, Any]]:
             {name: (cell or None) if name in _TEXT else _value(cell) for name, cell in zip(header, line, strict=True)}
             for line in lines
         ]
-    except (csv.Error, ValueError) as error:
+    except (csv.Error, ValueError, RecursionError) as error:
         raise ResultsError(f"{path} is not a table that export writes ({error}); check it out again") from None
 
 

@@ -3,7 +3,7 @@
     <store>/runs/ab/<key>/        run.json, history.safetensors, weights-<step>.safetensors: immutable once there
     <store>/measures/ab/<key>/    <measure>-<version>.json, each committed by a rename
     <store>/work/                 states of fleets that are training, see `vaekit.checkpoints`
-    <store>/staging/              what is being written; anyone may delete any of it at any time
+    <store>/staging/              what is being written; anyone may rename any of it at any time, and then delete it
     <store>/quarantine/           what failed verification; never deleted silently
 
 Nothing rests on locks, modification times or the wall clock: a run is there, whole, once its folder has its name. Paths
@@ -41,9 +41,9 @@ _KEY = re.compile(r"[0-9a-f]{64}")
 # How a seal's line begins in canonical JSON. No other line does: what is nested is indented further, and no text holds
 # the end of a line.
 _SEAL = b'\n "sha256": "'
-_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
-_ATTEMPTS = 8
 _COMPACT = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)
+_ATTEMPTS = 64  # of a commit: each sweep that starts makes the commits that are under way start again
 CHECKOUT = Path(__file__).resolve().parents[1]
 
 
@@ -144,17 +144,19 @@ class Store:
         return f"the store {self.root} cannot be written: {there} {why}; set VAEKIT_RUNS to a folder that can"
 
     def check_writable(self) -> None:
-        """Raise StoreError, naming the path and the reason, where nothing could be stored."""
-        staging = self._staging()
+        """Raise StoreError, naming the path and the reason, where nothing could be stored.
+
+        Clears out `staging` first, where killed processes have left what they were writing; who is writing there now
+        starts again.
+        """
+        self._clear_staging()
         try:
-            staging.mkdir(parents=True)
-            (staging / "probe").write_bytes(b"probe")
-        except OSError as error:
+            self._commit(self.root / "staging" / "probe", {"probe": b"probe"}, lambda staging: None)
+        except StoreError as error:
+            why = f"{error.__cause__.strerror}" if isinstance(error.__cause__, OSError) else str(error)
             raise StoreError(
-                f"the store {self.root} cannot be written ({error.strerror}); set VAEKIT_RUNS to a folder that can"
+                f"the store {self.root} cannot be written ({why}); set VAEKIT_RUNS to a folder that can"
             ) from error
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
 
     def keys(self) -> Iterator[str]:
         """The keys of all runs that are there, unverified, in order."""
@@ -184,6 +186,7 @@ class Store:
             parts = (record["schema"], record["code_version"], record["data_identity"], record["member"])
             wrong = record["key"] != key or key_of(*parts) != key
             named = all(_NAME.fullmatch(name) and isinstance(digest, str) for name, digest in record["files"].items())
+            named = named and isinstance(record["member"], dict)
             if not named or _HISTORY not in record["files"] or record["status"] not in ("finished", "diverged"):
                 raise ValueError("its status or its files are none that a run has")
         except _UNREADABLE as error:
@@ -198,11 +201,11 @@ class Store:
         name = f"weights-{step}.safetensors"
         if name not in files:
             raise StoreError(f"run {key[:12]} has no weights of step {step}; it has {stored_steps(self.record(key))}")
-        return safetensors.torch.load(_verified(self._run(key) / name, files[name]))
+        return _loaded(self._run(key) / name, files[name])
 
     def history(self, key: str) -> dict[str, Tensor]:
         """A run's history, verified: "step" and the objective's means, tensors of one length."""
-        return safetensors.torch.load(_verified(self._run(key) / _HISTORY, self.record(key)["files"][_HISTORY]))
+        return _loaded(self._run(key) / _HISTORY, self.record(key)["files"][_HISTORY])
 
     def verify(self, key: str) -> None:
         """Read every file of a run. Errors: StoreError names the first that is damaged or lacking."""
@@ -293,6 +296,8 @@ class Store:
             columns = content["columns"] if "columns" in content else _columns(content["rows"])
             if (content["key"], content["measure"], content["version"]) != (key, name, version):
                 raise ValueError("it is another member's, or another measure")
+            if not isinstance(columns, dict) or not all(isinstance(column, list) for column in columns.values()):
+                raise ValueError("it holds no columns")
             if len({len(column) for column in columns.values()}) > 1:
                 raise ValueError("its columns are not of one length")
         except FileNotFoundError:
@@ -356,9 +361,18 @@ class Store:
                 return
             except OSError as error:
                 if not attempt or error.errno not in (errno.ENOENT, errno.EEXIST, errno.ENOTEMPTY):
-                    raise refused(target, error) from error
+                    raise refused(target, error, sum(map(len, files.values()))) from error
             finally:
                 shutil.rmtree(staging, ignore_errors=True)
+
+    def _clear_staging(self) -> None:
+        """Delete what is in `staging`, each by a rename first: no commit may place a folder that is half deleted."""
+        for left in self.root.glob("staging/*"):
+            try:
+                left = left.rename(left.with_name(f"deleted-{uuid.uuid4().hex}"))
+            except OSError:
+                continue  # placed in the meantime, or deleted by another; or it cannot be, which a commit will say
+            shutil.rmtree(left, ignore_errors=True)
 
     def _staging(self) -> Path:
         return self.root / "staging" / uuid.uuid4().hex
@@ -395,11 +409,19 @@ def load(key: str, step: int | None = None, store: Store | None = None) -> nn.Mo
         return _decoder(path, digest)
     record = store.record(key)
     weights = store.weights(key, max(stored_steps(record), default=0) if step is None else step)
-    model = member_of(record["member"]).build()
+    member = member_of(record["member"])
+    try:
+        model = member.build()
+    except (KeyError, TypeError, ValueError, RuntimeError, OverflowError, MemoryError) as error:
+        raise StoreError(f"the model of run {key[:12]} cannot be built here ({error}): {record['member']}") from None
+    wanted = {name: value.dtype for name, value in model.state_dict().items()}
+    wrong = [name for name, value in weights.items() if value.dtype != wanted.get(name, value.dtype)]
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise StoreError(f"the weights of run {key[:12]} do not fit its model: {error}") from None
+    if wrong:  # which torch would have cast
+        raise StoreError(f"the weights of run {key[:12]} do not fit its model: {', '.join(wrong)} are of another dtype")
     return model.eval()
 
 
@@ -454,15 +476,15 @@ def stored_steps(record: Mapping[str, Any]) -> list[int]:
 def member_of(row: Mapping[str, Any]) -> Member:
     """The member that `Member.row` made this row from. Errors: StoreError for a row that is none."""
     fields: dict[str, Any] = {}
-    for name, value in row.items():
-        head, _, tail = name.partition(".")
-        if tail:
-            fields.setdefault(head, {})[tail] = value
-        else:
-            fields[name] = value
     try:
+        for name, value in row.items():
+            head, _, tail = name.partition(".")
+            if tail:
+                fields.setdefault(head, {})[tail] = value
+            else:
+                fields[name] = value
         return Member(**fields)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise StoreError(f"this row is no member ({error}): {dict(row)}") from None
 
 
@@ -488,6 +510,23 @@ def _verified(path: Path, digest: str) -> bytes:
             f"{path} is damaged (sha256 {found[:12]}, was {digest[:12]}); delete its folder to train again"
         )
     return content
+
+
+def _loaded(path: Path, digest: str) -> dict[str, Tensor]:
+    """The tensors of a file that hashes as it must. Errors: StoreError, also where the hash is that of no such file."""
+    content = _verified(path, digest)
+    try:
+        return tensors(content)
+    except ValueError as error:
+        raise StoreError(f"{path} holds no tensors ({error}); delete its folder to train it again") from None
+
+
+def tensors(content: bytes) -> dict[str, Tensor]:
+    """The tensors of a safetensors file. Errors: ValueError for any other bytes, and for tensors that torch lacks."""
+    try:
+        return safetensors.torch.load(content)
+    except (safetensors.SafetensorError, KeyError, TypeError, RuntimeError, OverflowError, MemoryError) as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from None
 
 
 def _argument(value: Any) -> Any:
@@ -582,9 +621,10 @@ def _plain(value: Any) -> Any:
     return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
 
 
-def refused(path: Path, error: OSError) -> StoreError:
-    """What to say where the disk refused to write `path`."""
+def refused(path: Path, error: OSError, size: int) -> StoreError:
+    """What to say where the disk refused to write `path`, of so many bytes."""
     free = shutil.disk_usage(next(p for p in (path, *path.parents) if p.exists())).free
     return StoreError(
-        f"{path} could not be written ({error.strerror}; {free / 1e6:,.0f} MB are free); nothing was lost"
+        f"{path} could not be written ({error.strerror}: it takes {size / 1e6:,.3f} MB, and {free / 1e6:,.3f} MB are "
+        "free); nothing was lost"
     )

@@ -30,6 +30,7 @@ from vaekit.data.stored import STORED, Stored
 
 # https://www.cs.toronto.edu/~kriz/cifar.html; torchvision knows the pickled archive beside it.
 CIFAR10_BINARY = ("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530")
+MALFORMED = (ValueError, tarfile.TarError, zlib.error, EOFError, gzip.BadGzipFile)  # what the readers below may raise
 _TIMEOUT = 60  # seconds without a byte after which a server is given up
 _libraries: list[torch.library.Library] = []  # what they declare lasts as long as they do
 
@@ -61,7 +62,7 @@ def fetch(name: str, folder: str | os.PathLike | None = None) -> str:
             stored.write(path, arrays, wanted.source)
     except DataError:
         raise
-    except (ValueError, tarfile.TarError, zlib.error, EOFError, gzip.BadGzipFile) as error:
+    except MALFORMED as error:
         raise DataError(f"what was downloaded is not {name}: {error}. {path} was not written; try again") from error
     except OSError as error:
         raise DataError(f"{path} cannot be written: {error}. Set VAEKIT_DATA to a folder with room") from error
@@ -167,7 +168,7 @@ def read_cifar(path: Path, wanted: Stored) -> dict[str, np.ndarray]:
     records = {}
     with tarfile.open(path, "r:gz") as archive:
         for member in archive:
-            if member.name in counts and (file := archive.extractfile(member)):
+            if member.name in counts and member.isreg() and (file := archive.extractfile(member)):
                 records[member.name] = file.read(counts[member.name] * record + 1)
     for file, count in counts.items():
         if len(records.get(file, b"")) != count * record:

@@ -81,7 +81,7 @@ def figure_4(table: pd.DataFrame, columns: int = 8) -> Figure:
             for column, (what, (point, model)) in zip(axes.T, models.items(), strict=True):
                 column[0].set_title(f"{what}, {_named(point)}\nsamples")
                 pictures_of(column, group, model, columns)
-            figure.suptitle(label, x=0.01, ha="left", fontweight="bold", fontsize=9)
+            figure.suptitle(label, x=0.01, ha="left", fontweight="bold", fontsize=9, parse_math=False)
             return figure
     return _nothing("No member's weights are on this machine; those that are trained here have pictures.")
 
@@ -207,7 +207,7 @@ def explore(table: pd.DataFrame, chosen: Settings) -> Any:
         axes[0, 0].plot(row[R2], row[R1], "o", mfc="none", mec="black", ms=14, mew=2)
         pictures_of(list(axes[0, 1:]), group, stored(group, (beta2, beta1)), 4)
         axes[0, 1].set_title("samples", loc="left")
-        axes[0, 0].set_title(f"{label}\n", loc="left", fontweight="bold", fontsize=9, linespacing=1.6)
+        axes[0, 0].set_title(f"{label}\n", loc="left", fontweight="bold", fontsize=9, linespacing=1.6, parse_math=False)
         says = f"beta2 {beta2:g}, beta1 {beta1:g}: R(z2) {row[R2]:.1f} nats, R(z1|z2) {row[R1]:.1f} nats"
         return figure, f"{says}, PSNR {row[PSNR]:.2f} dB" if PSNR in row else says
 
@@ -378,7 +378,7 @@ def _by_budget(
             ax.set_axis_off()
         draw(block[:count], group if whole else grid(group))
         # As a title, which takes no width from the panels; the empty line leaves room for the panel's own.
-        block[0].set_title(f"{label}\n", loc="left", fontweight="bold", fontsize=9, linespacing=1.6)
+        block[0].set_title(f"{label}\n", loc="left", fontweight="bold", fontsize=9, linespacing=1.6, parse_math=False)
     return figure
 
 

@@ -162,7 +162,7 @@ def explore(table: pd.DataFrame, chosen: Settings):
         rate, d = (tidy.last(shown, name, part="test", key=key, arguments=how)["value"].iloc[0]
                    for name, how in (("rate", ""), ("distortion", "samples=1")))  # fmt: skip
         axes[0, 0].plot(rate, d, "o", mfc="none", mec="black", ms=13, mew=1.5)
-        axes[0, 0].set_title(label, fontsize=8)
+        axes[0, 0].set_title(label, fontsize=8, parse_math=False)
         if store is not None and key in store:
             member = runs.member_of(store.record(key)["member"])
             images = sweep.examples(member.data, member.split, member.n_train, member.n_test).test[:16]

@@ -1,0 +1,132 @@
+"""What comes from parameters or tables is text on a page, whatever it is: no mark-up, no script, no formula.
+
+A page is built as the book builds its own, of a notebook whose names are hostile, and opened with the network off.
+"""
+
+import os
+import shutil
+import xml.etree.ElementTree as ET
+from io import BytesIO, StringIO
+from pathlib import Path
+
+import browser as chromium
+import nbformat
+import pandas as pd
+import pytest
+from tiny import member, tables
+
+from vaekit import claims, figures, results, tidy, widgets
+
+ROOT = Path(__file__).resolve().parents[1]
+HOSTILE = [
+    "<script>window.harmed = 1</script>",
+    '"><img src="harm.png" onerror="window.harmed = 2">',
+    "' onmouseover='window.harmed = 3' autofocus onfocus='window.harmed = 3",
+    "</td></tr></table></div><script>window.harmed = 4</script>",
+    "[a](javascript:window.harmed=5) ![b](harm.png) {raw}`html` {{ title }} **stressed**",
+    r"$\href{javascript:window.harmed=6}{x}$ and $\nosuch$ and \(x^2\) and \[y\]",
+    "&lt;b&gt; &amp; <b>&</b> <!-- -->",
+    "<svg onload=window.harmed=7><style>body { display: none }</style>",
+]
+ALL = " ".join(HOSTILE)
+
+
+def shown(source: str, *outputs, **metadata) -> nbformat.NotebookNode:
+    return nbformat.v4.new_code_cell(source, outputs=list(outputs), execution_count=1, metadata=metadata)
+
+
+def page_of(html: str) -> nbformat.NotebookNode:
+    return nbformat.v4.new_output("execute_result", {"text/html": html, "text/plain": ALL}, execution_count=1)
+
+
+def drawing() -> str:
+    """A figure as SVG, with a hostile title and hostile names of its panels."""
+    figure, axes = figures.panels(1, 1, 8, 4)
+    figures.label_rows(axes, [HOSTILE[5]])
+    written = BytesIO()
+    figure.savefig(written, format="svg", metadata={"Title": ALL, "Date": None})
+    return written.getvalue().decode()
+
+
+@claims.claim("0.1", ALL, paper=ALL, scale=claims.PaperScale(20, 8, 3, (ALL,), {"beta": (0.1, 1)}), steps=20, note=ALL)
+def hostile_claim(evidence):
+    (curve,) = claims.complete(evidence.curve("distortion", part="test", arguments="samples=1", data=ALL))
+    return [claims.effect(claims.paired(ALL, lambda array: array[:, 1] - array[:, 0], curve), above=0)]
+
+
+def hostile_verdicts() -> pd.DataFrame:
+    """A verdict on a study whose data, precision and hardware have hostile names."""
+    table = tidy.frame(tables([member(beta, seed) for beta in (0.1, 1) for seed in range(3)]))
+    made = claims.verdict_table([hostile_claim], table.assign(data=ALL, hardware=ALL, precision=ALL, asked=True))
+    assert made[["sentence", "paper", "ours", "scope"]].map(lambda text: ALL in text).all(axis=None), made.to_dict()
+    return made
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_a_page_shows_hostile_names_as_text(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "book")
+    import build
+
+    source = tmp_path / "source"
+    shutil.copytree(ROOT / "book", source / "book", ignore=shutil.ignore_patterns("studies", "*.md", "__pycache__"))
+    shutil.copy(ROOT / "_config.yml", source)
+    (source / "_toc.yml").write_text("format: jb-book\nroot: book/page\n")
+    figure, _ = figures.panels(1, 1, 1, 1)
+    cells = [
+        nbformat.v4.new_markdown_cell("# A page\n\nOf $x^2$, so that MathJax is there."),
+        shown(f"# Parameters\nname = {ALL!r}", tags=["injected-parameters"]),
+        shown("names", page_of(figures.text_table(pd.DataFrame({"name": HOSTILE, ALL: HOSTILE}))._repr_html_())),
+        shown("verdicts", page_of(figures.text_table(hostile_verdicts())._repr_html_())),
+        shown("explorer", page_of(widgets._page(figure, ALL))),
+        shown("said", nbformat.v4.new_output("stream", name="stdout", text=ALL)),
+        shown("frame", page_of(pd.DataFrame({"name": HOSTILE}).to_html())),
+        shown(
+            "drawn",
+            nbformat.v4.new_output("execute_result", {"image/svg+xml": drawing()}, execution_count=1),
+            mystnb={"image": {"alt": ALL}},
+        ),
+    ]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), source / "book" / "page.ipynb")
+    monkeypatch.setattr(build, "ROOT", source)
+    monkeypatch.setattr(build, "surroundings", lambda: "the same")
+    assert build.build_pages(tmp_path / "to") == 0
+
+    program = chromium.find()
+    if program is None:
+        stop = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+        stop("Chromium is not installed (Debian: apt-get install chromium), so no page was opened")
+    tab = chromium.Browser(program)
+    try:
+        tab.open((tmp_path / "to" / "_build" / "html" / "book" / "page.html").as_uri())
+        tab.evaluate("document.querySelectorAll('main *').forEach(e => e.dispatchEvent(new Event('mouseover')))")
+        text = " ".join(tab.evaluate("document.querySelector('main').innerText").split())
+        assert tab.evaluate("window.harmed") is None
+        assert tab.evaluate("document.querySelectorAll('mjx-container').length") == 1
+        assert not [event for event in tab.events if event.get("method") == "Page.javascriptDialogOpening"]
+        assert not [url for url in tab.requests() if "harm" in url]
+        for name in HOSTILE:
+            assert text.count(" ".join(name.split())) >= 6, name
+        alts = tab.evaluate("[...document.images].map(i => i.alt)")
+        assert sum(ALL in alt for alt in alts) == 2
+    finally:
+        tab.close()
+
+
+def test_a_drawing_holds_names_as_text():
+    drawn = ET.parse(StringIO(drawing()))
+    kinds = {element.tag.rpartition("}")[2] for element in drawn.iter()}
+    assert "script" not in kinds
+    assert "image" not in kinds
+    titles = [element.text for element in drawn.iter() if element.tag.endswith("title")]
+    assert ALL in titles
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_table_gives_names_back(tmp_path, name):
+    made = tables([member()])
+    for row in made.members.values():
+        row |= {"hardware": name, "reason": name + "\r\n," + name}
+    results.write(tmp_path, made, {})
+    assert results.read(tmp_path).members == made.members

@@ -1,0 +1,492 @@
+"""What the store and the sweep promise when the world goes wrong: each test keeps a row of book/promises.md.
+
+Processes are really killed, disks are really full. There are no locks anywhere in vaekit, so nothing rests on one.
+"""
+
+import errno
+import functools
+import itertools
+import os
+import resource
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from forks import Forks
+from tiny import member, run_of, tables
+
+from vaekit import checkpoints, data, disk, results, runs, sweep
+from vaekit.__main__ import main
+from vaekit.checkpoints import Checkpoints
+from vaekit.fleet import cores
+from vaekit.results import ResultsError
+from vaekit.runs import Store, StoreError
+from vaekit.studies import rate_generalisation as study
+from vaekit.sweep import Design, Measure, Value
+
+# What the children do: each of these functions runs in a process of its own ------------------------------------------
+
+
+def weight(model, member, step, images):
+    """The sum of all weights."""
+    total = sum(p.double().abs().sum().item() for p in model.parameters())
+    yield Value("test", "weight", "", total, 0.0, len(images.test))
+
+
+DESIGN = Design("probes", (Measure("probe", 1, weight),), lambda m: (1, m.steps), lambda m: (m.steps,))
+
+
+def members(count=2, steps=2):
+    return [member(beta, steps=steps) for beta in range(1, count + 1)]
+
+
+def warm():
+    """Images that every child needs."""
+    torch.set_num_threads(1)
+    data.load = functools.cache(data.load)
+    one = members()[0]
+    sweep.examples(one.data, one.split, one.n_train, one.n_test)
+
+
+def swept(root, backend="cores", count=2, steps=2):
+    """Run a sweep on a store, with a state kept at each step of a stack and at the end of a member."""
+    torch.set_num_threads(1)
+    os.environ["VAEKIT_RESULTS"] = os.path.join(root, "no results")
+    sweep.seconds_per_step = lambda member, device: 0.01
+    sweep.commit = lambda: None
+    sweep.default_backend = lambda device: backend
+    cores._POLL = 60
+    Checkpoints.due = lambda self: True
+    sweep.run(DESIGN, members(count, steps), Store(root), progress=False, say=lambda line: None)
+
+
+def at_each_call(act):
+    """Have `act(number, operation)` called before every operation that changes the disk; returns their names."""
+    calls = []
+
+    def seam(operation, path):
+        calls.append(operation)
+        act(len(calls), operation)
+
+    disk.seam = seam
+    return calls
+
+
+def killed_at(root, nth, backend):
+    """Run the sweep, and be killed at the nth operation; returns all of them if they are fewer."""
+    calls = at_each_call(lambda number, _: number == nth and os.kill(os.getpid(), signal.SIGKILL))
+    swept(root, backend)
+    return calls
+
+
+def refused_at_every(begun, folder, first, every, backend):
+    """Go on with a sweep on a disk that is full at operation `first`, then at every so manieth; returns how many."""
+    for nth in itertools.count(first, every):
+        root = os.path.join(folder, str(nth))
+        shutil.copytree(begun, root)
+
+        def full(number, _, nth=nth):
+            if number == nth:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        calls, said = at_each_call(full), ""
+        try:
+            swept(root, backend)
+        except StoreError as error:
+            said = str(error)
+        if len(calls) < nth:
+            return nth
+        assert "No space left" in said, nth
+        assert root in said, nth
+        assert hashes(begun).items() <= hashes(root).items(), nth
+        at_each_call(lambda *_: None)
+        swept(root, backend)
+        assert len(hashes(root)) == 2, nth
+        assert not leftovers(root), nth
+        shutil.rmtree(root)
+
+
+def exported(root, nth=0):
+    """Write results in place of others, and be killed at the nth operation; returns how many there are."""
+    calls = at_each_call(lambda number, _: number == nth and os.kill(os.getpid(), signal.SIGKILL))
+    results.write(Path(root), tables(members()), {})
+    return len(calls)
+
+
+def killed_in_training(root):
+    """Be killed when a state was kept, in the middle of the training."""
+    real = Checkpoints.save
+
+    def save(self, state):
+        real(self, state)
+        if checkpoints.kept_steps(self.store, self.members[0], "cpu", "cores") >= 20:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Checkpoints.save = save
+    swept_at_length(root)
+
+
+def swept_at_length(root):
+    """A longer training, its state kept at short intervals; returns how many steps it took."""
+    steps, real = [], sweep.OBJECTIVES["beta"]
+
+    def counted(params, images, *rest):
+        steps.append(len(images))
+        return real(params, images, *rest)
+
+    sweep.OBJECTIVES["beta"] = counted
+    wait = cores.wait
+    cores.wait = lambda pending, _, when: wait(pending, 0.001, when)
+    swept(root, "cores", 1, 400)
+    return sum(size > 2 for size in steps)  # a rehearsal has two images
+
+
+def told(root, signals):
+    """`python -m vaekit train` that gets signals as its first state is being kept."""
+    tiny = {"betas": (0.1,), "depths": (1,), "steps": 100_000, "n_train": (32,), "hidden": 4, "batch_size": 8}
+    tiny = study.Settings.SCALES["quick"] | tiny | {"n_test": 16}
+    study.Settings.SCALES = dict.fromkeys(study.Settings.SCALES, tiny)
+    os.environ |= {"VAEKIT_RUNS": root, "VAEKIT_RESULTS": os.path.join(root, "no results")}
+    torch.set_num_threads(1)
+    sweep.seconds_per_step = lambda member, device: 0.01
+    Checkpoints.due = lambda self: True
+    cores._POLL = 0.01
+    real = Checkpoints.save
+
+    def save(self, state):
+        for number in signals:
+            signal.raise_signal(number)
+        signals.clear()
+        real(self, state)
+
+    Checkpoints.save = save
+    raise SystemExit(main(["train", study.DESIGN.name]))
+
+
+def limited(root, size):
+    """Run the sweep where no file may be longer than `size` bytes; returns what it said."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    return refusal(root)
+
+
+def refusal(root):
+    """What a sweep said that a store refused."""
+    try:
+        swept(root)
+    except StoreError as error:
+        return str(error)
+    raise AssertionError("nothing was refused")
+
+
+def refused_before_training(root):
+    """A store that cannot be written: what is there can be read, and nothing is trained. Returns what was said."""
+    swept(root, count=1)  # all of it is there
+    assert len(hashes(root)) == 1
+    runs.load(members()[0].key, store=Store(root))
+    sweep.train_fleet = None
+    return refusal(root)
+
+
+# What a store must be like afterwards --------------------------------------------------------------------------------
+
+
+def hashes(root):
+    """The hashes of all files of each run that is there, after each was verified: a run is whole, or absent."""
+    store = Store(root)
+    for key in store.keys():
+        store.verify(key)
+        assert store.measure(key, "probe", 1) is not None
+    return {key: store.record(key)["files"] for key in store.keys()}
+
+
+def leftovers(root):
+    """Files of a store that are no part of it: of staging, of quarantine, and those with a name for the time being."""
+    files = [path.relative_to(root) for path in Path(root).rglob("*") if path.is_file()]
+    return [path for path in files if path.parts[0] not in ("runs", "measures", "work") or path.name.startswith(".")]
+
+
+@pytest.fixture(scope="module")
+def forks():
+    made = Forks()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def whole(forks, tmp_path_factory):
+    """What an uninterrupted sweep stores: hashes by key."""
+    root = str(tmp_path_factory.mktemp("whole"))
+    forks.run(swept, root).result()
+    assert len(hashes(root)) == 2
+    return hashes(root)
+
+
+@pytest.fixture(scope="module")
+def begun(forks, tmp_path_factory):
+    """A store where the first of two members is there."""
+    root = str(tmp_path_factory.mktemp("begun"))
+    forks.run(swept, root, "cores", 1).result()
+    return root
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A function that mounts a disk of so many kilobytes, or changes what it is; skips where that is not allowed."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = []
+
+    def mount(options):
+        command = ["mount", "-t", "tmpfs", "-o", ",".join([*["remount"] * bool(mounted), options]), "none", folder]
+        if not shutil.which("mount") or subprocess.run(command, capture_output=True).returncode:
+            pytest.skip("this process may not mount a disk")
+        mounted.append(folder)
+        return str(folder)
+
+    yield mount
+    if mounted:
+        subprocess.run(["umount", folder], check=True)
+
+
+# kill -9 -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", ["cores", "stack"])
+def test_kill_9_at_every_operation_leaves_members_whole_or_absent(forks, begun, whole, tmp_path, backend):
+    """Of checkpoints, measures and runs alike; and what is trained again has the same bits."""
+    for nth in itertools.count(1, 2):
+        roots = {n: shutil.copytree(begun, str(tmp_path / str(n))) for n in (nth, nth + 1)}
+        killed = forks.at_once([(killed_at, root, n, backend) for n, root in roots.items()])
+        assert all(hashes(begun).items() <= hashes(root).items() for root in roots.values()), nth
+        assert {end.status for end in killed} <= {0, -signal.SIGKILL}
+        again = forks.at_once([(swept, root, backend) for root in roots.values()])
+        for (n, root), end in zip(roots.items(), again, strict=True):
+            end.result()
+            assert hashes(root).keys() == whole.keys(), n
+            assert backend == "stack" or hashes(root) == whole, n
+            assert not leftovers(root), n
+            shutil.rmtree(root)
+        if killed[1].status == 0:
+            break
+    assert nth > 50
+    assert {"mkdir", "open", "write", "write on", "fsync", "rename"} == set(killed[1].value)
+
+
+def test_kill_9_in_an_export_is_harmless_or_reported_and_leaves_no_file(forks, tmp_path):
+    before, after, reported = tables(members(1)), tables(members()), 0
+    for nth in itertools.count(1):
+        root = tmp_path / str(nth)
+        results.write(root, before, {})
+        killed = forks.run(exported, str(root), nth)
+        if killed.status == 0:
+            break
+        try:
+            there = results.read(root).members.keys()
+        except ResultsError:  # cut between two of three renames
+            reported += 1
+        else:
+            assert there in (before.members.keys(), after.members.keys())
+        forks.run(exported, str(root)).result()
+        assert results.read(root).members.keys() == after.members.keys()
+        assert len(list(root.iterdir())) == 3
+    assert 0 < reported < nth - 1 == killed.value
+
+
+def test_kill_9_in_training_goes_on_from_the_newest_state_to_the_same_bits(forks, tmp_path):
+    roots = [str(tmp_path / name) for name in ("killed", "whole")]
+    assert forks.run(killed_in_training, roots[0]).status == -signal.SIGKILL
+    assert not hashes(roots[0])
+    again, steps = (forks.run(swept_at_length, root).result() for root in roots)
+    assert steps == 400
+    assert again <= 380
+    assert hashes(roots[0]) == hashes(roots[1])
+    assert not leftovers(roots[0])
+
+
+def test_staging_may_be_cleared_at_any_time(tmp_path, monkeypatch):
+    """As every sweep that begins does: a commit that is under way starts again."""
+    run, key = run_of(member()), member().key
+    for nth in itertools.count(1):
+        store = Store(tmp_path / str(nth))
+        calls = []
+
+        def seam(operation, path, store=store, nth=nth, calls=calls):
+            calls.append(operation)
+            if len(calls) == nth:
+                Store(store.root).check_writable()
+
+        with monkeypatch.context() as patch:
+            patch.setattr(disk, "seam", seam)
+            store.commit(run)
+            store.commit_measure(key, "probe", 1, [])
+        store.verify(key)
+        assert store.measure(key, "probe", 1) == []
+        assert not leftovers(store.root)
+        if len(calls) < nth:
+            break
+    assert nth > 25
+
+
+# Disks ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", ["cores", "stack"])
+def test_a_disk_that_is_full_at_any_operation_costs_nothing_that_was_stored(forks, begun, tmp_path, backend):
+    calls = [(refused_at_every, begun, str(tmp_path), first, 2, backend) for first in (1, 2)]
+    assert min(end.result() for end in forks.at_once(calls, seconds=200)) > 50
+
+
+def test_a_disk_that_is_really_full_is_one_error_and_the_sweep_goes_on_when_there_is_room(forks, whole, small_disk):
+    root = small_disk("size=1000k")
+    said = forks.run(refusal, root).result()
+    assert root in said
+    assert "No space left" in said
+    assert " MB are free" in said
+    assert len(hashes(root)) == 1
+    small_disk("size=9m")
+    forks.run(swept, root).result()
+    assert hashes(root) == whole
+    assert not leftovers(root)
+
+
+def test_a_file_that_may_not_grow_is_one_error_and_the_sweep_goes_on_when_it_may(forks, whole, tmp_path):
+    """What a full disk is where nobody may mount one: a limit on the size of files."""
+    root = str(tmp_path / "store")
+    forks.run(swept, root, "cores", 1).result()
+    said = forks.run(limited, root, 20_000).result()
+    assert root in said
+    assert "File too large: it takes 0." in said
+    assert hashes(root).items() < whole.items()
+    forks.run(swept, root).result()
+    assert hashes(root) == whole
+    assert not leftovers(root)
+
+
+def test_a_read_only_store_can_be_read_and_refuses_before_training(forks, small_disk):
+    root = small_disk("size=9m")
+    forks.run(swept, root, "cores", 1).result()
+    small_disk("ro")
+    said = forks.run(refused_before_training, root).result()
+    assert f"the store {root} cannot be written (Read-only file system)" in said
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
+def test_a_forbidden_store_can_be_read_and_refuses_before_training(forks, tmp_path):
+    root = str(tmp_path / "store")
+    forks.run(swept, root, "cores", 1).result()
+    folders = [Path(root), *(path for path in Path(root).rglob("*") if path.is_dir())]
+    for folder in folders:
+        folder.chmod(0o555)
+    try:
+        assert "Permission denied" in forks.run(refused_before_training, root).result()
+    finally:
+        for folder in folders:
+            folder.chmod(0o755)
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_while_papermill_writes_costs_the_page_alone(tmp_path, monkeypatch):
+    """The notebook that is being written is lost; its members are stored, and run again it trains nothing."""
+    import nbformat
+    import papermill.iorw  # here, where no child needs it
+
+    root, out = tmp_path / "store", tmp_path / "out.ipynb"
+    train = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\nimport test_faults\n"
+    cells = [
+        nbformat.v4.new_code_cell(f"root = {str(root)!r}", metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell(train + "test_faults.swept(root, count=1)\nlen(test_faults.hashes(root))"),
+    ]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), tmp_path / "in.ipynb")
+    real = papermill.iorw.LocalHandler.write
+
+    def full(self, content, path):
+        if list(Store(root).keys()):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        real(self, content, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(papermill.iorw.LocalHandler, "write", full)
+        with pytest.raises(OSError, match="No space left"):
+            papermill.execute_notebook(tmp_path / "in.ipynb", out, progress_bar=False)
+    there = hashes(root)
+    assert len(there) == 1
+    record = Store(root).record(*there)
+    done = papermill.execute_notebook(tmp_path / "in.ipynb", out, progress_bar=False)
+    assert done.cells[-1].outputs[0].data["text/plain"] == "1"
+    assert Store(root).record(*there) == record  # its wall time included: it was not trained again
+    assert not leftovers(root)
+
+
+# Bits ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_flipped_bit_at_two_hundred_places_is_found(tmp_path):
+    """Of every file of a run; the tests of the store and of checkpoints take twenty and five."""
+    store = Store(tmp_path)
+    key = store.commit(run_of(member()))
+    for name in store.record(key)["files"] | {"run.json": ""}:
+        path = store._run(key) / name
+        good = path.read_bytes()
+        for place in range(0, len(good), max(1, len(good) // 200)):
+            path.write_bytes(good[:place] + bytes([good[place] ^ 1 << place % 8]) + good[place + 1 :])
+            with pytest.raises(StoreError, match=key):
+                store.verify(key)
+        path.write_bytes(good)
+    store.verify(key)
+
+
+# Processes, divergence, signals --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [2, pytest.param(8, marks=pytest.mark.slow)])
+def test_processes_on_the_same_sweep_commit_each_member_once(forks, whole, tmp_path, count):
+    root = str(tmp_path / "store")
+    for end in forks.at_once([(swept, root)] * count, seconds=200):
+        end.result()
+    assert hashes(root) == whole
+    assert not leftovers(root)
+    assert not (Path(root) / "quarantine").exists()
+
+
+def all_diverge(root):
+    """`python -m vaekit train` of members that all diverge."""
+    os.environ |= {"VAEKIT_RUNS": root, "VAEKIT_RESULTS": os.path.join(root, "no results")}
+    sweep.seconds_per_step = lambda member, device: 0.01
+    tiny = {"betas": (1e300,), "depths": (1,), "steps": 20, "n_train": (32,), "hidden": 4, "batch_size": 8}
+    tiny = study.Settings.SCALES["quick"] | tiny | {"n_test": 16}
+    study.Settings.SCALES = dict.fromkeys(study.Settings.SCALES, tiny)
+    first = main(["train", study.DESIGN.name])
+    sweep.train_fleet = None  # it is known now
+    return [first, main(["train", study.DESIGN.name])]
+
+
+def test_members_that_all_diverge_are_recorded_and_known_when_asked_for_again(forks, tmp_path):
+    root = str(tmp_path / "store")
+    assert forks.run(all_diverge, root).result() == [1, 0]
+    store = Store(root)
+    (key,) = store.keys()
+    assert store.record(key)["status"] == "diverged"
+
+
+@pytest.mark.parametrize(
+    ("signals", "status"),
+    [
+        ([signal.SIGINT], 130),
+        ([signal.SIGTERM], 143),
+        ([signal.SIGINT, signal.SIGINT], 130),
+        ([signal.SIGTERM, signal.SIGTERM], 143),
+    ],
+)
+def test_a_signal_ends_a_sweep_with_its_state_kept_and_a_second_one_at_once(forks, tmp_path, signals, status):
+    root = str(tmp_path / "store")
+    end = forks.run(told, root, list(map(int, signals)))
+    assert end.status == status, end.error
+    states = [path for path in Path(root).glob("work/??/*/*") if path.name[0].isdigit()]
+    assert bool(states) == (len(signals) == 1)
+    assert not leftovers(root)
