@@ -214,7 +214,7 @@ def read_measure(count):
     key = store.commit(run_of(member()))
     rows = [{"step": 20, "part": "test", "measure": "rate", "arguments": "", "value": 0.5, "se": 0.1, "n": 16}]
     store.commit_measure(key, "probe", 1, rows)
-    path = store._measure(key, "probe", 1)
+    (path,) = store.root.glob("measures/??/*/probe-1.json")
     good = path.read_bytes()
     several = [sealed(content) for content in plain_mutants(json.loads(good), count // 2) if isinstance(content, dict)]
     for content in [*mutants(good, count // 2), *several]:

@@ -24,7 +24,7 @@ def member(beta=0.1, seed=0, model_args=ARGUMENTS, **changes) -> Member:
 def run_of(member: Member, steps=(16, 20), status="finished", reason="", **record) -> Run:
     """A run that was never trained: its weights are those of the start, moved a little with each step."""
     start = new_model(member.build, member.seed).state_dict()
-    weights = {step: {name: value + step / 1000 for name, value in start.items()} for step in steps}
+    weights = {step: {name: (value + step / 1000).to(value.dtype) for name, value in start.items()} for step in steps}
     history = {"step": torch.tensor([member.steps]), "loss": torch.tensor([1 / 3], dtype=torch.float64)}
     return Run(member, status, reason, history, weights, {"study": study.DESIGN.name, "hardware": "made up"} | record)
 

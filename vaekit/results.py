@@ -13,8 +13,8 @@ import csv
 import hashlib
 import io
 import json
-import math
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -265,7 +265,8 @@ def _problem_of_value(row: Mapping[str, Any], keys: Mapping[str, str], seen: set
 
 
 def _finite(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+    # A whole number of any size can be read; one beyond every float is no measured value.
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
 def _member_of_decoder(name: str) -> str | None:
