@@ -1,4 +1,7 @@
-"""Opening a store of 10,000 members as a DataFrame: seconds, and memory above the interpreter's.
+"""What the store costs: opening one of 10,000 members as a DataFrame, and the checkpoints of a training.
+
+A checkpoint is that of two members of study 3's 3-layer MLP with all the snapshots that 257,000 steps keep: its share
+of the time is that of writing it at the interval that `vaekit.checkpoints` then keeps.
 
 Each member has a record, and the 99 values that study 3 takes of one at the quick scale: rate_distortion (64) and
 rate_parts (35). There is no weights file, since none is opened. The store is read from the disk's cache, in a fresh
@@ -11,6 +14,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +25,10 @@ import torch
 from benchmarks import timing
 from benchmarks.records import Row
 from vaekit import runs
+from vaekit.checkpoints import EVERY, SHARE, Checkpoints
+from vaekit.fleet import State
 from vaekit.runs import Member, Run
+from vaekit.studies import rate_generalisation
 
 ROUNDS = 5
 DEVICE = "cpu"
@@ -41,10 +48,48 @@ print(json.dumps([time.perf_counter() - begun, megabytes("VmHWM") - before, tabl
 
 
 def measure(rounds: int, only: str) -> Iterator[list[Row]]:
-    """The rows of the one case, where `only` is in its name."""
-    case = f"{MEMBERS:,} members as a DataFrame"
-    if only not in case:
-        return
+    """The rows of the cases in whose names `only` is."""
+    cases = {f"{MEMBERS:,} members as a DataFrame": _listing, "checkpoint, mlp3, 2 members": _checkpoint}
+    for case, rows in cases.items():
+        if only in case:
+            yield from rows(case, rounds)
+
+
+def _checkpoint(case: str, rounds: int) -> Iterator[list[Row]]:
+    """Seconds from asking two members for their state to its being on the disk, snapshots aside: those come once."""
+    spec = rate_generalisation.Settings.at("paper", betas=(0.1,), depths=(3,), n_train=(16_384,), seeds=(0, 1))
+    members = rate_generalisation.members(spec)
+    state = State(text={"backend": "cores"})
+    for i, member in enumerate(members):
+        model = {f"model.{name}": value for name, value in member.build().state_dict().items()}
+        moments = {f"adam.{name[6:]}.{m}": v for name, v in model.items() for m in ("exp_avg", "exp_avg_sq")}
+        whole = {**model, **moments, "history.step": torch.zeros(0, dtype=torch.int64)}
+        state.tensors |= {f"{i}.{name}": value for name, value in whole.items()}
+        for step in rate_generalisation.snapshots(member):
+            state.snapshots[i, step] = member.build().state_dict()
+    with tempfile.TemporaryDirectory() as folder:
+        keeper = Checkpoints(runs.Store(folder), members, [], "cpu", "cores")
+
+        def save(step: int) -> float:
+            for i in range(len(members)):
+                state.tensors[f"{i}.step"] = torch.tensor(step)
+            copied = {name: value.clone() for name, value in state.tensors.items()}  # as a member's thread does
+            begun = time.perf_counter()
+            keeper.save(State(copied, state.snapshots, state.text))
+            return time.perf_counter() - begun
+
+        first = save(1)
+        seconds = timing.interval([save(2 + number) for number in range(rounds)])
+    size = sum(value.nbytes for value in state.tensors.values()) / 1e6
+    share = [s / max(EVERY, SHARE * s) for s in (seconds.median, seconds.low, seconds.high)]
+    note = f"{size:,.0f} MB; the first, with {len(state.snapshots)} snapshots, {first:.1f} s"
+    yield [
+        Row.of(case, "vaekit", "s", seconds, note),
+        Row(case, "vaekit", "share of training", *share, rounds=rounds, note=f"every {EVERY:.0f} s or more"),
+    ]
+
+
+def _listing(case: str, rounds: int) -> Iterator[list[Row]]:
     with tempfile.TemporaryDirectory() as folder:
         make(Path(folder), MEMBERS)
         found = [_opened(folder) for _ in range(rounds + 1)][1:]  # the first fills the disk's cache

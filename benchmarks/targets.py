@@ -337,6 +337,15 @@ TARGETS = (
         at_most(500),
     ),
     Target(
+        "store",
+        "Checkpoints take at most a fiftieth of a training at the paper's scale",
+        "store",
+        ("checkpoint, mlp3, 2 members",),
+        ("vaekit",),
+        "share of training",
+        at_most(0.02),
+    ),
+    Target(
         "book",
         "The book is built from nothing in 3 minutes, the packages aside",
         "book",

@@ -87,6 +87,12 @@ figures.text_table(pages.values("geometry"))
 figures.text_table(pages.values("measures"))
 
 # %% [markdown]
+# ## The store
+
+# %% tags=["full-width"]
+figures.text_table(pages.values("store"))
+
+# %% [markdown]
 # ## This book
 
 # %% tags=["full-width"]
@@ -101,13 +107,18 @@ figures.text_table(pages.values("book"))
 # .venv/bin/python -m benchmarks fleet
 # .venv/bin/python -m benchmarks geometry
 # .venv/bin/python -m benchmarks measures
+# .venv/bin/python -m benchmarks store
 # .venv/bin/python -m benchmarks book
 # .venv/bin/python -m benchmarks gpu
 # .venv/bin/python -m benchmarks targets
 # ```
 #
-# Each of the first five takes minutes to an hour and wants the machine for itself (`gpu` an NVIDIA card). `--only mlp1`
+# Each of the first six takes minutes to an hour and wants the machine for itself (`gpu` an NVIDIA card). `--only mlp1`
 # runs the cases whose name holds that word, and `--rounds 3` takes fewer rounds. A run prints its table and merges it into `benchmarks/results/`, where a row
 # replaces the one of the same case and machine; those of other machines stay. `targets` judges all that is there, and
-# exits with 1 where a target is missed. `make book` then shows your numbers on this page. The table of the book's own
-# speed: {download}`book.csv <../../benchmarks/results/book.csv>`.
+# exits with 1 where a target is missed. `make book` then shows your numbers on this page. The tables:
+# {download}`fleet.csv <../../benchmarks/results/fleet.csv>`,
+# {download}`geometry.csv <../../benchmarks/results/geometry.csv>`,
+# {download}`measures.csv <../../benchmarks/results/measures.csv>`,
+# {download}`store.csv <../../benchmarks/results/store.csv>`,
+# {download}`book.csv <../../benchmarks/results/book.csv>`.

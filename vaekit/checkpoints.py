@@ -29,8 +29,8 @@ from vaekit.runs import Member, Store, refused
 
 _STATE = re.compile(r"(0|[1-9][0-9]*)-([0-9a-f]{64})\.safetensors")
 _SNAPSHOT = re.compile(r"snapshot-(0|[1-9][0-9]*)-(0|[1-9][0-9]*)-([0-9a-f]{64})\.safetensors")
-_EVERY = 60.0  # seconds between two states, at the least
-_SHARE = 50  # and this many times what the last took to write: 2 % of the time at the most
+EVERY = 60.0  # seconds between two states, at the least
+SHARE = 50  # and this many times what the last took to write: 2 % of the time at the most
 _KEPT = 2
 _ATTEMPTS = 8
 _UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, OverflowError)
@@ -83,7 +83,7 @@ class Checkpoints:
 
     def due(self) -> bool:
         """Whether a minute has passed since the last state, and fifty times what that took to write."""
-        return time.monotonic() - self._saved >= max(_EVERY, _SHARE * self._took)
+        return time.monotonic() - self._saved >= max(EVERY, SHARE * self._took)
 
     def save(self, state: State) -> None:
         """Write what has changed since the last state. Errors: StoreError where the disk refuses; nothing is lost."""
