@@ -101,7 +101,9 @@ def seconds(
         for _ in range(6):  # warms up, and captures
             stack.advance()
         several = steps or max(3, min(200, 2000 // size))
-        return [_timed(lambda: [stack.advance() for _ in range(several)], device) / several for _ in range(rounds)]
+        taken = [_timed(lambda: [stack.advance() for _ in range(several)], device) / several for _ in range(rounds)]
+        stack.close()
+        return taken
 
 
 @contextmanager
@@ -109,7 +111,7 @@ def _eagerly(wanted: bool) -> Iterator[None]:
     """Steps launched one operation at a time, without a graph."""
     real = Stack._launch
     if wanted:
-        Stack._launch = lambda self: self._step()
+        Stack._launch = lambda self: self._step and self._step()
     try:
         yield
     finally:

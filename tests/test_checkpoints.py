@@ -9,7 +9,7 @@ import torch
 from tiny import member
 
 from vaekit import checkpoints, sweep, upkeep
-from vaekit.checkpoints import Checkpoints, kept_steps
+from vaekit.checkpoints import Checkpoints, has_state
 from vaekit.fleet import cores
 from vaekit.runs import Store, StoreError
 from vaekit.sweep import Design, Measure, Value, plan
@@ -103,11 +103,11 @@ def test_a_sweep_goes_on_from_its_last_state_to_the_same_bits(store, place, back
             run(members, store)
     assert not list(store.keys())
     assert states(store)
-    begun = [kept_steps(store, m, "cpu", backend) for m in members]
+    begun = 2
     if backend == "cores":
-        assert 0 < max(begun) < 200
-        said = sweep.report(DESIGN, plan(DESIGN, members, store), "cpu", store)
-        assert f"({sum(step > 0 for step in begun)} of them go on from a checkpoint)" in said
+        begun = sum(has_state(store, [m], "cpu", backend) for m in members)
+    said = sweep.report(DESIGN, plan(DESIGN, members, store), "cpu", store)
+    assert f"({begun} of them have a checkpoint)" in said
     steps.clear()
     run(members, store)
     assert 0 < len(steps) < (400 if backend == "cores" else 200)
@@ -135,8 +135,7 @@ def test_a_run_is_lengthened_from_its_last_state(store, place, backend, steps):
     whole = Store(place / "whole")
     run(long, whole)
     same(store, whole, long)
-    if backend == "cores":
-        assert "go on from a checkpoint" in said[0]
+    assert "have a checkpoint" in said[0]
 
 
 def test_a_state_that_lacks_a_snapshot_that_is_asked_for_is_no_start(store, steps):
@@ -247,6 +246,46 @@ def test_states_beyond_the_end_are_left_alone(store):
     assert len(states(store)) == 2
 
 
+def test_states_that_lead_elsewhere_are_neither_used_nor_counted(store):
+    """States of 42 and 43 steps that lack the snapshot at 20 asked for now: the new ones, of fewer steps, stay."""
+    last = written(store)
+    other = Checkpoints(store, [member(steps=60)], [20, 60], "cpu", "cores", print)
+    assert other.latest() is None
+    tensors = {**last.tensors, "0.step": torch.tensor(5)}
+    other.save(cores.State(tensors, {}, {"backend": "cores"}))
+    assert [path.name.split("-")[0] for path in states(store)] == ["42", "43", "5"]
+    assert int(Checkpoints(store, [member(steps=60)], [20, 60], "cpu", "cores").latest().tensors["0.step"]) == 5
+
+
+def test_a_stack_goes_on_as_it_was_composed(store, monkeypatch, steps):
+    """What memory and time allow differs from day to day; its state is that of the members that it held."""
+    monkeypatch.setattr(sweep, "default_backend", lambda device: "stack")
+    members = [member(beta, steps=100) for beta in (0.1, 1, 2)]
+    monkeypatch.setattr(sweep, "room", lambda member, device: 2)
+    with monkeypatch.context() as patch:
+        stopped_after(patch, 2)
+        with pytest.raises(KeyboardInterrupt):
+            run(members, store)
+    monkeypatch.setattr(sweep, "room", lambda member, device: 8)
+    steps.clear()
+    run(members, store)
+    assert [store.record(m.key)["fleet"] for m in members] == [2, 2, 1]
+    assert len(steps) == (100 - 40) + 100
+
+
+def test_what_earlier_sessions_took_is_counted(store, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: now[0])
+    made = keeper(store)
+    now[0] = 30.0
+    made.save(cores.State({"0.step": torch.tensor(1)}, {}, {"backend": "cores"}))
+    later = keeper(store)
+    monkeypatch.setattr(later, "_check", lambda state: None)
+    assert later.latest() is not None
+    now[0] = 37.0
+    assert later.spent(0) == pytest.approx(37.0)
+
+
 def test_when_a_state_is_due(monkeypatch, store):
     monkeypatch.setattr(Checkpoints, "due", DUE)
     now = [0.0]
@@ -257,7 +296,7 @@ def test_when_a_state_is_due(monkeypatch, store):
     now[0] = 60.0
     assert made.due()
     monkeypatch.setattr(made, "_write", lambda *_: now.__setitem__(0, now[0] + 2.0))
-    made.save(cores.State({"0.step": torch.tensor(1)}))
+    made.save(cores.State({"0.step": torch.tensor(1)}, {}, {"backend": "cores"}))
     for later, due in ((99.0, False), (100.0, True)):  # fifty times the two seconds that it took
         now[0] = 62.0 + later
         assert made.due() is due

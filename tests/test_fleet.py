@@ -5,10 +5,12 @@ full size. Where backends, whose rounding differs, are compared, these biases an
 left out; everything that the model computes with is compared. (At beta = 0 the bias of mu is one more such bias.)
 """
 
+import gc
 import signal
 import subprocess
 import sys
 import time
+import weakref
 from itertools import pairwise
 from typing import ClassVar
 
@@ -553,6 +555,32 @@ def test_a_stack_that_ran_out_of_memory_is_tried_smaller(monkeypatch):
     monkeypatch.setattr(stack, "train", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("no")))
     with pytest.raises(MemoryError, match="one member does not fit"):
         train(dense, grid(seed=range(5), beta=1.0), steps=5, backend="stack")
+
+
+@pytest.mark.parametrize("ending", [None, torch.OutOfMemoryError])
+def test_a_stack_s_memory_is_free_when_it_is_done(ending, monkeypatch):
+    """Without a collection of cycles: what comes next on a card needs its memory at once."""
+    made = []
+
+    class Watched(stack.Stack):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            made.append(weakref.ref(self))
+            if ending and len(made) > 1:
+                assert made[-2]() is None
+
+        def advance(self):
+            super().advance()
+            if ending and len(self.members) > 2:
+                raise ending("CUDA out of memory")
+
+    monkeypatch.setattr(stack, "Stack", Watched)
+    gc.disable()
+    try:
+        train(dense, grid(seed=range(4), beta=1.0), steps=3, backend="stack")
+        assert made[-1]() is None
+    finally:
+        gc.enable()
 
 
 def test_the_estimate_of_memory(monkeypatch):

@@ -14,9 +14,10 @@ import errno
 import hashlib
 import json
 import re
+import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import safetensors.torch
@@ -63,9 +64,12 @@ class Checkpoints:
         tracks = [track(member) for member in members]
         groups = [[name] for name in tracks] if backend == "cores" else [tracks]
         self.folders = [_folder(store, kind, backend, group) for group in groups]
+        self.seconds = [0.0] * len(members)  # that each member's share of earlier sessions took
         self._written: list[dict[tuple[int, int], str]] = [{} for _ in self.folders]
         self._last = [-1] * len(self.folders)
-        self._saved, self._took = time.monotonic(), 0.0
+        self._aside: list[set[Path]] = [set() for _ in self.folders]  # states that lead elsewhere, left alone
+        self._begun = self._saved = self._asked = time.monotonic()
+        self._took = 0.0
 
     def latest(self) -> State | None:
         """The newest state that is whole and leads to what is asked for; None where there is none."""
@@ -79,15 +83,18 @@ class Checkpoints:
                     (i if self.backend == "cores" else member, step): weights
                     for (member, step), weights in found.snapshots.items()
                 }
+                for member in range(len(self.members)) if self.backend != "cores" else [i]:
+                    self.seconds[member] = float(found.text.get("seconds", 0.0))
+        self._begun = time.monotonic()
         return state if state.tensors else None
 
     def due(self) -> bool:
         """Whether a minute has passed since the last state, and fifty times what that took to write."""
-        return time.monotonic() - self._saved >= max(EVERY, SHARE * self._took)
+        self._asked = time.monotonic()  # from here on a state costs time: it is gathered, then written
+        return self._asked - self._saved >= max(EVERY, SHARE * self._took)
 
     def save(self, state: State) -> None:
         """Write what has changed since the last state. Errors: StoreError where the disk refuses; nothing is lost."""
-        begun = time.monotonic()
         for i, folder in enumerate(self.folders):
             prefix = f"{i}." if self.backend == "cores" else ""
             own = below(prefix, state.tensors)
@@ -99,6 +106,7 @@ class Checkpoints:
                 if self.backend != "cores" or member == i
             }
             text = {n.removeprefix(prefix): v for n, v in state.text.items() if n.startswith(prefix) and n != "backend"}
+            text["seconds"] = f"{self.spent(i):.3f}"
             for attempt in reversed(range(_ATTEMPTS)):
                 try:
                     self._write(i, folder, State(own, snapshots, text))
@@ -107,12 +115,19 @@ class Checkpoints:
                     if not attempt or error.errno != errno.ENOENT:
                         raise refused(folder, error, _size(own, *snapshots.values())) from error
         self._saved = time.monotonic()
-        self._took = self._saved - begun
+        self._took = self._saved - self._asked
+
+    def spent(self, i: int) -> float:
+        """Seconds that member i took so far, earlier sessions included: its share of the fleet's."""
+        return self.seconds[i] + (time.monotonic() - self._begun) / len(self.members)
 
     def done(self) -> None:
-        """Keep no more than the last state: a longer run goes on from it."""
-        for folder in self.folders:
-            _prune(folder, self.steps, 1)
+        """Keep no more than the last state, from which a longer run goes on; none of an arm, which cannot."""
+        for i, folder in enumerate(self.folders):
+            if self.members[0].arm:
+                shutil.rmtree(folder, ignore_errors=True)
+            else:
+                _prune(folder, self.steps, 1, self._aside[i])
 
     def _write(self, i: int, folder: Path, state: State) -> None:
         disk.make_folder(folder)
@@ -131,7 +146,7 @@ class Checkpoints:
         disk.replace(folder / f"{step}-{_digest(content)}.safetensors", content)
         disk.sync(folder.parent)
         self._last[i] = step
-        _prune(folder, self.steps, _KEPT)
+        _prune(folder, self.steps, _KEPT, self._aside[i])
 
     def _newest(self, i: int, folder: Path) -> State | None:
         for step, path in _states(folder):
@@ -140,7 +155,7 @@ class Checkpoints:
             try:
                 state, names = self._read(path)
             except FileNotFoundError:
-                continue  # another process keeps newer ones
+                continue  # it, or a snapshot of it, is gone: another process keeps newer ones
             except _UNREADABLE as error:
                 self._quarantine(path, error)
                 continue
@@ -148,6 +163,7 @@ class Checkpoints:
             if {at for at in self.snapshots if at <= step} <= there:
                 self._written[i], self._last[i] = names, step
                 return state
+            self._aside[i].add(path)
         return None
 
     def _read(self, path: Path) -> tuple[State, dict[tuple[int, int], str]]:
@@ -165,9 +181,10 @@ class Checkpoints:
             assert match is not None
             try:
                 weights = runs.tensors(_verified(path.with_name(name)))
+            except FileNotFoundError:
+                raise
             except (OSError, ValueError) as error:
-                if not isinstance(error, FileNotFoundError):
-                    self._quarantine(path.with_name(name), error)
+                self._quarantine(path.with_name(name), error)
                 raise ValueError(f"its {name[:24]}… cannot be used") from error
             place = int(match[1]), int(match[2])
             state.snapshots[place], names[place] = weights, name
@@ -202,7 +219,7 @@ class Checkpoints:
             return  # another process did it
         except OSError as refusal:
             raise refused(target, refusal, path.stat().st_size) from refusal
-        self.say(f"{path} is damaged ({error}); it was moved to {target.parent}, and an earlier state is taken")
+        self.say(f"{path} is damaged ({error}): moved to {target.parent}; an earlier state is taken, if there is one")
 
 
 def track(member: Member) -> str:
@@ -211,12 +228,10 @@ def track(member: Member) -> str:
     return dataclasses.replace(member, steps=steps, n_test=None).key
 
 
-def kept_steps(store: Store, member: Member, device: str, backend: str) -> int:
-    """The step from which a member of its own folder would go on; 0 where it would begin. Nothing is verified."""
-    if backend != "cores":
-        return 0
-    folder = _folder(store, torch.device(device).type, backend, [track(member)])
-    return max((step for step, _ in _states(folder) if step <= member.steps), default=0)
+def has_state(store: Store, members: Sequence[Member], device: str, backend: str) -> bool:
+    """Whether there is a state from which these members, as one fleet, might go on. Nothing is verified."""
+    folder = _folder(store, torch.device(device).type, backend, [track(member) for member in members])
+    return any(step <= members[0].steps for step, _ in _states(folder))
 
 
 def _folder(store: Store, kind: str, backend: str, tracks: list[str]) -> Path:
@@ -234,10 +249,10 @@ def _states(folder: Path) -> list[tuple[int, Path]]:
     return sorted(found, key=lambda one: one[0], reverse=True)
 
 
-def _prune(folder: Path, steps: int, kept: int) -> None:
-    """Delete older states than the newest `kept` of those up to `steps`, and what no state names."""
+def _prune(folder: Path, steps: int, kept: int, aside: Collection[Path]) -> None:
+    """Delete older states than the newest `kept` of those up to `steps`, and what no state names; not those `aside`."""
     states = _states(folder)
-    old = [path for _, path in [one for one in states if one[0] <= steps][kept:]]
+    old = [path for _, path in [one for one in states if one[0] <= steps and one[1] not in aside][kept:]]
     for path in old:
         path.unlink(missing_ok=True)
     if not folder.exists():

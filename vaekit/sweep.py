@@ -209,7 +209,8 @@ def run(
     while ready := next((found for group in waiting if (found := _ready(group, store))), None):
         group, able = ready
         begun = time.monotonic()
-        fleet = able[: fleet_size(device, each[id(group)], end - begun, room(able[0], device))]
+        size = fleet_size(device, each[id(group)], end - begun, room(able[0], device))
+        fleet = able[: _begun_size(able[:size], store, device) or size]
         if not fleet:
             say(f"not begun, for want of time: {len(group)} members of {describe(group[0])}")
             waiting.remove(group)
@@ -217,10 +218,22 @@ def run(
         say(f"training {len(fleet)} of {len(group)} members: {describe(group[0])}")
         _train(design, fleet, store, device, progress, say)
         group[:] = [member for member in group if member not in fleet]
-        each[id(group)] = (time.monotonic() - begun) / len(fleet)  # with its measures, which the estimate leaves out
+        # With its measures, which the estimate leaves out; less where it went on from a state.
+        each[id(group)] = max(each[id(group)], (time.monotonic() - begun) / len(fleet))
     for group in filter(None, waiting):
         say(f"not begun, for want of their parents: {len(group)} members of {describe(group[0])}")
     return todo
+
+
+def _begun_size(able: list[Member], store: Store, device: str) -> int:
+    """How many of the first members a stack that was stopped held: it goes on in its own composition alone; 0: none.
+
+    What is free of a card's memory, and the time that is left, are never the same twice, so neither is the size.
+    """
+    if default_backend(device) == "cores":
+        return 0
+    sizes = range(len(able), 0, -1)
+    return next((n for n in sizes if checkpoints.has_state(store, able[:n], device, "stack")), 0)
 
 
 def _ready(group: list[Member], store: Store) -> tuple[list[Member], list[Member]] | None:
@@ -252,8 +265,10 @@ def report(design: Design, todo: Plan, device: str, store: Store | None = None) 
         rounded = -(-len(group) // size) * size if default_backend(device) == "cores" else len(group)
         takes = rounded * first.steps * seconds_per_step(first, device) / 60
         fills = sum(bytes_per_run(design, member) for member in group) / 1e6
-        begun = sum(checkpoints.kept_steps(store, one, device, default_backend(device)) > 0 for one in group)
-        going = f" ({begun} of them go on from a checkpoint)" if begun else ""
+        begun = _begun_size(group[:_STACKED], store, device)
+        if default_backend(device) == "cores":
+            begun = sum(checkpoints.has_state(store, [one], device, "cores") for one in group)
+        going = f" ({begun} of them have a checkpoint)" if begun else ""
         lines.append(f"  {len(group)} to train{going}: {describe(first)}: {_duration(takes)}, {fills:,.0f} MB")
         minutes, space = minutes + takes, space + fills
     if todo.groups:
@@ -333,15 +348,17 @@ def _seconds_per_step(member: Member, device: str) -> float:
         begun = time.monotonic()
         budget = dataclasses.replace(budget_of(member), steps=steps, snapshots=())
         objective = OBJECTIVES[member.objective]
-        train_fleet(member.build, objective, alike, images, labels, budget=budget, device=device, progress=False)
+        how = {"budget": budget, "device": device, "backend": default_backend(device), "progress": False}
+        train_fleet(member.build, objective, alike, images, labels, **how)
         taken = time.monotonic() - begun
     return taken / steps / len(alike)
 
 
 def bytes_per_run(design: Design, member: Member) -> int:
-    """What a stored run of this member takes on the disk, nearly all of it weights."""
+    """What a stored run of this member takes on the disk, nearly all of it weights, with its last checkpoint."""
     size = sum(value.numel() * value.element_size() for value in member.build().state_dict().values())
-    return size * len(design.kept(member))
+    state = 0 if member.arm else 3 + len(design.snapshots(member))  # weights, two moments, and snapshots on the way
+    return size * (len(design.kept(member)) + state)
 
 
 def fleet_size(device: str, seconds_each: float = 0.0, seconds_left: float = math.inf, room: int = 64) -> int:
@@ -422,7 +439,6 @@ def _train(
     images = examples(first.data, first.split, first.n_train, first.n_test, device)
     snapshots, backend = design.snapshots(first), default_backend(device)
     keeper = Checkpoints(store, fleet, [*snapshots, first.steps], device, backend, say)
-    begun = time.monotonic()
     try:
         trained = train_fleet(
             first.build,
@@ -441,18 +457,19 @@ def _train(
         if not memory.ran_out(error):
             raise
         if len(fleet) == 1:
-            raise StoreError(
-                f"one member does not fit in the memory of {device}: {describe(first)} ({error})"
-            ) from error
+            what = f"one member does not fit in the memory of {device}: {describe(first)} ({error})"
+            raise StoreError(what) from error
+        trained = None
+    if trained is None:  # out here the error is gone, and the tensors that its frames held
         say(f"out of memory with {len(fleet)} members; they are trained as two fleets")
         half = math.ceil(len(fleet) / 2)
         for part in (fleet[:half], fleet[half:]):
             _train(design, part, store, device, progress, say)
         return
+    seconds = [round(keeper.spent(i), 2) for i in range(len(fleet))]
     record = {
         "study": design.name,
         "hardware": hardware(device),
-        "wall_time": round((time.monotonic() - begun) / len(fleet), 2),
         "backend": trained.backend,
         "fleet": len(fleet),
         "torch": torch.__version__,
@@ -470,12 +487,15 @@ def _train(
 
     kept = set(design.kept(first))
     with one_thread_each(None if device == "cpu" else 1) as pool:
-        for member, result, found in zip(fleet, trained, pool.map(measure, range(len(fleet))), strict=True):
+        taken = pool.map(measure, range(len(fleet)))
+        for member, result, found, spent in zip(fleet, trained, taken, seconds, strict=True):
             # The run comes last: where it is there, so are its measures, those at steps that are not kept included.
             for m in design.possible:
                 store.commit_measure(member.key, m.name, m.version, found[m.name])
             weights = {step: state for step, state in result.snapshots.items() if step in kept}
-            store.commit(Run(member, result.status, result.reason, result.history, weights, record))
+            store.commit(
+                Run(member, result.status, result.reason, result.history, weights, record | {"wall_time": spent})
+            )
     keeper.done()
 
 

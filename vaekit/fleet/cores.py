@@ -128,13 +128,16 @@ class Solo:
 
     def ask(self, job: Future) -> tuple[dict[str, Tensor], dict[int, dict[str, Tensor]]]:
         """The member's tensors and snapshots between two of its steps, whatever its thread is doing."""
-        self._asked = asked = queue.SimpleQueue()
+        asked: queue.SimpleQueue = queue.SimpleQueue()
         while not job.done():
+            self._asked = asked  # again, should a step have ended between another question and its answer
             try:
                 return asked.get(timeout=0.05)
             except queue.Empty:
                 if not job.running() and not job.done():  # it had not begun, and is as it was given
                     return dict(self._given or {}), dict(self.result.snapshots)
+        if not job.cancelled():
+            job.result()  # what a step that failed left is no state
         return self.tensors(), dict(self.result.snapshots)
 
     def answer(self) -> None:
@@ -159,8 +162,9 @@ class Solo:
             self._given, self.step = tensors, int(tensors["step"])
             self.history = History.of(below("history.", tensors), self.step)
             self.result.snapshots = {step: dict(w) for (member, step), w in state.snapshots.items() if member == i}
-            self.result.status = state.text.get(f"{i}.status", "finished")
-            self.result.reason = state.text.get(f"{i}.reason", "")
+            if self.step < self.task.budget.steps:  # a run that ends there has not taken the step that diverged
+                self.result.status = state.text.get(f"{i}.status", "finished")
+                self.result.reason = state.text.get(f"{i}.reason", "")
 
     def _begin(self) -> tuple[nn.Module, torch.optim.Adam]:
         model = self.task.new_model(self.member)

@@ -45,7 +45,8 @@ def ran_out(error: BaseException) -> bool:
     """Whether an error says that memory ran out, on a GPU or on a CPU."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and "allocate memory" in str(error)
+    said = ("allocate memory", "out of memory", "ALLOC_FAILED")  # a CPU's, a graph's, cuBLAS's and cuDNN's words
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in said)
 
 
 def _cached(device: str) -> int:
@@ -55,8 +56,9 @@ def _cached(device: str) -> int:
 
 def _limits() -> list[float]:
     """What a container leaves of its limit, where there is one (cgroup version 2)."""
-    limit, used = (Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory.current"))
+    limit, used, parts = (Path("/sys/fs/cgroup") / f"memory.{name}" for name in ("max", "current", "stat"))
     try:
-        return [float(limit.read_text()) - float(used.read_text())]
+        cached = dict(line.split() for line in parts.read_text().splitlines()).get("inactive_file", 0)
+        return [float(limit.read_text()) - float(used.read_text()) + float(cached)]  # files' cache is given back
     except (OSError, ValueError):  # no such file, or "max"
         return []

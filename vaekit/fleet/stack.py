@@ -28,15 +28,18 @@ def train(
     if keeper and (state := keeper.latest()):
         stack.restore(state)
     bar.update(stack.step * len(members))
-    stack.begin()
-    while stack.step < task.budget.steps and not interrupted.is_set():
-        stack.advance()
-        bar.update(len(members))
-        if keeper and keeper.due():
+    try:
+        stack.begin()
+        while stack.step < task.budget.steps and not interrupted.is_set():
+            stack.advance()
+            bar.update(len(members))
+            if keeper and keeper.due():
+                keeper.save(stack.state())
+        if keeper:
             keeper.save(stack.state())
-    if keeper:
-        keeper.save(stack.state())
-    return stack.trained()
+        return stack.trained()
+    finally:
+        stack.close()
 
 
 class Stack:
@@ -69,9 +72,14 @@ class Stack:
         self.history, self.step = History(), 0
         self.snapshots: dict[int, dict[str, Tensor]] = {}
         self.rows = {name: value.detach() for name, value in (self.params | self.buffers).items()}
-        self._step = self._stepped_together()
+        self._step: Callable[[], None] | None = self._stepped_together()
         self._graph: torch.cuda.CUDAGraph | None = None
+        self._side = torch.cuda.Stream() if self.device.type == "cuda" else None
         self._warm = 0
+
+    def close(self) -> None:
+        """Let go of the step and of the graph, which hold all tensors: the memory is the next fleet's at once."""
+        self._step = self._graph = None
 
     def begin(self) -> None:
         """What comes before the first step: masks, and the snapshot of the start."""
@@ -99,6 +107,7 @@ class Stack:
     def trained(self) -> list[Trained]:
         """What became of the members."""
         results, budget = [], self.task.budget
+        self.history = History.of(self.history.tensors(), self.step)  # on the CPU, in one copy a name
         finished = self.step == budget.steps
         for i, (member, stopped) in enumerate(zip(self.members, self.stopped_at.tolist(), strict=True)):
             kept = {step: self._row(stacked, i) for step, stacked in self.snapshots.items()}
@@ -114,7 +123,8 @@ class Stack:
             result.snapshots = {s: state for s, state in kept.items() if s in self.task.snapshots}
             results.append(result)
         if finished:
-            self.history.sums = self.sums if self.step % HISTORY_EVERY else {}
+            open_window = self.step % HISTORY_EVERY
+            self.history.sums = {name: total.cpu() for name, total in self.sums.items()} if open_window else {}
             self.history.close()  # a window that is not full is a finished member's alone
         for i, result in enumerate(results):
             if result.status == "finished":
@@ -130,7 +140,8 @@ class Stack:
         tensors = {name: value.detach().to("cpu", copy=True) for name, value in own.items()}
         state = State(tensors | under("history.", self.history.tensors()), {}, {"backend": "stack"})
         for step, stacked in self.snapshots.items():
-            state.snapshots |= {(i, step): self._row(stacked, i) for i in range(len(self.members))}
+            rows = range(len(self.members))  # views: what is kept already is not copied again
+            state.snapshots |= {(i, step): {n: stacked[s][i] for n, s in self.saved.items()} for i in rows}
         return state
 
     @torch.no_grad()
@@ -154,16 +165,16 @@ class Stack:
             self.snapshots[step] = {s: torch.stack([row[name] for row in rows]) for s, name in sources.items()}
 
     def _launch(self) -> None:
-        if self.device.type != "cuda":
+        assert self._step is not None
+        if self._side is None:
             self._step()
         elif self._graph is not None:
             self._graph.replay()
         elif self._warm < _WARM:  # real steps, on the side stream that a capture asks for
-            side = torch.cuda.Stream()
-            side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(side):
+            self._side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self._side):
                 self._step()
-            torch.cuda.current_stream().wait_stream(side)
+            torch.cuda.current_stream().wait_stream(self._side)
             self._warm += 1
         else:
             self._graph = torch.cuda.CUDAGraph()

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -88,6 +88,7 @@ def train_fleet(
         tqdm(total=len(members) * budget.steps, unit="step", disable=hidden, mininterval=0.5, smoothing=0.05) as bar,
         _stopping(keeper) as interrupted,
         tf32(budget.precision, torch.device(device)),
+        torch.cuda.device(device) if torch.device(device).type == "cuda" else nullcontext(),
     ):
         if backend == "cores":
             threads = min(threads or torch.get_num_threads(), max(1, room))
@@ -113,13 +114,14 @@ def _in_parts(task: Task, members: Sequence[FleetMember], room: int, interrupted
         done = bar.n
         try:
             trained += stack.train(task, members[len(trained) : len(trained) + size], None, interrupted, bar)
+            continue
         except (RuntimeError, MemoryError) as error:
             if not memory.ran_out(error):
                 raise
             if size == 1:
                 raise MemoryError(f"one member does not fit in the memory of {task.images.device}: {error}") from error
-            size = math.ceil(size / 2)
-            bar.update(done - bar.n)
+        size = math.ceil(size / 2)  # out here the error is gone, and the tensors that its frames held
+        bar.update(done - bar.n)
     return trained
 
 
@@ -152,9 +154,9 @@ def _stopping(keeper: Keeper | None) -> Iterator[threading.Event]:
 
     def note(number: int, frame: object) -> None:
         came.append(number)
-        event.set()
         if len(came) > 1:
             _end(number)
+        event.set()
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
