@@ -18,13 +18,18 @@ _DAY = (1980, 1, 1, 0, 0, 0)  # the first that a .zip knows: when a file was mad
 
 
 def write(path: Path, contents: Mapping[str, bytes]) -> None:
-    """Write the files of a results folder (`results.contents_of`) as one. Errors: ResultsError: the disk refuses."""
+    """Write the files of a results folder (`results.contents_of`) as one.
+
+    Errors: ResultsError: the disk refuses, or they are more than `read` takes.
+    """
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w", zipfile.ZIP_STORED) as archive:
         for name, content in contents.items():
             entry = zipfile.ZipInfo(name, _DAY)
             entry.create_system, entry.external_attr = 3, 0o644 << 16  # Unix, whatever the machine
             archive.writestr(entry, content)
+    if (size := len(made.getvalue())) > LIMIT:
+        raise ResultsError(f"{path} would have {size:,} bytes, and {LIMIT:,} are the most; export by --scale or -p")
     try:
         disk.replace(path, made.getvalue())
     except OSError as error:
