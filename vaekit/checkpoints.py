@@ -1,7 +1,7 @@
-"""Checkpoints of fleets that are training: the keeper that puts their state into a store's work/ folder.
+"""Checkpoints of fleets that are training: the keeper that puts their state into the folder `work` of a store.
 
-    <store>/work/ab/<key>/<step>-<sha256>.safetensors                      a state, its name carrying its hash
-    <store>/work/ab/<key>/snapshot-<member>-<step>-<sha256>.safetensors    weights kept on the way, written once
+    ab/<key>/<step>-<sha256>.safetensors                      a state, its name carrying its hash
+    ab/<key>/snapshot-<member>-<step>-<sha256>.safetensors    weights kept on the way, written once
 
 The key is that of what trains, whatever the number of steps: so a run whose last state is there is lengthened, not
 begun again. With the backend *cores*, whose members are independent to the bit, each has a folder of its own and goes

@@ -2,7 +2,7 @@
 
     <store>/runs/ab/<key>/        run.json, history.safetensors, weights-<step>.safetensors: immutable once there
     <store>/measures/ab/<key>/    <measure>-<version>.json, each committed by a rename
-    <store>/work/                 states of fleets that are training, see `vaekit.checkpoints`
+    <store>/work                  states of fleets that are training, see `vaekit.checkpoints`
     <store>/staging/              what is being written; anyone may rename any of it at any time, and then delete it
     <store>/quarantine/           what failed verification; never deleted silently
 
