@@ -149,7 +149,7 @@ def _contest(task: Task, names: tuple[str, ...], case: str, rounds: int, peers: 
 
 def _choose(contender: Contender, task: Task, peers: Peers) -> tuple[Task, str]:
     """The task as a contender does it, warm: with the fastest of its variants, and the words for that one."""
-    variants = [replace(task, **contender.changes, **variant) for variant in contender.variants]  # type: ignore[arg-type]
+    variants = [replace(task, **contender.changes, **variant) for variant in contender.variants]
     for variant in variants:
         peers.train(contender.peer, replace(variant, steps=2))
     if len(variants) == 1:

@@ -89,7 +89,7 @@ def seconds(
     def make() -> torch.nn.Module:
         model = setup.make()
         if "channels_last" in formulation:
-            model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         return model
 
     numbers = torch.arange(4096 * math.prod(setup.image_shape), device=device)

@@ -91,7 +91,7 @@ def read(benchmark: str) -> list[Row]:
     kinds = {field.name: field.type for field in fields(Row)}
     with open(path, newline="") as file:
         return [
-            Row(**{name: {float: float, int: int}.get(kinds[name], str)(cell) for name, cell in row.items()})  # type: ignore[arg-type]
+            Row(**{name: {float: float, int: int}.get(kinds[name], str)(cell) for name, cell in row.items()})
             for row in csv.DictReader(file)
         ]
 

@@ -19,15 +19,6 @@ from vaekit.randomness import NOISE, normal
 from vaekit.runs import Store
 
 
-@pytest.fixture
-def one_thread():
-    """Tiny operations on two threads wait for each other, for minutes on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def test_contenders_take_turns_and_every_second_round_is_reversed():
     order = []
     seconds = timing.interleaved({name: lambda name=name: order.append(name) for name in "abc"}, 3)

@@ -224,6 +224,16 @@ def read_measure(count):
             results.from_store(store, {"probe": 1})
 
 
+def read_decoder(count):
+    """A decoder that results/ carries, its member named in the metadata."""
+    store = Store(tempfile.mkdtemp())
+    name, good = runs.decoder_file(store.commit(run_of(member())), store)
+    assert runs.read_decoder(good, name)[0] == member().key
+    for content in mutants(good, count):
+        with may_refuse(StoreError):
+            runs.read_decoder(content, name)
+
+
 def read_checkpoint(count):
     """States and snapshots whose names carry their hashes."""
     store = Store(tempfile.mkdtemp())
@@ -415,7 +425,18 @@ def forks():
     made.close()
 
 
-READERS = ["weights", "history", "record", "measure", "checkpoint", "images", "originals", "tables", "classifier"]
+READERS = [
+    "weights",
+    "history",
+    "record",
+    "measure",
+    "decoder",
+    "checkpoint",
+    "images",
+    "originals",
+    "tables",
+    "classifier",
+]
 
 
 @pytest.mark.parametrize("reader", READERS)

@@ -27,6 +27,8 @@ SHORT = 12  # digits of the key that name its member
 PIXEL = 1 / 255
 NAME = re.compile(rf"decoder-([0-9a-f]{{{SHORT}}})-(0|[1-9][0-9]*)\.safetensors")
 _SAMPLES = 64
+# What bytes that are no decoder can raise in reading them: torch lacks a dtype, a shape is beyond every memory, …
+_UNREADABLE = (ValueError, KeyError, TypeError, RuntimeError, OverflowError, MemoryError)  # RecursionError is one
 _ENTRY = "member"  # one entry of metadata alone: safetensors writes several in no certain order
 
 
@@ -86,7 +88,7 @@ def unpack(content: bytes, name: str) -> tuple[dict[str, Any], dict[str, Tensor]
         state = safetensors.torch.load(content)
         if file_name(about["key"], about["step"]) != Path(name).name:
             raise ValueError("it is another member's, or of another step")
-    except (ValueError, KeyError, TypeError, RecursionError, safetensors.SafetensorError) as error:
+    except (*_UNREADABLE, safetensors.SafetensorError) as error:
         raise DecoderError(f"{name} is no decoder ({error}); check it out again") from None
     return about, state
 

@@ -24,7 +24,7 @@ def prepare(task: Task) -> Callable[[], Iterable[nn.Module]]:
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     objective = OBJECTIVES[task.of.objective]
 
-    class Module(lightning.LightningModule):  # type: ignore[name-defined, misc]
+    class Module(lightning.LightningModule):
         """A member as Lightning wants it; its own precision plugin casts."""
 
         def __init__(self, module: nn.Module, weights):

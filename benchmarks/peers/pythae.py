@@ -35,7 +35,7 @@ def prepare(task: Task) -> Callable[[], Iterable[nn.Module]]:
     images, labels = (part[: epoch * task.of.batch_size] for part in examples(task.of.image_shape))
     images = data.BaseDataset(images / 255, labels)
 
-    class Encoder(networks.BaseEncoder):  # type: ignore[name-defined, misc]
+    class Encoder(networks.BaseEncoder):
         def __init__(self, vae):
             super().__init__()
             self.layers, self.mu, self.logvar = vae.encoder, vae.mu, vae.logvar
@@ -44,7 +44,7 @@ def prepare(task: Task) -> Callable[[], Iterable[nn.Module]]:
             h = self.layers(x)
             return outputs.ModelOutput(embedding=self.mu(h), log_covariance=self.logvar(h))
 
-    class Decoder(networks.BaseDecoder):  # type: ignore[name-defined, misc]
+    class Decoder(networks.BaseDecoder):
         def __init__(self, vae):
             super().__init__()
             self.layers = vae.decoder

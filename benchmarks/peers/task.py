@@ -129,7 +129,7 @@ class Task:
 
 def sites_of(module: nn.Module) -> Iterable[tuple[str, tuple[int, ...]]]:
     """The noise that a module asks for: each site and one image's shape."""
-    return module.noise_sites.items()  # type: ignore[union-attr, operator]
+    return module.noise_sites.items()  # pyright: ignore
 
 
 def mean_loss(objective: Objective, precision: str, module, x, labels, noise, weights, progress) -> Tensor:
