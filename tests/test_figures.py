@@ -176,6 +176,74 @@ def test_figure_8_draws_both_estimators_and_the_ceiling():
     assert ceiling.get_ydata() == pytest.approx([np.log(32)] * 2)
 
 
+def test_figures_4_and_5_draw_each_split_and_size_in_its_own_curve():
+    members = [
+        m for split in ("cv", "cd") for n in study.SIZES[:2] for m in grid(split=split, n_train=n, seeds=[0])
+    ] + grid(split="checkerboard", n_train=None, seeds=[0])
+    table = frame(members)
+    figure = drawn(study.figure_4(table))
+    wanted = [means("rate", "", "test", seeds=[0]), means("distortion", "samples=1", "test", seeds=[0])]
+    for ax, name in zip(figure.axes[::2], ("constant volume", "constant density"), strict=True):
+        assert ax.get_title() == f"{name}, 1 layer"
+        assert errorbars(ax) == {"8,192 images": wanted, "16,384 images": wanted}
+    assert figure.axes[0].texts[0].get_text() == "20 steps of 8, 4 units, tetrominoes, 1 seed"
+    figure = drawn(study.figure_5(table))
+    assert errorbars(figure.axes[0]) == {"CV(16k)": wanted, "checkerboard(82k)": wanted}
+    assert figure.axes[2].texts[0].get_text() == "not run yet"
+
+
+def test_figure_5_s_histogram_is_a_split_s_own():
+    table = frame(grid(n_train=16_384, seeds=[0, 1], betas=[0.1]))
+    key = sorted(table["key"].unique())
+    first = table[(table["step"] == 20) & (table["measure"] == "rate") & (table["part"] == "test")]
+    counts = {"bin=0": 10.0, "bin=3": 30.0}
+    more = [
+        first[first["key"] == k].assign(measure="nearest_distance", arguments=name, value=count)
+        for k in key
+        for name, count in counts.items()
+    ]
+    table = pd.concat([table, *more])
+    assert study.distances(table).tolist() == [10, 0, 0, 30]
+    (steps,) = drawn(study.figure_5(table)).axes[2].patches
+    assert steps.get_data().values.tolist() == [0.25, 0, 0, 0.75]
+    assert steps.get_data().edges.tolist() == [0, 0.25, 0.5, 0.75, 1]
+
+
+def test_figures_6_and_7_say_what_was_not_run():
+    table = frame(grid(n_train=16_384) + grid(data="mnist", seeds=[0]))
+    figure = drawn(study.figure_6(table))
+    assert errorbars(figure.axes[1])["test images"] == [
+        means("rate", "", "test", depth=3),
+        means("distortion", "samples=1", "test", depth=3),
+    ]
+    assert [[t.get_text() for t in ax.texts] for ax in figure.axes[2:]] == [["not run yet", ""], ["not run yet"]]
+    figure = drawn(study.figure_7(table))
+    assert [ax.get_title().split("\n")[0] for ax in figure.axes] == list(study.OTHERS.values())
+    assert errorbars(figure.axes[1]).keys() == {"1 layer", "3 layers"}
+    assert [ax.texts[0].get_text() for ax in figure.axes if ax.texts] == ["not run yet"] * 3
+
+
+def test_curves_are_compared_at_the_largest_budget_that_has_two_of_them():
+    table = frame(
+        grid(n_train=16_384) + grid(n_train=16_384, steps=400, depths=[1]) + grid([0.1], n_train=16_384, steps=800)
+    )
+    for wanted, shown in ((20, table), (400, table[(table["steps"] != 20) & (table["beta"] != 0.01)])):
+        label, _ = study._one_budget(shown, ["depth"])
+        assert label.startswith(f"{wanted} steps")
+
+
+def test_early_stopping_chooses_on_one_half_and_judges_on_the_other():
+    table = frame(grid([0.1], [1], [0], steps=400))
+    best = (table["part"] == "test_a") & (table["step"] == 100) & (table["measure"] == "distortion")
+    table.loc[best, "value"] = 1.0
+    (row,) = study.stopped_early(table).to_dict("records")
+    assert (row["step"], row["part"]) == (100, "test_b")
+    (ax,) = drawn(study.early_stopping(table)).axes
+    points = errorbars(ax)
+    assert points["stopped early"][1] == [round(row["value"], 9)]
+    assert points["at the end"][1] == means("distortion", "samples=1", "test_b", [0.1], seeds=[0], step=400)
+
+
 @pytest.mark.parametrize("when", ["at once", "late"])
 def test_members_that_diverged_leave_their_place_empty(when):
     diverged = tables(grid([0.1], [3]), status="diverged" if when == "at once" else "finished")

@@ -64,22 +64,36 @@ def rate_distortion(table: pd.DataFrame | Sequence[Mapping[str, Any]], ax: Axes 
         final = final[final["arguments"].isin(["", "samples=1"])]
     for part, (colour, marker, label) in PARTS.items():
         rows = final[(final["part"] == part) & final["measure"].isin(["rate", "distortion"])]
-        if not len(rows):
-            continue
-        points = rows.pivot_table(index=["beta", "seed"], columns="measure", values="value").groupby("beta")
-        mean, spread = points.mean(), points.std().fillna(0)
-        r, d = mean["rate"], mean["distortion"]
-        how = {"color": colour, "marker": marker, "label": label, "capsize": 2, "lw": 1.2}
-        ax.errorbar(r, d, yerr=spread["distortion"], xerr=spread["rate"], **how)
-        if 1 in mean.index:
-            ax.plot(r[1], d[1], "*", color="white", mec=colour, ms=12, zorder=5)
-        if "asked" in rows and not rows["asked"].all():
+        mean = rd_curve(rows, ax, color=colour, marker=marker, label=label)
+        if len(rows) and "asked" in rows and not rows["asked"].all():
             asked = mean.loc[sorted(rows.loc[rows["asked"], "beta"].unique())]
             ax.plot(asked["rate"], asked["distortion"], "o", mfc="none", mec="black", ms=11, mew=1.2)
-    _iso_elbo(ax)
-    ax.set(xlabel="rate R (nats per image)", ylabel="distortion D (nats per image)")
+    rd_axes(ax)
     ax.legend(loc="best")
     return _figure(ax)
+
+
+def rd_curve(rows: pd.DataFrame, ax: Axes, **how: Any) -> pd.DataFrame:
+    """Draw one curve of D over R: a point for each beta, the mean over seeds with its standard deviation.
+
+    `rows` are those of the measures rate and distortion of one curve; `how` goes to the plot. The star is beta = 1.
+    Returns the means, by beta, with the columns rate and distortion; nothing is drawn of no rows.
+    """
+    points = rows.pivot_table(index=["beta", "seed"], columns="measure", values="value").groupby("beta")
+    mean, spread = points.mean(), points.std().fillna(0)
+    if not len(mean):
+        return mean
+    r, d = mean["rate"], mean["distortion"]
+    drawn = ax.errorbar(r, d, yerr=spread["distortion"], xerr=spread["rate"], **{"capsize": 2, "lw": 1.2, **how})
+    if 1 in mean.index:
+        ax.plot(r[1], d[1], "*", color="white", mec=drawn.lines[0].get_color(), ms=12, zorder=5)
+    return mean
+
+
+def rd_axes(ax: Axes) -> None:
+    """The axes' names, and diagonals of equal ELBO behind the curves that are drawn."""
+    _iso_elbo(ax)
+    ax.set(xlabel="rate R (nats per image)", ylabel="distortion D (nats per image)")
 
 
 def over_beta(

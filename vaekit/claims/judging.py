@@ -99,6 +99,21 @@ def as_table(found: Iterable[Verdict]) -> pd.DataFrame:
     return pd.DataFrame([each.row() for each in found], columns=columns)
 
 
+def in_brief(found: Iterable[Verdict]) -> pd.DataFrame:
+    """Verdicts at a glance: a row an outcome that some claim has, with how many, and which (all text)."""
+    rows: dict[str, list[str]] = {outcome: [] for outcome in OUTCOMES}
+    for each in found:
+        rows["true by construction" if each.by_construction else each.outcome].append(each.number)
+    return pd.DataFrame(
+        [
+            {"outcome": outcome, "claims": str(len(numbers)), "which": ", ".join(numbers)}
+            for outcome, numbers in rows.items()
+            if numbers
+        ],
+        columns=["outcome", "claims", "which"],
+    )
+
+
 def _verdict(claim: Claim, groups: list[Evidence], at_hand: Collection[str]) -> Verdict:
     there = {_original(each) if claim.copies_decide else each for each in at_hand}
     if isinstance(claim.scale, PaperScale):

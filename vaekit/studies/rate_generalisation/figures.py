@@ -1,15 +1,22 @@
 """Study 3's figures, after Bozkurt et al. (2021). Numbers of figures are the paper's."""
 
-from collections.abc import Callable
+import io
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
-from vaekit import data, figures, runs, sweep, tidy
-from vaekit.figures import GREEN, GREY, PURPLE, panels
+from vaekit import data, figures, pictures, runs, tidy
+from vaekit.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, panels
 from vaekit.settings import Settings
+from vaekit.sheets import Sheet
+from vaekit.studies.rate_generalisation import DESIGN
 
 
 def figure_1(columns: int = 16, rows: int = 6) -> Figure:
@@ -110,6 +117,98 @@ def numbers(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+BIN = 0.25  # of the distances of `figure_5`
+SIZES = (8_192, 16_384, 32_768, 57_344)
+SPLITS = {
+    "CV(82k)": ({"split": ("cv", "random"), "n_train": (81_920, None)}, BLUE, "o"),
+    "CV(16k)": ({"split": ("cv",), "n_train": (16_384,)}, ORANGE, "s"),
+    "checkerboard(82k)": ({"split": ("checkerboard",), "n_train": (81_920, None)}, GREEN, "D"),
+}
+DEPTHS = (1, 3)
+AXES = DESIGN.axes
+NETS = {"dense_vae": ("MLP", BLUE, "o"), "conv_vae": ("CNN", ORANGE, "s")}
+OTHERS = {"fashion_mnist": "Fashion-MNIST", "mnist": "MNIST", "small_norb": "SmallNORB", "shapes3d": "3dShapes"}
+
+
+def figure_4(table: pd.DataFrame) -> Figure:
+    """Figure 4: test curves by size of the training set, at constant volume (top) and at constant density (bottom)."""
+    sizes = dict(zip(SIZES, zip(_shades(len(SIZES)), "osD^", strict=False), strict=True))
+    label, shown = _one_budget(_of(table, split=("cv", "cd"), n_train=SIZES), ("split", "n_train", "depth"))
+    figure, axes = panels(2, 2, sharex=True, sharey=True)
+    for line, (split, name) in zip(axes, {"cv": "constant volume", "cd": "constant density"}.items(), strict=True):
+        for ax, depth in zip(line, DEPTHS, strict=True):
+            for n_train, (colour, marker) in sizes.items():
+                rows = _of(shown, split=(split,), n_train=(n_train,), depth=(depth,))
+                _test_curve(rows, ax, color=colour, marker=marker, label=f"{n_train:,} images")
+            _finish(ax, f"{name}, {_layers(depth)}")
+    figures.label_rows(axes[:1], [label])
+    return figure
+
+
+def figure_5(table: pd.DataFrame) -> Figure:
+    """Figure 5: test curves of three splits; right, how far their test images lie from the nearest training image.
+
+    The histogram is of the first 10,000 test images, in bins of 0.25 (L2 distance of images in [0, 1]); no training
+    changes it. The paper has it in its appendix.
+    """
+    mine = {
+        name: _of(table, model=("dense_vae",), data=("tetrominoes",), **where) for name, (where, *_) in SPLITS.items()
+    }
+    label, shown = _one_budget(pd.concat(mine.values()), ("split", "n_train", "depth"))
+    figure, axes = panels(1, 3)
+    for ax, depth in zip(axes[0], DEPTHS, strict=False):
+        for name, (where, colour, marker) in SPLITS.items():
+            _test_curve(_of(shown, depth=(depth,), **where), ax, color=colour, marker=marker, label=name)
+        _finish(ax, _layers(depth))
+    last = axes[0, 2]
+    for name, (_, colour, _) in SPLITS.items():
+        counts = distances(mine[name])
+        if len(counts):
+            last.stairs(counts / counts.sum(), BIN * np.arange(len(counts) + 1), color=colour, lw=1.5, label=name)
+    last.set(xlabel="L2 distance to the nearest training image", ylabel="share of test images")
+    _finish(last, "no training: images alone", rd=False)
+    figures.label_rows(axes, [label])
+    return figure
+
+
+def distances(rows: pd.DataFrame) -> np.ndarray:
+    """How many test images of one split lie at a distance in [k, k + 1) / 4 from the nearest training image, by k."""
+    found = rows[(rows["measure"] == "nearest_distance") & (rows["part"] == "test")]
+    found = found[found["key"] == found["key"].min()]  # a split's own: the same whichever member it was read off
+    bins = found["arguments"].str.removeprefix("bin=").astype(int)
+    counts = np.zeros(bins.max() + 1 if len(bins) else 0)
+    counts[bins.to_numpy()] = found["value"]
+    return counts
+
+
+def figure_6(table: pd.DataFrame) -> Figure:
+    """Figure 6: CV(16k), training and test curves of fully connected and convolutional networks, 1 and 3 layers."""
+    figure, axes = panels(2, 2)
+    labels = []
+    for line, (model, (net, *_)) in zip(axes, NETS.items(), strict=True):
+        rows = _of(table, model=(model,), data=("tetrominoes",), split=("cv",), n_train=(16_384,))
+        label, shown = _one_budget(rows, ("depth",))
+        labels.append(label)
+        for ax, depth in zip(line, DEPTHS, strict=True):
+            for part, (colour, marker, name) in figures.PARTS.items():
+                _curve(_of(shown, depth=(depth,)), part, ax, color=colour, marker=marker, label=name)
+            _finish(ax, f"{net}, {_layers(depth)}")
+    figures.label_rows(axes, labels)
+    return figure
+
+
+def figure_7(table: pd.DataFrame) -> Figure:
+    """Figure 7: test curves on other data, a tenth of the training images, with 1 and 3 layers; a panel a set."""
+    figure, axes = panels(1, len(OTHERS), width=3.4)
+    for ax, (data_set, name) in zip(axes[0], OTHERS.items(), strict=True):
+        label, shown = _one_budget(_of(table, model=("dense_vae",), data=(data_set,)), ("depth",))
+        for depth, colour, marker in zip(DEPTHS, (BLUE, ORANGE), "os", strict=True):
+            _test_curve(_of(shown, depth=(depth,)), ax, color=colour, marker=marker, label=_layers(depth))
+        _finish(ax, f"{name}\n{label}" if len(shown) else name)
+        ax.title.set_fontsize(8)
+    return figure
+
+
 def learning_curves(table: pd.DataFrame) -> Figure:
     """D on the test images over training steps: has a curve come to rest, and is its order over beta still changing?"""
 
@@ -120,6 +219,36 @@ def learning_curves(table: pd.DataFrame) -> Figure:
             ax.legend(ncols=2)
 
     return _by_depth(table, draw)
+
+
+def early_stopping(table: pd.DataFrame) -> Figure:
+    """What early stopping would give: test D over beta at each member's best snapshot, beside D at the end.
+
+    The snapshot is chosen on one half of the test images, D is taken on the other (claim 3.4).
+    """
+
+    def draw(ax: Axes, shown: pd.DataFrame) -> None:
+        final = tidy.last(shown, "distortion", part="test_b", arguments="samples=1")
+        for rows, colour, marker, name in (
+            (final, ORANGE, "s", "at the end"),
+            (stopped_early(shown), GREEN, "o", "stopped early"),
+        ):
+            # As if measured at the end, which is what `over_beta` draws.
+            at_end = rows.assign(step=rows["steps"])
+            figures.over_beta(at_end, "distortion", ax, "samples=1", "test_b", color=colour, marker=marker, label=name)
+        ax.set(ylabel="test distortion D (nats per image)")
+        if figures.leftmost(ax):
+            ax.legend()
+
+    return _by_depth(table, draw)
+
+
+def stopped_early(rows: pd.DataFrame) -> pd.DataFrame:
+    """Of each member, the row of D on the second half of the test images at the snapshot that is best on the first."""
+    d = rows[(rows["measure"] == "distortion") & (rows["arguments"] == "samples=1")]
+    choosing, judging = (d[(d["part"] == part) & d["value"].notna()] for part in ("test_a", "test_b"))
+    best = choosing.loc[choosing.groupby("key")["value"].idxmin(), ["key", "step"]]
+    return judging.merge(best, on=["key", "step"])
 
 
 def figure_8(table: pd.DataFrame) -> Figure:
@@ -143,40 +272,154 @@ def figure_8(table: pd.DataFrame) -> Figure:
     return _by_depth(table, draw)
 
 
-def explore(table: pd.DataFrame, chosen: Settings):
-    """Move through the members asked for: the rate-distortion point, and what it makes of eight test images.
+def parts_removed(table: pd.DataFrame) -> Figure:
+    """Test D after training with the mutual information and the marginal KL each in the loss or out of it (claim 3.16).
 
-    In JupyterLab a widget with a slider for each axis; in a book a figure of one point, drawn from the table alone.
+    A panel a budget of the objective `mi_kl`, a bar for each pair of weights, mean over seeds with standard deviation.
     """
-    from vaekit.widgets import explore  # a book is drawn without widgets
+    mine = table[table["objective"] == "mi_kl"]
+    budgets = list(tidy.budgets(mine, AXES)) if len(mine) else []
+    figure, axes = panels(1, max(1, len(budgets)), width=5.2)
+    for ax, (label, shown) in zip(axes[0], budgets, strict=False):
+        d = tidy.last(shown, "distortion", part="test", arguments="samples=1").groupby(["mi", "kl"])["value"]
+        mean, spread = d.mean(), d.std().fillna(0)
+        names = [f"{mi:g} MI + {kl:g} KL" for mi, kl in mean.index]
+        ax.errorbar(range(len(mean)), mean, yerr=spread, fmt="o", color=ORANGE, capsize=3)
+        ax.set_xticks(range(len(mean)), names, rotation=20)
+        ax.set(ylabel="test distortion D (nats per image)", xlim=(-0.5, len(mean) - 0.5))
+        ax.set_title(label, fontsize=8, parse_math=False)
+    if not budgets:
+        _finish(axes[0, 0], "D + MI weight x MI + KL weight x KL")
+    return figure
 
-    label, shown = next(iter(tidy.budgets(table[table["asked"]])))
-    first = tidy.last(shown, "rate", part="test").sort_values("seed").drop_duplicates(["depth", "beta"])
-    keys = {(row.depth, row.beta): row.key for row in first.itertuples()}
-    store = None if chosen.scale == "published" else runs.default_store()
 
-    def draw(depth: int, beta: float) -> tuple[Figure, str]:
-        key = keys[depth, beta]
-        figure, axes = panels(1, 2, width=4.4, height=3.4)
-        figures.rate_distortion(shown[shown["depth"] == depth].assign(asked=True), axes[0, 0])
-        rate, d = (tidy.last(shown, name, part="test", key=key, arguments=how)["value"].iloc[0]
-                   for name, how in (("rate", ""), ("distortion", "samples=1")))  # fmt: skip
-        axes[0, 0].plot(rate, d, "o", mfc="none", mec="black", ms=13, mew=1.5)
-        axes[0, 0].set_title(label, fontsize=8, parse_math=False)
-        if store is not None and key in store:
-            member = runs.member_of(store.record(key)["member"])
-            images = sweep.examples(member.data, member.split, member.n_train, member.n_test).test[:16]
-            figures.reconstructions(runs.load(key, store=store), images, axes[0, 1])
-        else:
-            axes[0, 1].set_axis_off()
-            axes[0, 1].text(0, 0.5, "its weights are not here:\nask for a seed of your own, say seeds = [7]")
-        return figure, f"{depth} layers, beta {beta:g}: R {rate:.1f}, D {d:.1f} nats per test image"
+def figure_3_pictures(table: pd.DataFrame, shown: int = 3) -> Figure:
+    """Figure 3's pictures: test images that are hard to reconstruct, and what members of one seed make of them, by beta.
 
-    return explore(chosen, draw, [{"depth": depth, "beta": beta} for depth, beta in sorted(keys)])
+    Below each reconstruction is the training image that is nearest to it. A panel for each depth, of the budget that
+    can be moved through (`explore`).
+    """
+    label, rows = _to_move_through(table)
+    sheets = _sheets(rows)
+    depths = sorted({depth for depth, _ in sheets})
+    figure, axes = panels(max(1, len(depths)), 1, width=8, height=0.9 * 2 * shown)
+    for ax, depth in zip(axes[:, 0], depths, strict=True):
+        mine = {beta: sheet.pictures[:, :shown] for (d, beta), sheet in sheets.items() if d == depth}
+        target, nothing = next(iter(mine.values()))[0], np.full_like(next(iter(mine.values()))[0], 255)
+        columns = [np.stack([target, nothing]), *(pictures[1:3] for pictures in mine.values())]
+        # (row, image, column, H, W, C): of each image its row of reconstructions above its row of neighbours.
+        tiles = np.stack(columns, axis=2).swapaxes(0, 1)
+        height, width, colours = tiles.shape[-3:]
+        flat = torch.from_numpy(tiles.reshape(-1, height, width, colours)).permute(0, 3, 1, 2)
+        figures.pictures(flat, len(columns), ax)
+        ax.set_axis_on()
+        ax.spines[:].set_visible(False)
+        middle = np.arange(len(columns)) * (width + 1) + width / 2
+        ax.set_xticks(middle, ["test image", *(f"beta {beta:g}" for beta in mine)])
+        ax.set_yticks(
+            np.arange(2 * shown) * (height + 1) + height / 2, ["reconstruction", "nearest training image"] * shown
+        )
+        ax.tick_params(length=0, labelsize=8)
+        ax.set_title(f"{_layers(depth)}: {label}", fontsize=8, parse_math=False)
+    if not depths:
+        axes[0, 0].text(0, 0.5, "No pictures are stored of these members.")
+        axes[0, 0].set_axis_off()
+    return figure
+
+
+def explore(table: pd.DataFrame, chosen: Settings):
+    """Move through the members of one budget: the point on the curve, its pictures and its numbers follow.
+
+    Sliders over depth and beta, in JupyterLab and on a page alike. Means over seeds with standard deviations; the
+    pictures are of one seed.
+    """
+    from vaekit import widgets  # a figure is drawn without them
+
+    label, shown = _to_move_through(table)
+    sheets = _sheets(shown)
+    points = []
+    for (depth, beta), rows in shown.groupby(["depth", "beta"]):
+        numbers, series = {"seeds": str(rows["seed"].nunique())}, {}
+        for part, (_, _, name) in figures.PARTS.items():
+            r = tidy.last(rows, "rate", part=part)["value"]
+            d = tidy.last(rows, "distortion", part=part, arguments="samples=1")["value"]
+            if not len(r) or not np.isfinite([r.mean(), d.mean()]).all():
+                continue  # it diverged
+            series[name] = (r.mean(), d.mean())
+            numbers |= {f"D ({part}), nats per image": _spread(d), f"R ({part}), nats per image": _spread(r)}
+        memorised = tidy.last(rows, "memorised", part="test")["value"]
+        if len(memorised):
+            numbers["share memorised (test)"] = _spread(memorised, 3)
+        sheet = sheets.get((depth, beta))
+        says = f"{_layers(depth)}, beta {beta:g}: "
+        alt = says + (f"from above: {', '.join(sheet.labels)}" if sheet else "no pictures are stored")
+        points.append(
+            {"axes": {"layers": int(depth), "beta": float(beta)}, "series": series, "numbers": numbers}
+            | {"picture": _png(sheet) if sheet else None, "alt": alt}
+        )
+    return widgets.show(chosen, widgets.curve(points, caption=label))
+
+
+def decode(table: pd.DataFrame, chosen: Settings):
+    """A decoder to move: of the members whose weights are at hand, that of the most steps and layers, beta nearest 1."""
+    from vaekit import widgets
+
+    rows = table.drop_duplicates("key")
+    rows = rows[(rows["model"] == "dense_vae") & rows["beta"].notna() & (rows["status"] == "finished")]
+    rows = rows.assign(off=np.abs(np.log(rows["beta"].clip(lower=1e-6))))
+    rows = rows.sort_values(["steps", "depth", "off", "seed"], ascending=[False, False, True, True])
+    for row in rows.itertuples():
+        try:
+            model = runs.load(row.key)
+        except runs.StoreError:
+            continue  # neither stored here nor carried
+        caption = f"{_layers(row.depth)}, beta {row.beta:g}, seed {row.seed}, {row.steps:,} steps, {row.data}"
+        return widgets.show(chosen, widgets.decoder(model, caption))
+    return "No decoder of these members is stored: train one, or export with --decoders."
+
+
+def _to_move_through(table: pd.DataFrame) -> tuple[str, pd.DataFrame]:
+    """The members of one budget and one training set, of those asked for: the largest budget of three betas or more."""
+    mine = table[table["asked"] & table["beta"].notna()]
+
+    def worth(found: tuple[str, pd.DataFrame]) -> tuple[bool, int, int]:
+        points = len(found[1].drop_duplicates(["depth", "beta"]))
+        return found[1]["beta"].nunique() >= 3, int(found[1]["steps"].iloc[0]), points
+
+    return max(_panels(mine), key=worth)
+
+
+def _sheets(rows: pd.DataFrame) -> dict[tuple[int, float], Sheet]:
+    """Pictures by (depth, beta), of the first seed that has any of all; members without any are left out."""
+    members = rows.drop_duplicates("key").sort_values(["depth", "beta", "seed"])
+    found: dict[tuple[int, float], Sheet] = {}
+    for row in members.itertuples():
+        place = (int(row.depth), float(row.beta))
+        if place not in found and (sheet := pictures.of(DESIGN, row.key)):
+            found[place] = sheet
+    return found
+
+
+def _png(sheet: Sheet, gap: int = 2, times: int = 2) -> bytes:
+    """A sheet as it is shown: each picture enlarged, with white between them."""
+    tiles = sheet.pictures.repeat(times, axis=2).repeat(times, axis=3)
+    tiles = np.pad(tiles, [(0, 0), (0, 0), (0, gap), (0, gap), (0, 0)], constant_values=255)
+    rows, columns, height, width, colours = tiles.shape
+    whole = tiles.swapaxes(1, 2).reshape(rows * height, columns * width, colours)
+    content = io.BytesIO()
+    Image.fromarray(whole.squeeze()).save(content, "png", optimize=True)
+    return content.getvalue()
+
+
+def _spread(values: pd.Series, digits: int = 1) -> str:
+    """A mean over seeds with its standard deviation, as text."""
+    spread = f" ± {values.std():.{digits}f}" if len(values) > 1 else ""
+    return f"{values.mean():.{digits}f}{spread}"
 
 
 def _by_depth(table: pd.DataFrame, draw: Callable[[Axes, pd.DataFrame], None]) -> Figure:
     """A panel for each depth, a row for each budget and training set; what is not there stays empty."""
+    table = table[table["beta"].notna()]  # the members of `parts_removed` have none
     rows = _panels(table)
     depths = sorted(table["depth"].unique())
     figure, axes = panels(len(rows), len(depths), sharey="row")
@@ -185,17 +428,71 @@ def _by_depth(table: pd.DataFrame, draw: Callable[[Axes, pd.DataFrame], None]) -
             shown = group[group["depth"] == depth]
             if len(tidy.last(shown, "rate")):  # where all diverged, there is nothing to draw
                 draw(ax, shown)
-                ax.set(title=f"{depth}-layer MLP")
+                ax.set(title=f"{depth}-layer {NETS[shown['model'].iloc[0]][0]}")
             else:
                 ax.set_axis_off()
     figures.label_rows(axes, [label for label, _ in rows])
     return figure
 
 
+def _of(table: pd.DataFrame, **where: Sequence) -> pd.DataFrame:
+    """The rows whose columns hold one of the values given; None stands for an empty cell."""
+    for name, values in where.items():
+        column = table[name]
+        table = table[
+            column.isin([value for value in values if value is not None]) | (column.isna() & (None in values))
+        ]
+    return table
+
+
+def _one_budget(table: pd.DataFrame, curves: Sequence[str]) -> tuple[str, pd.DataFrame]:
+    """The budget to compare curves at: the largest with two curves of three betas; without one, that of most points.
+
+    `curves` are the columns that tell one curve from another. An empty table has an empty label.
+    """
+
+    def worth(found: tuple[str, pd.DataFrame]) -> tuple[bool, int, int]:
+        each = found[1].groupby(list(curves), dropna=False)["beta"].nunique()
+        two = (each >= 3).sum() >= 2
+        return two, int(found[1]["steps"].iloc[0]) if two else 0, int(each.sum())
+
+    return max(tidy.budgets(table, AXES), key=worth, default=("", table)) if len(table) else ("", table)
+
+
+def _curve(rows: pd.DataFrame, part: str, ax: Axes, **how: Any) -> None:
+    """A curve of D, at one sample of z, over R on the images of a part."""
+    both = [tidy.last(rows, "rate", part=part), tidy.last(rows, "distortion", part=part, arguments="samples=1")]
+    figures.rd_curve(pd.concat(both), ax, **how)
+
+
+def _test_curve(rows: pd.DataFrame, ax: Axes, **how: Any) -> None:
+    _curve(rows, "test", ax, **how)
+
+
+def _finish(ax: Axes, title: str, rd: bool = True) -> None:
+    """A panel's title, axes and legend; where nothing is stored to draw in it, it says so."""
+    ax.set_title(title, parse_math=False)
+    if not ax.has_data():
+        ax.text(0.5, 0.5, "not run yet", transform=ax.transAxes, ha="center", color=GREY)
+        ax.set(xticks=[], yticks=[])
+        return
+    if rd:
+        figures.rd_axes(ax)
+    ax.legend(fontsize=8)
+
+
+def _layers(depth: int) -> str:
+    return "1 layer" if depth == 1 else f"{depth} layers"
+
+
+def _shades(number: int) -> list:
+    return list(plt.get_cmap("viridis")(np.linspace(0, 0.85, number)))
+
+
 def _panels(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """The rows of a figure: one for each budget, data set, split and size of the training set."""
     return [
         (f"{split.upper()}{'' if pd.isna(n_train) else f'({int(n_train):,})'}: {label}", group)
-        for label, budget in tidy.budgets(table)
+        for label, budget in tidy.budgets(table, AXES)
         for (_, split, n_train), group in budget.groupby(["data", "split", "n_train"], dropna=False)
     ]
