@@ -81,7 +81,9 @@ def figure_3(table: pd.DataFrame) -> Figure:
         floor = tidy.last(shown, "distortion_floor", part="test")["value"].mean()
         ax.axhline(floor, color=GREY, ls=":", lw=1)
 
-    return _by_depth(table, draw)
+    both = table[table["part"].isin(figures.PARTS)]
+    drawn = tidy.csv(both, "rate", "distortion samples=1", "distortion_floor")
+    return figures.with_data(_by_depth(table, draw), drawn)
 
 
 def numbers(table: pd.DataFrame) -> pd.DataFrame:
@@ -119,7 +121,8 @@ def learning_curves(table: pd.DataFrame) -> Figure:
         if figures.leftmost(ax):
             ax.legend(ncols=2)
 
-    return _by_depth(table, draw)
+    drawn = tidy.csv(table[table["part"] == "test"], "distortion samples=1", last=False)
+    return figures.with_data(_by_depth(table, draw), drawn)
 
 
 def figure_8(table: pd.DataFrame) -> Figure:
@@ -140,7 +143,8 @@ def figure_8(table: pd.DataFrame) -> Figure:
         if figures.leftmost(ax):
             ax.legend(loc="lower left")
 
-    return _by_depth(table, draw)
+    drawn = tidy.csv(table, "mutual_information", "marginal_kl", "mi_ceiling")
+    return figures.with_data(_by_depth(table, draw), drawn)
 
 
 def explore(table: pd.DataFrame, chosen: Settings):
