@@ -136,10 +136,7 @@ plots.explore(table, settings)
 # %% [markdown]
 # ## Do it again
 #
-# The figures' data: {download}`members.csv <../../results/rate_generalisation/members.csv>`,
-# {download}`measures.csv <../../results/rate_generalisation/measures.csv>` and
-# {download}`provenance.json <../../results/rate_generalisation/provenance.json>`. The command that trains two new
-# weights of the rate at the quick scale, and draws them beside what is stored:
+# The command that trains two new weights of the rate at the quick scale, and draws them beside what is stored:
 #
 # ```bash
 # .venv/bin/papermill notebooks/rate_generalisation.ipynb out.ipynb -p betas "[0.25, 0.7]"
