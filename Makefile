@@ -1,23 +1,28 @@
 # Each command is enough alone on a fresh clone: it makes .venv with the pinned versions first. No logic lives here.
-.PHONY: book test check lab results clean
+.PHONY: book pdf test check lab results clean
 PY := .venv/bin/python
 STUDIES := id_transition hierarchical_rates rate_generalisation pruning
 DEVICE := cpu
+PAGE := rate_generalisation
 # The first that really runs (a pyenv shim may exist and not run), is 3.11 or 3.12, and can make an environment.
 PYTHON = $(shell for p in python3.11 python3.12 python3 python; do $$p -c 'import ensurepip, sys; sys.exit(sys.version_info[:2] not in {(3, 11), (3, 12)})' 2>/dev/null && echo $$p && break; done)
 
 book: .venv/stamp  ## Run the notebooks over results/ and build the book
 	$(PY) book/build.py
 
+pdf: .venv/stamp  ## A page of the built book as PDF: make pdf PAGE=pruning
+	$(PY) book/pdf.py $(PAGE)
+
 test: .venv/stamp  ## All tests, warnings as errors
 	$(PY) -m pytest
 
-check: .venv/stamp  ## Lint, format, types, import layers, notebooks in step with their sources
+check: .venv/stamp  ## Lint, format, types, import layers, notebooks in step with their sources, links
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
 	$(PY) -m pyright
 	.venv/bin/lint-imports --no-logo
 	$(PY) book/pairs.py
+	$(PY) book/links.py
 
 lab: .venv/stamp  ## JupyterLab on the notebooks, with the widgets
 	$(PY) -m jupyter lab --notebook-dir=notebooks

@@ -29,6 +29,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 
+import downloads
 import nbformat
 import numpy as np
 import papermill
@@ -172,10 +173,16 @@ def run_notebooks(folder: Path, destination: Path, memory: Path = KEPT) -> list[
     }
 
     def show(path: Path, done: NotebookNode) -> None:
-        """The notebook as it stands, with the outputs of the one that ran: its prose may be another."""
+        """The notebook as it stands with the outputs of the one that ran (its prose may be another), and its files."""
         for cell, ran in zip(code(notebooks[path]), code(done), strict=True):
             cell.outputs, cell.execution_count = ran.outputs, ran.execution_count
         write(nbformat.writes(notebooks[path]), destination / path.name)
+        made = downloads.files(path.stem, notebooks[path])
+        for old in (destination / path.stem).glob("*"):
+            if old.name not in made:
+                old.unlink()
+        for name, text in made.items():
+            write(text, destination / path.stem / name)
 
     found = {path: kept(places[path], notebook) for path, notebook in notebooks.items()}
     for path, done in found.items():
@@ -255,6 +262,7 @@ def main(arguments: list[str]) -> int:
     for page in PAGES.glob("*.ipynb"):
         if page.name not in names:
             page.unlink()  # a page never outlives its notebook
+            shutil.rmtree(page.with_suffix(""), ignore_errors=True)
     if failed := run_notebooks(ROOT / "notebooks", PAGES):
         print(f"No book was built: {', '.join(failed)} failed (see above).", file=sys.stderr)
         return 1

@@ -3,6 +3,7 @@
 - MathJax comes from the package sphinx-mathjax-offline: one file, SVG output, so no fonts to fetch, over http and file://.
 - A picture without alt text is a warning, and warnings are errors.
 - A page is read again where its contents changed, whatever the times of its file say.
+- A notebook's page links its downloads.
 - Docstrings are prose with `code` and indented listings; autodoc gets them as the reStructuredText of just that.
 """
 
@@ -12,6 +13,8 @@ import importlib.util
 import re
 from pathlib import Path
 
+import downloads
+import nbformat
 from docutils import nodes
 from sphinx.util import logging
 
@@ -33,6 +36,12 @@ def changed_pages(app, env, added, changed, removed):
         name: hashlib.sha256(Path(env.doc2path(name)).read_bytes()).hexdigest() for name in env.found_docs
     }
     return [name for name, content in env.page_contents.items() if before.get(name) != content]
+
+
+def link_downloads(app, docname, source):
+    path = Path(app.env.doc2path(docname))
+    if path.suffix == ".ipynb":
+        source[0] = nbformat.writes(downloads.linked(path.stem, nbformat.reads(source[0], as_version=4)))
 
 
 def require_alt_text(app, doctree, docname):
@@ -82,6 +91,7 @@ def setup(app):
     app.setup_extension("sphinx.ext.autodoc")
     app.connect("config-inited", configure)
     app.connect("env-get-outdated", changed_pages)
+    app.connect("source-read", link_downloads)
     app.connect("doctree-resolved", require_alt_text)
     app.connect("autodoc-process-docstring", docstring_to_rst, priority=400)  # before napoleon reads "Args:"
     app.connect("autodoc-process-signature", readable_signature)

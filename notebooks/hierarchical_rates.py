@@ -183,10 +183,7 @@ print(*ours.commands(table) or ["The grids here are too small to name any."], se
 # %% [markdown]
 # ## Do it again
 #
-# The figures' data: {download}`members.csv <../../results/hierarchical_rates/members.csv>`,
-# {download}`measures.csv <../../results/hierarchical_rates/measures.csv>` and
-# {download}`provenance.json <../../results/hierarchical_rates/provenance.json>`. The command that trains a new row of the
-# grid at the quick scale, and draws it beside what is stored:
+# The command that trains a new row of the grid at the quick scale, and draws it beside what is stored:
 #
 # ```bash
 # .venv/bin/papermill notebooks/hierarchical_rates.ipynb out.ipynb -p betas2 "[0.3]"

@@ -159,10 +159,7 @@ figures.text_table(claims.verdict_table(ours.CLAIMS, table))
 # %% [markdown]
 # ## Do it again
 #
-# The figures' data: {download}`members.csv <../../results/id_transition/members.csv>`,
-# {download}`measures.csv <../../results/id_transition/measures.csv>` and
-# {download}`provenance.json <../../results/id_transition/provenance.json>`. The command that trains one more size of
-# the code at the quick scale, and draws it beside what is stored:
+# The command that trains one more size of the code at the quick scale, and draws it beside what is stored:
 #
 # ```bash
 # .venv/bin/papermill notebooks/id_transition.ipynb out.ipynb -p latent_dims "[16]"

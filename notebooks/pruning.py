@@ -172,10 +172,7 @@ plots.explore(table, settings)
 # %% [markdown]
 # ## Do it again
 #
-# The figures' data: {download}`members.csv <../../results/pruning/members.csv>`,
-# {download}`measures.csv <../../results/pruning/measures.csv>` and
-# {download}`provenance.json <../../results/pruning/provenance.json>`. The command that prunes to two more shares at the
-# quick scale, and draws them beside what is stored:
+# The command that prunes to two more shares at the quick scale, and draws them beside what is stored:
 #
 # ```bash
 # .venv/bin/papermill notebooks/pruning.ipynb out.ipynb -p sparsities "[0.8, 0.95]"

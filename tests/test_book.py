@@ -16,6 +16,7 @@ import threading
 import time
 from collections import Counter, defaultdict
 from functools import partial
+from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
 
@@ -178,7 +179,8 @@ def test_what_sphinx_has_read_is_used_again_but_no_warning_is_forgotten(tmp_path
     monkeypatch.setattr(build, "surroundings", lambda: "the same")
     book, to = tmp_path / "source" / "book", tmp_path / "to"
     book.mkdir(parents=True)
-    (book / "pages.py").write_text((ROOT / "book" / "pages.py").read_text())
+    for name in ("pages.py", "downloads.py"):
+        (book / name).write_text((ROOT / "book" / name).read_text())
     (book.parent / "_config.yml").write_text(CONFIG)
     (book.parent / "_toc.yml").write_text("format: jb-book\nroot: book/a\nchapters:\n- file: book/b\n")
     (book / "a.md").write_text("# A\n\nTo {doc}`b`.\n")
@@ -233,6 +235,40 @@ def test_docstrings_become_plain_restructuredtext():
     docstring_to_rst(None, "function", "f", None, None, lines)
     first = r"Of ``nn.Module``\ s *only*, 2\*\*32 of (\*shape, n_train\_)."
     assert lines == [first, "", "::", "", "    a*b `c`", "", "    d", "", ">>> f(*x)", "1"]
+
+
+@pytest.mark.usefixtures("book_folder_importable")
+def test_a_notebooks_downloads_are_made_from_what_it_shows_and_cites(tmp_path, monkeypatch):
+    import build
+    import downloads
+
+    caption = {"mystnb": {"figure": {"name": "fig-x", "caption": "A figure."}}}
+    picture = nbformat.v4.new_output("display_data", {"image/png": "", "text/csv": "beta,value\n1,2\n"})
+    cells = [
+        nbformat.v4.new_markdown_cell("# A study\n\nAfter {cite:t}`xiao2023trading`, not {cite}`kingma2014auto`."),
+        nbformat.v4.new_code_cell("figure", metadata=caption, outputs=[picture]),
+        nbformat.v4.new_code_cell("figure", outputs=[picture]),  # without a name it is no figure of the page
+    ]
+    study = nbformat.v4.new_notebook(cells=cells)
+    made = downloads.files("pruning", study)
+    assert made.keys() == {"fig-x.csv", "pruning.bib"}
+    assert made["fig-x.csv"] == "beta,value\n1,2\n"
+    assert re.findall(r"^@\w+\{(\w+),$", made["pruning.bib"], re.M) == ["xiao2023trading", "vaekit"]
+    assert "Xiao, Tim Z." in made["pruning.bib"]
+    assert "version 0.1.0" in made["pruning.bib"]
+    assert made["pruning.bib"].count("{") == made["pruning.bib"].count("}")
+    assert downloads.files("no study", study).keys() == {"fig-x.csv"}
+    *_, last = downloads.linked("pruning", study).cells
+    assert "{download}`fig-x.csv <pruning/fig-x.csv>`" in cells[1].metadata["mystnb"]["figure"]["caption"]
+    # The command that it names is the one by which build.py runs a notebook of a scale.
+    ran = {}
+    monkeypatch.setattr(build.papermill, "execute_notebook", lambda path, to, given, **_: ran.update(given))
+    build.run_by_papermill(ROOT / "notebooks" / "pruning.ipynb")
+    said = "".join(f" -p {name} {value}" for name, value in ran.items())
+    assert f"papermill notebooks/pruning.ipynb out.ipynb{said}\n" in last.source
+    study.cells[0].source = "# Nothing cited"
+    with pytest.raises(ValueError, match="cites its paper first"):
+        downloads.files("pruning", study)
 
 
 @pytest.fixture(scope="session")
@@ -290,6 +326,122 @@ def test_no_page_or_download_names_a_path_of_the_machine_that_built_it(book):
     ]:
         if path.is_file():
             assert not [name for name in mine if name.encode() in path.read_bytes()], path.relative_to(book)
+
+
+class References(HTMLParser):
+    """What a page refers to, and what in it can be referred to."""
+
+    def __init__(self, page: Path):
+        super().__init__()
+        self.targets, self.ids = set(), set()
+        self.feed(page.read_text())
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        self.ids |= {found[name] for name in ("id", "name") if found.get(name)}
+        self.targets |= {found[name] for name in ("href", "src") if found.get(name)}
+
+
+def broken_references(html: Path) -> dict[str, list[str]]:
+    """Page -> each address, of a page, a file or a place in it, that leads nowhere within the pages of a folder."""
+    known = {page: References(page) for page in html.rglob("*.html") if "_static" not in page.parts}
+    found = {}
+    for page, references in known.items():
+        for target in sorted(references.targets):
+            url, anchor = urldefrag(target)
+            if re.match(r"[a-z]+:|//", url):
+                continue
+            place = (page.parent / unquote(url.partition("?")[0])).resolve() if url else page
+            ids = known[place].ids if place in known else None  # None: no page, so it has no places
+            if not place.is_file() or (anchor and ids is not None and unquote(anchor) not in ids):
+                found.setdefault(page.relative_to(html).as_posix(), []).append(target)
+    return found
+
+
+def test_a_reference_that_leads_nowhere_is_seen(tmp_path):
+    (tmp_path / "a.html").write_text(
+        '<h1 id="top">A</h1><a href="#top"></a><a href="#none"></a><a href="b.html#x%20y"></a>'
+        '<a href="b.html#none"></a>'
+        '<a href="c.html"></a><img src="a.png"><img src="b.png"><a href="https://example.org/#x"></a><img src="data:,">'
+    )
+    (tmp_path / "b.html").write_text('<p id="x y"></p><a href="a.html?q=1#top"></a>')
+    (tmp_path / "a.png").touch()
+    assert broken_references(tmp_path) == {"a.html": ["#none", "b.html#none", "b.png", "c.html"]}
+
+
+@pytest.mark.slow
+def test_every_link_picture_and_anchor_within_the_book_leads_somewhere(book):
+    assert not broken_references(book)
+    assert sum(len(References(book / page).targets) for page in pages(book)) > 500
+
+
+STUDIES = ("id_transition", "hierarchical_rates", "rate_generalisation", "pruning")
+# Figures of images; of one place in another figure; of what nobody has measured so far.
+WITHOUT_DATA = {"fig-tetrominoes", "fig-splits", "fig-hierarchical-pictures"}
+WITHOUT_DATA |= {"fig-explore-rate", "fig-id-explorer", "fig-hierarchical-explorer", "fig-explore-pruning"}
+WITHOUT_DATA |= {"fig-pruning-mig", "fig-pruning-mig-sparsity"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("study", STUDIES)
+def test_a_study_offers_its_notebook_its_data_and_what_to_cite(book, study):
+    page = book / "book" / "studies" / f"{study}.html"
+    section = BeautifulSoup(page.read_text(), "html.parser").select_one("section#downloads")
+    offered = {link.get_text(): page.parent / link["href"] for link in section.select("a.download")}
+    tables = {name: ROOT / "results" / study / name for name in ("members.csv", "measures.csv", "provenance.json")}
+    made = {f"{study}.ipynb", f"{study}.py", f"{study}.bib"}
+    assert offered.keys() == made | tables.keys()
+    for name, source in {f"{study}.py": ROOT / "notebooks" / f"{study}.py", **tables}.items():
+        assert offered[name].read_bytes() == source.read_bytes()
+    assert any(cell.get("outputs") for cell in nbformat.read(offered[f"{study}.ipynb"], as_version=4).cells)
+    assert re.findall(r"^@\w+\{(\w+),$", offered[f"{study}.bib"].read_text(), re.M)[1:] == ["vaekit"]
+    assert f"papermill notebooks/{study}.ipynb" in section.select_one("pre").get_text()
+
+
+def same(cell: str, other: str) -> bool:
+    try:
+        return float(cell) == float(other)
+    except ValueError:
+        return cell == other
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("study", STUDIES)
+def test_each_figure_of_a_study_offers_the_rows_of_the_results_that_it_draws(book, study):
+    page = book / "book" / "studies" / f"{study}.html"
+    folder = ROOT / "results" / study
+    members = {}
+    for row in rows_of(folder / "members.csv"):
+        members[row["key"][:12]] = {name.rpartition(".")[2]: cell for name, cell in row.items()}
+    measured = defaultdict(dict)
+    for row in rows_of(folder / "measures.csv"):
+        place = row["measure"], row["arguments"], row["part"], row["step"]
+        measured[place][row["member"]] = float(row["value"])
+    exact = 0
+    for figure in BeautifulSoup(page.read_text(), "html.parser").select("figure[id]"):
+        links = figure.select("figcaption a.download")
+        if not links:
+            assert figure["id"] in WITHOUT_DATA
+            continue
+        (link,) = links
+        assert link.get_text() == f"{figure['id']}.csv"
+        lines = (page.parent / link["href"]).read_text().splitlines()
+        comment = [line for line in lines if line.startswith("#")]
+        said = {line.removeprefix("# ").partition(": ")[0] for line in comment}
+        assert {"vaekit", "in all rows", "seed", "data_identity", "hardware", "wall time of training"} <= said
+        rows = list(csv.DictReader(lines[len(comment) :]))
+        settings = rows[0].keys() & members[next(iter(members))].keys() - {"channels", "decoder", "sampled"}
+        for row in rows[:: max(1, len(rows) // 50)]:
+            values = [
+                value
+                for key, value in measured[row["measure"], row["arguments"], row["part"], row["step"]].items()
+                if all(same(row[name], members[key][name]) for name in settings)
+            ]
+            assert min(values) - 1e-9 <= float(row["value"]) <= max(values) + 1e-9
+            if len(values) == int(row["seeds"]):  # else its settings do not tell: a figure may draw fewer seeds
+                exact += 1
+                assert float(row["value"]) == pytest.approx(statistics.mean(values), rel=1e-9)
+    assert exact > 20
 
 
 # ---- the numbers, by a path of their own: from the CSV to the page without pandas, tidy or figures
@@ -408,8 +560,6 @@ FACTS = """(() => {
         unset: all(".math").filter((e) => !e.querySelector("mjx-container")).map((e) => e.textContent.slice(0, 80)),
         faulty: all("[data-mjx-error], mjx-merror").map((e) => e.dataset.mjxError || e.textContent),
         pictures: [...document.images].map((i) => [i.src, i.alt.trim(), i.complete && i.naturalWidth > 0]),
-        links: all("a[href]").map((a) => a.href),
-        ids: all("[id]").map((e) => e.id),
         headings: all(".bd-article h1").length,
     };
 })()"""
@@ -532,19 +682,6 @@ class TestPages:
     def test_every_page_has_one_title(self, visits):
         assert not wrong(written(visits), lambda facts: facts["headings"] != 1)
 
-    def test_links_within_the_book_lead_somewhere(self, visits, address, book):
-        def broken(facts):
-            for link in set(facts["links"]):
-                url, anchor = urldefrag(link)
-                if not url.startswith(address):
-                    continue
-                page = unquote(url.removeprefix(address).split("?")[0])
-                ids = visits[page]["ids"] if page in visits else None  # None: a file to download
-                if not (book / page).is_file() or (anchor and ids is not None and unquote(anchor) not in ids):
-                    yield link
-
-        assert not wrong(visits, lambda facts: list(broken(facts)))
-
     def test_nothing_reaches_beyond_a_narrow_screen(self, visits):
         assert not wrong(visits, lambda facts: facts["narrow"]["found"])
         assert not wrong(visits, lambda facts: facts["narrow"]["page"] > NARROW)
@@ -569,3 +706,53 @@ class TestPages:
         assert not facts["unset"] + facts["faulty"]
         assert all(loaded for _, _, loaded in facts["pictures"])
         assert all(url.startswith(("file:", "data:")) for url in tab.requests())
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+@pytest.mark.usefixtures("book_folder_importable", "tab")
+def test_a_study_can_be_printed(book, tmp_path):
+    import pdf
+
+    assert pdf.main(["rate_generalisation", "--html", str(book), "--to", str(tmp_path / "a.pdf")]) == 0
+    assert (tmp_path / "a.pdf").read_bytes().startswith(b"%PDF-")
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_paper_shows_the_text_alone_in_light_colours(tab, address):
+    """As print lays it out on A4's width, whatever the reader's theme."""
+    tab.open(f"{address}book/studies/rate_generalisation.html", width=680)
+    tab.evaluate("document.documentElement.dataset.theme = 'dark'")
+    tab.evaluate("dispatchEvent(new Event('beforeprint'))")
+    tab.call("Emulation.setEmulatedMedia", media="print")
+    shown = """(selector) => [...document.querySelectorAll(selector)].filter((e) => e.checkVisibility()).length"""
+    for gone in (".bd-sidebar-primary", ".bd-sidebar-secondary", ".bd-header-article", ".bd-footer", ".copybtn"):
+        assert tab.evaluate(f"({shown})('{gone}')") == 0, gone
+    for there in ("h1", "figure img", "figcaption a.download", "pre", "table"):
+        assert tab.evaluate(f"({shown})('.bd-article {there}')") > 0, there
+    assert tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    too_wide = """[...document.querySelectorAll(".bd-article *")].filter((e) => e.checkVisibility()
+        && !e.closest("mjx-container, .visually-hidden") && e.getBoundingClientRect().right > innerWidth + 1)
+        .map((e) => e.outerHTML.slice(0, 99))"""
+    assert not tab.evaluate(too_wide)
+    tab.call("Emulation.setEmulatedMedia", media="")
+    tab.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert tab.evaluate("document.documentElement.dataset.theme") == "dark"
+
+
+@pytest.mark.usefixtures("book_folder_importable")
+@pytest.mark.parametrize(
+    ("built", "page", "says"),
+    [([], "a", "make book"), (["a", "b"], "c", "there are a, b"), (["a"], "a", "Chromium is not installed")],
+)
+def test_what_cannot_be_printed_is_one_line(tmp_path, monkeypatch, built, page, says):
+    import pdf
+
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for name in built:
+        (tmp_path / "book" / "studies").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "book" / "studies" / f"{name}.html").touch()
+    with pytest.raises(SystemExit, match=says):
+        pdf.main([page, "--html", str(tmp_path), "--to", str(tmp_path / "x.pdf")])
+    assert not (tmp_path / "x.pdf").exists()

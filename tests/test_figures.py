@@ -1,5 +1,6 @@
 """Figures are drawn from a table, without a warning, and show its numbers."""
 
+import io
 import itertools
 
 import matplotlib
@@ -306,3 +307,36 @@ def test_a_table_of_text_is_escaped():
     assert "<script>" not in html
     assert "&lt;script&gt;" in html
     assert "a &amp; b" in html
+
+
+def data_of(figure) -> pd.DataFrame:
+    """The data that a figure gives a notebook beside its picture."""
+    return pd.read_csv(io.StringIO(figure._repr_mimebundle_()["text/csv"]), comment="#", keep_default_na=False)
+
+
+def test_a_figure_carries_the_numbers_it_draws():
+    table = frame(grid(depths=[1]))
+    figure, curves, parts = study.figure_3(table), study.learning_curves(table), study.figure_8(table)
+
+    def of(figure, over, **where) -> list[list[float]]:
+        rows = data_of(figure)
+        for name, wanted in where.items():
+            rows = rows[rows[name] == wanted]
+        return [list(rows[over]), list(rows["value"].round(9))]
+
+    for part in PARTS:
+        wanted = [of(figure, "beta", measure=name, part=part)[1] for name in ("rate", "distortion")]
+        assert errorbars(figure.axes[0])[figures.PARTS[part][2]] == wanted
+    for how in ("exact", "batch512"):
+        for measure, name in (("mutual_information", "mutual information"), ("marginal_kl", "marginal KL")):
+            wanted = of(parts, "beta", measure=measure, arguments=f"estimator={how}")
+            assert errorbars(parts.axes[0])[f"{name}, {how}"] == wanted
+    for line, beta in zip(curves.axes[0].lines, BETAS, strict=True):
+        steps, values = of(curves, "step", beta=beta)
+        assert curve(line) == [sorted(steps), [value for _, value in sorted(zip(steps, values, strict=True))]]
+
+
+def test_a_figure_without_data_is_a_picture_alone():
+    assert figures.panels(1, 1)[0]._repr_mimebundle_() == {}
+    figure = figures.with_data(figures.panels(1, 1)[0], "")
+    assert figure._repr_mimebundle_() == {}

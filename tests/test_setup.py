@@ -168,6 +168,50 @@ def test_ci_runs_check_then_test_once_each():
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
 
 
+def workflow(name: str) -> dict:
+    return yaml.safe_load((ROOT / ".github" / "workflows" / f"{name}.yml").read_text())
+
+
+@pytest.mark.parametrize(("name", "commands"), [("ci", ["make check", "make test"]), ("book", ["make book"])])
+def test_a_workflow_runs_what_the_makefile_has_with_least_permissions(name, commands):
+    known = workflow(name)
+    steps = [step for job in known["jobs"].values() for step in job["steps"]]
+    assert [step["run"] for step in steps if "run" in step] == commands
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
+    assert {command.split()[1] for command in commands} <= targets
+    assert known["permissions"] == {"contents": "read"}
+    assert known["concurrency"]["group"].endswith("${{ github.ref }}")
+    used = [step["uses"] for step in steps if "uses" in step]
+    assert all(re.fullmatch(r"actions/[a-z-]+@v\d+", action) for action in used), used
+    assert known[True]["push"] == {"branches": ["main"]}  # to YAML, `on` is a truth value
+    assert "pull_request" in known[True]
+    (python,) = [step["with"] for step in steps if "setup-python" in step.get("uses", "")]
+    assert python["python-version"] == "3.12"
+    assert (ROOT / python["cache-dependency-path"]).is_file()
+
+
+def test_the_site_is_what_the_build_makes_and_only_main_is_published(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(ROOT / "book")
+    import build
+
+    jobs = workflow("book")["jobs"]
+    (upload,) = [step for step in jobs["build"]["steps"] if "upload-pages-artifact" in step.get("uses", "")]
+    monkeypatch.setattr(build, "run_notebooks", lambda *_: [])
+    monkeypatch.setattr(build, "build_pages", lambda _: 0)
+    monkeypatch.setattr(build, "PAGES", ROOT / "no such folder")
+    assert build.main([]) == 0
+    assert capsys.readouterr().out == f"The book: {ROOT / upload['with']['path'] / 'index.html'}\n"
+    deploy = jobs["deploy"]
+    assert "permissions" not in jobs["build"]
+    assert deploy["permissions"] == {"pages": "write", "id-token": "write"}
+    assert deploy["needs"] == "build"
+    assert "github.ref == 'refs/heads/main'" in deploy["if"]
+    assert "github.event_name != 'pull_request'" in deploy["if"]
+    assert deploy["environment"]["name"] == "github-pages"
+    (published,) = [step for step in deploy["steps"] if "deploy-pages" in step["uses"]]
+    assert f"steps.{published['id']}.outputs.page_url" in deploy["environment"]["url"]
+
+
 def test_one_version_is_named_everywhere():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["version"] == PYPROJECT["project"]["version"] == importlib.metadata.version("vaekit")
@@ -260,9 +304,8 @@ def test_every_notebook_says_which_kernel_runs_it_and_has_one_parameters_cell_at
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
 def test_what_the_front_pages_point_to_is_there(name):
     text = (ROOT / name).read_text()
-    links = re.findall(r"\]\((?!https?:)([^)#]+)", text)
     paths = re.findall(r"`((?:vaekit|book|notebooks|tests)/[\w./]*|\w+\.(?:md|toml|lock|yml))`", text)
-    assert links + paths
+    assert paths
     made_by_the_reader = {"notebooks/X.py", "vaekit/studies/X/"}
-    missing = [path for path in {*links, *paths} - made_by_the_reader if not (ROOT / path).exists()]
+    missing = [path for path in set(paths) - made_by_the_reader if not (ROOT / path).exists()]
     assert not missing

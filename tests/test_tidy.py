@@ -1,8 +1,12 @@
 """The table of a notebook: what was asked for, beside what is known of the same budget, and nothing else."""
 
+import io
+import math
+import statistics
+
 import pandas as pd
 import pytest
-from tiny import member, run_of, settings, tables
+from tiny import member, run_of, settings, tables, value
 
 from vaekit import results, runs, sweep, tidy
 from vaekit.results import ResultsError, Tables
@@ -222,3 +226,40 @@ def test_a_table_is_read_anew_each_time(store):
     before = tidy.runs(store)
     store.commit(run_of(member(8)))
     assert set(tidy.runs(store)["key"]) - set(before["key"]) == {member(8).key}
+
+
+def read(text: str) -> tuple[pd.DataFrame, dict[str, str]]:
+    """The rows of a figure's data, and its comment by what each line is about."""
+    comment = dict(line.removeprefix("# ").split(": ", 1) for line in text.splitlines() if line.startswith("# "))
+    return pd.read_csv(io.StringIO(text), comment="#", keep_default_na=False, na_values={"sd": ""}), comment
+
+
+def test_a_figures_data_are_means_over_seeds_below_how_they_were_made():
+    members = [member(beta, seed) for beta in (0.1, 1.0) for seed in (0, 1)] + [member(3.0, 0)]
+    rows, comment = read(tidy.csv(tidy.frame(tables(members)), "rate", "distortion samples=1"))
+    assert set(zip(rows["measure"], rows["arguments"], strict=True)) == {("rate", ""), ("distortion", "samples=1")}
+    assert set(rows["step"]) == {20}
+    assert list(rows.columns[:5]) == ["beta", "step", "part", "measure", "arguments"]
+    for row in rows.itertuples():
+        values = [
+            value(m, 20, row.part, row.measure, row.arguments) for m in members if dict(m.weights)["beta"] == row.beta
+        ]
+        assert row.seeds == len(values)
+        assert row.value == pytest.approx(statistics.mean(values), rel=1e-9)
+        assert row.sd == pytest.approx(statistics.stdev(values)) if len(values) > 1 else math.isnan(row.sd)
+        assert (row.se, row.n) == (0.5, 16)
+    assert "depth 1" in comment["in all rows"]
+    assert "beta 0.1" not in comment["in all rows"]
+    assert comment["seed"] == "0, 1"
+    assert comment["data_identity"]
+    assert comment["hardware"] == "made up"
+    assert comment["wall time of training"] == "8 s in all, 5 members"
+
+
+def test_a_figures_data_are_of_every_step_on_request_and_empty_where_nothing_was_measured():
+    table = tidy.frame(tables([member(0.1, 0)]))
+    rows, _ = read(tidy.csv(table, "rate", last=False))
+    assert set(rows["step"]) == set(table["step"])
+    assert len(set(rows["step"])) > 1
+    assert tidy.csv(table, "psnr") == ""
+    assert tidy.csv(tidy.frame(tables([member(0.1, 0)], "diverged")), "rate") == ""

@@ -32,6 +32,15 @@ STYLE: dict[Any, Any] = {
 }
 
 
+class DataFigure(Figure):
+    """A figure that knows the data it draws, as the text of a CSV: for IPython another form of the same picture."""
+
+    csv = ""
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        return {"text/csv": self.csv} if self.csv else {}
+
+
 def use_style() -> None:
     """Draw in the house style from here on."""
     plt.rcParams.update(STYLE)
@@ -43,9 +52,20 @@ def panels(rows: int, columns: int, width: float = 4.2, height: float = 3.4, **h
     pyplot forgets it at once: so a notebook shows it where a cell returns it, once.
     """
     use_style()
-    figure, axes = plt.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False, **how)
+    size = (width * columns, height * rows)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, FigureClass=DataFigure, **how)
     plt.close(figure)
     return figure, axes
+
+
+def with_data(figure: Figure, csv: str) -> Figure:
+    """The figure with the data that it draws (`tidy.csv`), which a notebook then stores beside the picture.
+
+    A page of the book offers it in the caption, under the figure's name. Without data the figure stays as it is.
+    """
+    assert isinstance(figure, DataFigure)  # panels made it
+    figure.csv = csv
+    return figure
 
 
 def rate_distortion(table: pd.DataFrame | Sequence[Mapping[str, Any]], ax: Axes | None = None) -> Figure:

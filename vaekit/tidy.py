@@ -4,6 +4,7 @@ One row a measured value: the fields of its member (arguments of the model and w
 names: depth, beta), how the member was made, and `step`, `part`, `measure`, `arguments`, `value`, `se`, `n`, `version`.
 """
 
+import importlib.metadata
 import math
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,6 +25,8 @@ from vaekit.sweep import Design
 _PANELS = ("key", "seed", "data", "n_train", "split")
 # What else a row of a derived member says of its parent: no curve may mix children of parents trained differently.
 _OF_PARENT = {"parent_steps": "steps", "parent_decoder": "decoder", "parent_sampled": "sampled"}
+# What the comment of a figure's data says of the members, beside their settings.
+_MADE = ("seed", "data_identity", "hardware", "backend", "torch", "commit", "measures")
 
 
 def frame(tables: Tables) -> pd.DataFrame:
@@ -166,6 +169,51 @@ def last(known: pd.DataFrame, measure: str, **where: Any) -> pd.DataFrame:
     for name, value in where.items():
         found = found[found[name] == value]
     return found
+
+
+def csv(known: pd.DataFrame, *measures: str, last: bool = True) -> str:
+    """What a figure draws, as the text of a CSV: a row a point, below comment lines that say how it was made.
+
+    Columns: the settings that differ among the rows, `step`, `part`, `measure`, `arguments`, and of each point `value`,
+    the mean over seeds, `sd`, their standard deviation (empty for one seed), `seeds`, how many, `se`, the mean of the
+    standard errors that each seed's value has by itself, and `n`, how many images or samples it rests on. Settings that
+    all rows share stand in the comment, beside the seeds, the data's identity, hardware, versions and wall time.
+    `pandas.read_csv(path, comment="#")` reads it. Without any such value the text is empty.
+
+    Args:
+        known: the tidy table, or the part of it that is drawn.
+        measures: what of it is drawn: a measure, "rate", or one with its arguments, "distortion samples=1".
+        last: at the end of training alone; else at every step.
+    """
+    rows = known[known["measure"].isin(measures) | (known["measure"] + " " + known["arguments"]).isin(measures)]
+    rows = rows[rows["value"].notna() & ((rows["step"] == rows["steps"]) | (not last))]
+    if rows.empty:
+        return ""
+    fields = [name for name in _fields(rows) if name not in ("key", "seed", "parent")]
+    rows = rows.assign(**{name: rows[name].map(_plain) for name in fields if rows[name].dtype == object})
+    differ = [name for name in fields if rows[name].nunique(dropna=False) > 1]
+    points = rows.groupby([*differ, "step", "part", "measure", "arguments"], dropna=False, sort=False).agg(
+        value=("value", "mean"), sd=("value", "std"), seeds=("seed", "nunique"), se=("se", "mean"), n=("n", "max")
+    )
+    first, members = rows.iloc[0], rows.drop_duplicates("key")
+    made = {name: sorted(set(map(str, members[name].dropna()))) for name in _MADE if name in members}
+    shared = [f"{name} {first[name]}" for name in fields if name not in differ and not pd.isna(first[name])]
+    comment = [
+        f"vaekit: {importlib.metadata.version('vaekit')}",
+        "unit: nats per image, unless the name says otherwise",
+        "value: mean over seeds; sd: over seeds; se: of one seed's value, their mean; n: images or samples of it",
+        f"in all rows: {', '.join(shared)}",
+        *(f"{name}: {', '.join(said)}" for name, said in made.items() if said),
+    ]
+    if "wall_time" in members:
+        comment.append(f"wall time of training: {members['wall_time'].sum():.0f} s in all, {len(members)} members")
+    lines = "".join(f"# {' '.join(line.split())}\n" for line in comment)
+    return lines + points.reset_index().to_csv(index=False, float_format="%.12g", lineterminator="\n")
+
+
+def _plain(value: Any) -> Any:
+    """A setting as one cell; a list is no value to group by."""
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else value
 
 
 def _fields(known: pd.DataFrame) -> list[str]:

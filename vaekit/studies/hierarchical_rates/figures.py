@@ -37,7 +37,10 @@ METRICS = {
     INFORMATION: ("class_information", "on=z2"),
     **{f"accuracy, {name}": ("accuracy", f"probe={probe},on=mu2") for probe, name in CLASSIFIERS.items()},
 }
+PARTS = ("test", "samples")
 SCORES = (IS, "diversity", "sharpness")
+BOUND = "bound by I(y; z2)"
+DRAWN = {**METRICS, BOUND: ("accuracy_bound", "by=class_information")}
 BEST = {PSNR: "^", IS: "D", RBF: "o"}  # the paper's markers of the best at each of three applications
 
 
@@ -49,7 +52,7 @@ def figure_1(table: pd.DataFrame) -> Figure:
             landscape(ax, points, metric, marker)
         surface_3d(axes[0], points, list(BEST))
 
-    return _by_budget(table, draw, 4, three_d=True)
+    return _by_budget(table, draw, 4, [R2, R1, *BEST], three_d=True)
 
 
 def figure_3(table: pd.DataFrame) -> Figure:
@@ -62,7 +65,7 @@ def figure_3(table: pd.DataFrame) -> Figure:
         if PSNR in points:
             axes[2].legend(loc="lower right")
 
-    return _by_budget(table, draw, 3, three_d=True)
+    return _by_budget(table, draw, 3, [R2, R1, R, PSNR], three_d=True)
 
 
 def figure_4(table: pd.DataFrame, columns: int = 8) -> Figure:
@@ -93,7 +96,7 @@ def figure_5(table: pd.DataFrame) -> Figure:
         for ax, metric in zip(axes, SCORES, strict=True):
             over_rates(ax, points, metric)
 
-    return _by_budget(table, draw, 3)
+    return _by_budget(table, draw, 3, [R2, R1, R, *SCORES])
 
 
 def figure_6(table: pd.DataFrame) -> Figure:
@@ -108,16 +111,17 @@ def figure_6(table: pd.DataFrame) -> Figure:
         if RBF in points:
             rates = np.linspace(0, points[R].max(), 200)
             ax.plot(rates, [accuracy_bound(r, 10) for r in rates], color=GREY, ls="--", lw=1, label="bound by R")
-            if "bound" in points:
-                ax.plot(points[R], points["bound"], "x", color=GREY, ms=4, label="bound by I(y; z2)")
+            if BOUND in points:
+                ax.plot(points[R], points[BOUND], "x", color=GREY, ms=4, label=BOUND)
             ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 
-    return _by_budget(table, draw, 1, width=6.4)
+    return _by_budget(table, draw, 1, [R, RBF, BOUND], width=6.4)
 
 
 def figure_7(table: pd.DataFrame) -> Figure:
     """Figure 7: what z2 tells of the label, and the accuracy of four classifiers of mu2, over the two rates."""
-    return _by_budget(table, partial(_all_over_rates, [INFORMATION, *_accuracies()]), 5)
+    metrics = [INFORMATION, *_accuracies()]
+    return _by_budget(table, partial(_all_over_rates, metrics), len(metrics), [R2, R1, R, *metrics])
 
 
 def figure_8(table: pd.DataFrame) -> Figure:
@@ -148,7 +152,7 @@ def learning_curves(table: pd.DataFrame) -> Figure:
             ax.xaxis.set_minor_formatter(NullFormatter())
         axes[1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
 
-    return _by_budget(table, draw, 2, whole=True)
+    return _by_budget(table, draw, 2, [R2, R1], whole=True)
 
 
 def best(table: pd.DataFrame) -> pd.DataFrame:
@@ -312,8 +316,7 @@ def grid(group: pd.DataFrame) -> pd.DataFrame:
     Metrics that none of them has are no column; `attrs["judge"]` names the classifier of the scores, `attrs["alike"]`
     the metrics of which best and worst agree: within their standard errors or, of scores, in the three decimals shown.
     """
-    found = {name: _rows(group, measure, arguments, last=True) for name, (measure, arguments) in METRICS.items()}
-    found["bound"] = _rows(group, "accuracy_bound", "by=class_information", last=True)
+    found = {name: _rows(group, measure, arguments, last=True) for name, (measure, arguments) in DRAWN.items()}
     columns = {name: rows.set_index(AXES)["value"].astype(float) for name, rows in found.items() if len(rows)}
     made = pd.DataFrame(columns).sort_index()
     judge = found[IS]["arguments"].iloc[0].partition("=")[2] if len(found[IS]) else ""
@@ -334,7 +337,7 @@ def stored(group: pd.DataFrame, point: tuple) -> Any:
 
 def _rows(group: pd.DataFrame, measure: str, arguments: str | None, last: bool = False) -> pd.DataFrame:
     """A measure of the seed that is drawn, on test images or samples; None: with the commonest arguments."""
-    rows = group[(group["measure"] == measure) & group["part"].isin(["test", "samples"])]
+    rows = group[(group["measure"] == measure) & group["part"].isin(PARTS)]
     if arguments is None and len(rows):
         arguments = rows["arguments"].value_counts().idxmax()
     rows = rows[(rows["arguments"] == arguments) & (rows["seed"] == _seed(group))]
@@ -358,11 +361,15 @@ def _by_budget(
     table: pd.DataFrame,
     draw: Callable[[Sequence[Axes], pd.DataFrame], None],
     count: int,
+    shows: Sequence[str],
     three_d: bool = False,
     whole: bool = False,
     width: float = 3.4,
 ) -> Figure:
-    """`count` panels for each budget, drawn from its `grid` or, as a `whole`, from its rows; the first may be 3-d."""
+    """`count` panels for each budget, drawn from its `grid` or, as a `whole`, from its rows; the first may be 3-d.
+
+    `shows` are the metrics drawn: at the end of training or, of a `whole`, at every step.
+    """
     rows = list(_groups(table))
     if not rows:
         return _nothing("No member of this kind is here.")
@@ -379,7 +386,9 @@ def _by_budget(
         draw(block[:count], group if whole else grid(group))
         # As a title, which takes no width from the panels; the empty line leaves room for the panel's own.
         block[0].set_title(f"{label}\n", loc="left", fontweight="bold", fontsize=9, linespacing=1.6, parse_math=False)
-    return figure
+    drawn = pd.concat([group[group["part"].isin(PARTS) & (group["seed"] == _seed(group))] for _, group in rows])
+    measures = [measure if how is None else f"{measure} {how}" for measure, how in map(DRAWN.__getitem__, shows)]
+    return figures.with_data(figure, tidy.csv(drawn, *measures, last=not whole))
 
 
 def _all_metrics(table: pd.DataFrame, what: str, option: str) -> Figure:
@@ -389,7 +398,7 @@ def _all_metrics(table: pd.DataFrame, what: str, option: str) -> Figure:
             f"No {what} here yet:\n.venv/bin/python -m vaekit train hierarchical_rates --scale quick {option}"
         )
     metrics = [PSNR, *SCORES, INFORMATION, *_accuracies()]
-    return _by_budget(table, partial(_all_over_rates, metrics), len(metrics))
+    return _by_budget(table, partial(_all_over_rates, metrics), len(metrics), [R2, R1, R, *metrics])
 
 
 def _all_over_rates(metrics: Sequence[str], axes: Sequence[Axes], points: pd.DataFrame) -> None:

@@ -73,7 +73,8 @@ def over_dims(table: pd.DataFrame) -> Figure:
             ax.set(xlabel="K, the dimensions of the code")
             _legend(ax)
 
-    return _by_budget(table, ("intrinsic_dimension",), draw, columns=2, width=4.4)
+    shows = ("intrinsic_dimension", "prior_dimension")
+    return _by_budget(table, ("intrinsic_dimension",), draw, columns=2, width=4.4, shows=shows)
 
 
 def phases(table: pd.DataFrame, latent_dim: int | None = None) -> Figure:
@@ -90,7 +91,7 @@ def phases(table: pd.DataFrame, latent_dim: int | None = None) -> Figure:
         ax.set(ylabel="intrinsic dimension (2NN)", title=f"K = {dim}")
         _legend(ax, beside=True)
 
-    return _by_budget(table, ("intrinsic_dimension",), draw)
+    return _by_budget(table, ("intrinsic_dimension",), draw, last=False)
 
 
 def over_epochs(table: pd.DataFrame) -> Figure:
@@ -114,7 +115,8 @@ def over_epochs(table: pd.DataFrame) -> Figure:
         line[1].set(ylabel="Δ(output → image)", yscale="log")
         _legend(line[0])
 
-    return _by_budget(table, ("rate", "information_imbalance"), draw, columns=2, width=4.4)
+    shows = ("rate", "information_imbalance from=10,to=0")
+    return _by_budget(table, ("rate", "information_imbalance"), draw, columns=2, width=4.4, shows=shows, last=False)
 
 
 def differences(table: pd.DataFrame) -> Figure:
@@ -269,8 +271,13 @@ def _by_budget(
     columns: int = 1,
     width: float = 6.6,
     height: float = 3.4,
+    shows: Sequence[str] = (),
+    last: bool = True,
 ) -> Figure:
-    """A row of panels for each budget and data set that has the measures needed, the largest budget first."""
+    """A row of panels for each budget and data set that has the measures needed, the largest budget first.
+
+    `shows` are the values drawn, where they are not those of `needs`; at the end of training alone, if `last`.
+    """
     rows = _budgets(table, needs)
     figure, axes = panels(max(1, len(rows)), columns, width=width, height=height)
     for line, (_, group) in zip(axes, rows, strict=False):
@@ -280,6 +287,8 @@ def _by_budget(
             ax.set_axis_off()
     if rows:
         figures.label_rows(axes, [label for label, _ in rows])
+        drawn = pd.concat([group for _, group in rows])
+        figures.with_data(figure, tidy.csv(drawn, *(shows or needs), last=last))
     else:
         axes[0, 0].text(0.5, 0.5, f"no {' and '.join(needs)} here", ha="center")
     return figure

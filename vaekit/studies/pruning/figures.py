@@ -4,7 +4,7 @@ A row of panels for each budget (training + tuning), a column for each reading; 
 standard deviations.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache, partial
 from itertools import product
 
@@ -43,12 +43,20 @@ NOTHING = "Nothing of this in the table.\nSets of known factors: python -m vaeki
 
 def accuracy(table: pd.DataFrame) -> Figure:
     """Accuracy on test images over beta, before and after pruning by each arm; the line is the baseline's, unpruned."""
-    return _over_betas(table, lambda shown, way: _percent(_of(shown, "accuracy", way)), "test accuracy (%)", _baseline)
+    return _over_betas(
+        table,
+        lambda shown, way: _percent(_of(shown, "accuracy", way)),
+        "test accuracy (%)",
+        ["accuracy"],
+        _baseline,
+    )
 
 
 def active_units(table: pd.DataFrame) -> Figure:
     """Dimensions of the code that tell images apart over beta, before and after pruning."""
-    return _over_betas(table, lambda shown, way: _of(shown, "active_units", way), "active units of the code")
+    return _over_betas(
+        table, lambda shown, way: _of(shown, "active_units", way), "active units of the code", ["active_units"]
+    )
 
 
 def compression(table: pd.DataFrame) -> Figure:
@@ -58,7 +66,7 @@ def compression(table: pd.DataFrame) -> Figure:
         sizes, whole = _of(shown, "compressed_bytes", way, "model"), _of(shown, "parameters", way, "model")
         return sizes.assign(value=4 * sizes["key"].map(whole.set_index("key")["value"]) / sizes["value"])
 
-    return _over_betas(table, ratio, "compression ratio of bytes")
+    return _over_betas(table, ratio, "compression ratio of bytes", ["compressed_bytes", "parameters"])
 
 
 def disentanglement(table: pd.DataFrame, measure: str = "mig") -> Figure:
@@ -68,7 +76,7 @@ def disentanglement(table: pd.DataFrame, measure: str = "mig") -> Figure:
         found = _of(shown, measure, way)
         return found[found["arguments"] == ""]
 
-    return _over_betas(_with(table, measure), score, SCORES[measure])
+    return _over_betas(_with(table, measure), score, SCORES[measure], [measure])
 
 
 def sparsity(table: pd.DataFrame, measure: str = "accuracy") -> Figure:
@@ -90,7 +98,7 @@ def sparsity(table: pd.DataFrame, measure: str = "accuracy") -> Figure:
             _baseline(ax, baseline)
         ax.set(xlabel="share of weights pruned", ylabel=name)
 
-    return _by_reading(_with(table, measure), draw)
+    return _by_reading(_with(table, measure), draw, [measure])
 
 
 def cost(table: pd.DataFrame) -> Figure:
@@ -115,7 +123,8 @@ def cost(table: pd.DataFrame) -> Figure:
             ax.margins(x=0.1)
             if ax.containers:
                 ax.set_ylim(0, 1.1 * ax.dataLim.y1)  # room for the markers at the top
-    return _finished(figure, axes, [label for label, _ in rows])
+    drawn = _drawn(rows, ["flops", "sparse_flops", "seconds_per_image"])
+    return _finished(figure, axes, [label for label, _ in rows], drawn)
 
 
 def collapse(table: pd.DataFrame) -> Figure:
@@ -143,7 +152,7 @@ def collapse(table: pd.DataFrame) -> Figure:
         ax.set(xlabel="dimension of the code, by its rate", ylabel="rate (nats per image)", yscale="log")
         ax.legend(title=title, fontsize=8, handlelength=1)
 
-    return _by_reading(table, draw)
+    return _by_reading(table, draw, ["rate_per_dimension", "active_units"])
 
 
 def training(table: pd.DataFrame) -> Figure:
@@ -154,7 +163,7 @@ def training(table: pd.DataFrame) -> Figure:
         figures.learning_curves(before, "accuracy", "", ax)
         ax.set(ylabel="test accuracy (%)", xscale="linear")
 
-    return _by_reading(table, draw)
+    return _by_reading(table, draw, ["accuracy"], last=False)
 
 
 def numbers(table: pd.DataFrame) -> pd.DataFrame:
@@ -335,6 +344,7 @@ def _over_betas(
     table: pd.DataFrame,
     rows_of: Callable[[pd.DataFrame, str], pd.DataFrame],
     name: str,
+    measures: Sequence[str],
     beside: Callable[[Axes, pd.DataFrame], None] | None = None,
 ) -> Figure:
     """What `rows_of` gives of each way of a reading over beta, a curve for each way and sparsity."""
@@ -348,11 +358,19 @@ def _over_betas(
             beside(ax, baseline)
         ax.set(ylabel=name)
 
-    return _by_reading(table, draw)
+    return _by_reading(table, draw, measures)
 
 
-def _by_reading(table: pd.DataFrame, draw: Callable[[Axes, pd.DataFrame, pd.DataFrame], None]) -> Figure:
-    """A panel for each reading, a row for each budget; what is not there stays empty."""
+def _by_reading(
+    table: pd.DataFrame,
+    draw: Callable[[Axes, pd.DataFrame, pd.DataFrame], None],
+    measures: Sequence[str],
+    last: bool = True,
+) -> Figure:
+    """A panel for each reading, a row for each budget; what is not there stays empty.
+
+    `measures` are what is drawn: at the end of training or, unless `last`, at every step.
+    """
     rows = _families(table)
     if not (names := _readings(rows)):
         return _nothing(NOTHING)
@@ -365,10 +383,17 @@ def _by_reading(table: pd.DataFrame, draw: Callable[[Axes, pd.DataFrame, pd.Data
                 ax.set(title=_title(reading))
             else:
                 ax.set_axis_off()
-    return _finished(figure, axes, [label for label, _ in rows])
+    return _finished(figure, axes, [label for label, _ in rows], _drawn(rows, measures, last))
 
 
-def _finished(figure: Figure, axes: np.ndarray, budgets: list[str]) -> Figure:
+def _drawn(families: list[tuple[str, pd.DataFrame]], measures: Sequence[str], last: bool = True) -> str:
+    """The data of a figure: measures of the network, and of test images."""
+    rows = pd.concat([group for _, group in families])
+    rows = rows[rows["part"].isin(["test", "model"]) & ~rows.index.duplicated()]  # families share their parents
+    return tidy.csv(rows, *measures, last=last)
+
+
+def _finished(figure: Figure, axes: np.ndarray, budgets: list[str], drawn: str = "") -> Figure:
     """The figure with its rows' budgets above them and, below, one legend of all panels that have none of their own."""
     figures.label_rows(axes, budgets)
     shared = [ax.get_legend_handles_labels() for ax in axes.flat if ax.get_legend() is None]
@@ -377,7 +402,7 @@ def _finished(figure: Figure, axes: np.ndarray, budgets: list[str]) -> Figure:
         columns = 4 if len(axes[0]) > 2 else 3
         figure.set_figheight(figure.get_figheight() + 0.25 * -(-len(named) // columns))
         figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=columns)
-    return figure
+    return figures.with_data(figure, drawn)
 
 
 def _over_beta(ax: Axes, rows: pd.DataFrame, **how) -> None:

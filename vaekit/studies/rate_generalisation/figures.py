@@ -88,7 +88,9 @@ def figure_3(table: pd.DataFrame) -> Figure:
         floor = tidy.last(shown, "distortion_floor", part="test")["value"].mean()
         ax.axhline(floor, color=GREY, ls=":", lw=1)
 
-    return _by_depth(table, draw)
+    both = table[table["part"].isin(figures.PARTS)]
+    drawn = tidy.csv(both, "rate", "distortion samples=1", "distortion_floor")
+    return figures.with_data(_by_depth(table, draw), drawn)
 
 
 def numbers(table: pd.DataFrame) -> pd.DataFrame:
@@ -218,7 +220,8 @@ def learning_curves(table: pd.DataFrame) -> Figure:
         if figures.leftmost(ax):
             ax.legend(ncols=2)
 
-    return _by_depth(table, draw)
+    drawn = tidy.csv(table[table["part"] == "test"], "distortion samples=1", last=False)
+    return figures.with_data(_by_depth(table, draw), drawn)
 
 
 def early_stopping(table: pd.DataFrame) -> Figure:
@@ -269,7 +272,8 @@ def figure_8(table: pd.DataFrame) -> Figure:
         if figures.leftmost(ax):
             ax.legend(loc="lower left")
 
-    return _by_depth(table, draw)
+    drawn = tidy.csv(table, "mutual_information", "marginal_kl", "mi_ceiling")
+    return figures.with_data(_by_depth(table, draw), drawn)
 
 
 def parts_removed(table: pd.DataFrame) -> Figure:

@@ -1,0 +1,79 @@
+"""What a page lets its reader take away: the notebook, its data, that of each figure, and what to cite.
+
+build.py writes the files that are made for it (`files`) into a folder beside the page's notebook; pages.py puts the
+links (`linked`) into what Sphinx reads, not into the notebook, which is one of the downloads itself.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import yaml
+from nbformat import NotebookNode
+
+ROOT = Path(__file__).resolve().parents[1]
+
+SECTION = """\
+## Downloads
+
+Notebook: {{download}}`{name}.ipynb` as on this page, {{download}}`{name}.py <../../notebooks/{name}.py>` without what
+it gave. Data: {{download}}`members.csv <../../results/{name}/members.csv>` (what was trained, on what, in what time),
+{{download}}`measures.csv <../../results/{name}/measures.csv>` (every value of each) and
+{{download}}`provenance.json <../../results/{name}/provenance.json>` (hashes and commits); what a figure draws is in its
+caption. To cite: {{download}}`{name}.bib <{name}/{name}.bib>`, the paper and vaekit.
+
+The command that made this page from those data:
+
+```bash
+.venv/bin/papermill notebooks/{name}.ipynb out.ipynb -p scale published
+```
+"""
+
+
+def files(name: str, notebook: NotebookNode) -> dict[str, str]:
+    """What is made for a page, by file name: the data of each figure, and a study's BibTeX."""
+    made = {f"{figure['name']}.csv": data for figure, data in figures(notebook)}
+    if is_study(name):
+        made[f"{name}.bib"] = bibtex(notebook)
+    return made
+
+
+def linked(name: str, notebook: NotebookNode) -> NotebookNode:
+    """The notebook with its links: in the caption of each figure that has data and, of a study, in a last section."""
+    for figure, _ in figures(notebook):
+        figure["caption"] += f" Data: {{download}}`{figure['name']}.csv <{name}/{figure['name']}.csv>`."
+    if is_study(name):
+        notebook.cells.append(nbformat.v4.new_markdown_cell(SECTION.format(name=name), id="downloads"))
+    return notebook
+
+
+def is_study(name: str) -> bool:
+    return (ROOT / "results" / name / "provenance.json").is_file()
+
+
+def figures(notebook: NotebookNode) -> Iterator[tuple[NotebookNode, str]]:
+    """The caption and name of each figure that carries its data (`vaekit.figures.with_data`), and these."""
+    for cell in notebook.cells:
+        figure = cell.metadata.get("mystnb", {}).get("figure", {})
+        for output in cell.get("outputs", []):
+            if {"name", "caption"} <= figure.keys() and "text/csv" in output.get("data", {}):
+                yield figure, output["data"]["text/csv"]
+
+
+def bibtex(notebook: NotebookNode) -> str:
+    """The first work that a notebook cites, as book/references.bib has it, and vaekit, as CITATION.cff has it."""
+    prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    key = re.search(r"\{cite[:\w]*\}`(\w+)", prose)
+    known = (ROOT / "book" / "references.bib").read_text()
+    entry = key and re.search(rf"^@\w+\{{{key[1]},$.*?^\}}$", known, re.MULTILINE | re.DOTALL)
+    if not entry:
+        raise ValueError(f"a study cites its paper first, but {key and key[1]} is not in book/references.bib")
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    fields = {
+        "title": cited["title"],
+        "author": " and ".join(f"{{{author['name']}}}" for author in cited["authors"]),
+        "note": f"Software, version {cited['version']}, {cited['license']} licence",
+    }
+    lines = "".join(f"  {name.ljust(6)} = {{{value}}},\n" for name, value in fields.items())
+    return f"{entry[0]}\n\n@misc{{vaekit,\n{lines}}}\n"
