@@ -49,7 +49,16 @@ from vaekit.claims.evidence import (
     chooser,
     complete,
 )
-from vaekit.claims.judging import Verdict, as_table, conjunction, verdict, verdict_table, verdicts
+from vaekit.claims.judging import (
+    CONSTRUCTED,
+    Verdict,
+    as_table,
+    conjunction,
+    in_brief,
+    verdict,
+    verdict_table,
+    verdicts,
+)
 from vaekit.claims.parts import (
     NEEDS_DATA,
     NOT_REPRODUCED,
@@ -85,6 +94,7 @@ from vaekit.claims.surfaces import duel, falls, over_grid, partial_spearmans, po
 __all__ = [
     "BUDGET",
     "COLUMNS",
+    "CONSTRUCTED",
     "COPIES",
     "MADE",
     "NEEDS_DATA",
@@ -119,6 +129,7 @@ __all__ = [
     "exact",
     "falls",
     "holm",
+    "in_brief",
     "in_doubt",
     "matched_rate",
     "number",

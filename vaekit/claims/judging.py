@@ -12,6 +12,8 @@ from vaekit.claims.parts import NEEDS_DATA, NOT_REPRODUCED, NOT_RUN, REPRODUCED,
 from vaekit.claims.scope import COPIES, MADE, Scope, scope_of
 from vaekit.claims.statement import Claim, PaperScale
 
+CONSTRUCTED = "true by construction, not counted"
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -101,9 +103,10 @@ def as_table(found: Iterable[Verdict]) -> pd.DataFrame:
 
 def in_brief(found: Iterable[Verdict]) -> pd.DataFrame:
     """Verdicts at a glance: a row an outcome that some claim has, with how many, and which (all text)."""
-    rows: dict[str, list[str]] = {outcome: [] for outcome in OUTCOMES}
+    outcomes = (REPRODUCED, NOT_REPRODUCED, UNDECIDED, NEEDS_DATA, NOT_RUN, CONSTRUCTED)
+    rows: dict[str, list[str]] = {outcome: [] for outcome in outcomes}
     for each in found:
-        rows["true by construction" if each.by_construction else each.outcome].append(each.number)
+        rows[each.outcome if each.counted else CONSTRUCTED].append(each.number)
     return pd.DataFrame(
         [
             {"outcome": outcome, "claims": str(len(numbers)), "which": ", ".join(numbers)}

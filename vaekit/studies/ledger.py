@@ -10,7 +10,6 @@ from vaekit import claims, results, studies, tidy
 from vaekit.claims import Verdict
 
 OUTCOMES = (claims.REPRODUCED, claims.NOT_REPRODUCED, claims.UNDECIDED, claims.NEEDS_DATA, claims.NOT_RUN)
-CONSTRUCTED = "true by construction, not counted"
 
 
 def verdicts() -> list[Verdict]:
@@ -27,5 +26,7 @@ def verdicts() -> list[Verdict]:
 
 def tally(found: Iterable[Verdict]) -> pd.DataFrame:
     """How many claims have each outcome; what is true by construction has a row of its own (rule 7 of `claims`)."""
-    counts = Counter(verdict.outcome if verdict.counted else CONSTRUCTED for verdict in found)
-    return pd.DataFrame([{"outcome": outcome, "claims": counts[outcome]} for outcome in (*OUTCOMES, CONSTRUCTED)])
+    counts = Counter(verdict.outcome if verdict.counted else claims.CONSTRUCTED for verdict in found)
+    return pd.DataFrame(
+        [{"outcome": outcome, "claims": counts[outcome]} for outcome in (*OUTCOMES, claims.CONSTRUCTED)]
+    )

@@ -89,7 +89,7 @@ def figure_3(table: pd.DataFrame) -> Figure:
         ax.axhline(floor, color=GREY, ls=":", lw=1)
 
     both = table[table["part"].isin(figures.PARTS)]
-    drawn = tidy.csv(both, "rate", "distortion samples=1", "distortion_floor")
+    drawn = tidy.csv(both, *RD, "distortion_floor")
     return figures.with_data(_by_depth(table, draw), drawn)
 
 
@@ -128,14 +128,17 @@ SPLITS = {
 }
 DEPTHS = (1, 3)
 AXES = DESIGN.axes
-NETS = {"dense_vae": ("MLP", BLUE, "o"), "conv_vae": ("CNN", ORANGE, "s")}
+NETS = {"dense_vae": "MLP", "conv_vae": "CNN"}
+TETROMINOES = {"model": ("dense_vae",), "data": ("tetrominoes",)}
+RD, COUNTS = ("rate", "distortion samples=1"), "nearest_distance"
 OTHERS = {"fashion_mnist": "Fashion-MNIST", "mnist": "MNIST", "small_norb": "SmallNORB", "shapes3d": "3dShapes"}
 
 
 def figure_4(table: pd.DataFrame) -> Figure:
     """Figure 4: test curves by size of the training set, at constant volume (top) and at constant density (bottom)."""
     sizes = dict(zip(SIZES, zip(_shades(len(SIZES)), "osD^", strict=False), strict=True))
-    label, shown = _one_budget(_of(table, split=("cv", "cd"), n_train=SIZES), ("split", "n_train", "depth"))
+    mine = _of(table, **TETROMINOES, split=("cv", "cd"), n_train=SIZES)
+    label, shown = _one_budget(mine, ("split", "n_train", "depth"))
     figure, axes = panels(2, 2, sharex=True, sharey=True)
     for line, (split, name) in zip(axes, {"cv": "constant volume", "cd": "constant density"}.items(), strict=True):
         for ax, depth in zip(line, DEPTHS, strict=True):
@@ -144,7 +147,7 @@ def figure_4(table: pd.DataFrame) -> Figure:
                 _test_curve(rows, ax, color=colour, marker=marker, label=f"{n_train:,} images")
             _finish(ax, f"{name}, {_layers(depth)}")
     figures.label_rows(axes[:1], [label])
-    return figure
+    return figures.with_data(figure, tidy.csv(shown[shown["part"] == "test"], *RD))
 
 
 def figure_5(table: pd.DataFrame) -> Figure:
@@ -153,9 +156,7 @@ def figure_5(table: pd.DataFrame) -> Figure:
     The histogram is of the first 10,000 test images, in bins of 0.25 (L2 distance of images in [0, 1]); no training
     changes it. The paper has it in its appendix.
     """
-    mine = {
-        name: _of(table, model=("dense_vae",), data=("tetrominoes",), **where) for name, (where, *_) in SPLITS.items()
-    }
+    mine = {name: _of(table, **TETROMINOES, **where) for name, (where, *_) in SPLITS.items()}
     label, shown = _one_budget(pd.concat(mine.values()), ("split", "n_train", "depth"))
     figure, axes = panels(1, 3)
     for ax, depth in zip(axes[0], DEPTHS, strict=False):
@@ -170,45 +171,54 @@ def figure_5(table: pd.DataFrame) -> Figure:
     last.set(xlabel="L2 distance to the nearest training image", ylabel="share of test images")
     _finish(last, "no training: images alone", rd=False)
     figures.label_rows(axes, [label])
-    return figure
+    counted = pd.concat(_counted(rows) for rows in mine.values())
+    return figures.with_data(figure, tidy.csv(pd.concat([shown[shown["part"] == "test"], counted]), *RD, COUNTS))
 
 
 def distances(rows: pd.DataFrame) -> np.ndarray:
     """How many test images of one split lie at a distance in [k, k + 1) / 4 from the nearest training image, by k."""
-    found = rows[(rows["measure"] == "nearest_distance") & (rows["part"] == "test")]
-    found = found[found["key"] == found["key"].min()]  # a split's own: the same whichever member it was read off
+    found = _counted(rows)
     bins = found["arguments"].str.removeprefix("bin=").astype(int)
     counts = np.zeros(bins.max() + 1 if len(bins) else 0)
     counts[bins.to_numpy()] = found["value"]
     return counts
 
 
+def _counted(rows: pd.DataFrame) -> pd.DataFrame:
+    """The counts of one split, read off one of its members: they are the same whichever it is."""
+    found = tidy.last(rows, COUNTS, part="test")
+    return found[found["key"] == found["key"].min()]
+
+
 def figure_6(table: pd.DataFrame) -> Figure:
     """Figure 6: CV(16k), training and test curves of fully connected and convolutional networks, 1 and 3 layers."""
     figure, axes = panels(2, 2)
-    labels = []
-    for line, (model, (net, *_)) in zip(axes, NETS.items(), strict=True):
+    labels, drawn = [], []
+    for line, (model, net) in zip(axes, NETS.items(), strict=True):
         rows = _of(table, model=(model,), data=("tetrominoes",), split=("cv",), n_train=(16_384,))
         label, shown = _one_budget(rows, ("depth",))
         labels.append(label)
+        drawn.append(shown[shown["part"].isin(figures.PARTS)])
         for ax, depth in zip(line, DEPTHS, strict=True):
             for part, (colour, marker, name) in figures.PARTS.items():
                 _curve(_of(shown, depth=(depth,)), part, ax, color=colour, marker=marker, label=name)
             _finish(ax, f"{net}, {_layers(depth)}")
     figures.label_rows(axes, labels)
-    return figure
+    return figures.with_data(figure, tidy.csv(pd.concat(drawn), *RD))
 
 
 def figure_7(table: pd.DataFrame) -> Figure:
     """Figure 7: test curves on other data, a tenth of the training images, with 1 and 3 layers; a panel a set."""
     figure, axes = panels(1, len(OTHERS), width=3.4)
+    drawn = []
     for ax, (data_set, name) in zip(axes[0], OTHERS.items(), strict=True):
         label, shown = _one_budget(_of(table, model=("dense_vae",), data=(data_set,)), ("depth",))
         for depth, colour, marker in zip(DEPTHS, (BLUE, ORANGE), "os", strict=True):
             _test_curve(_of(shown, depth=(depth,)), ax, color=colour, marker=marker, label=_layers(depth))
         _finish(ax, f"{name}\n{label}" if len(shown) else name)
         ax.title.set_fontsize(8)
-    return figure
+        drawn.append(shown[shown["part"] == "test"])
+    return figures.with_data(figure, tidy.csv(pd.concat(drawn), *RD))
 
 
 def learning_curves(table: pd.DataFrame) -> Figure:
@@ -243,7 +253,9 @@ def early_stopping(table: pd.DataFrame) -> Figure:
         if figures.leftmost(ax):
             ax.legend()
 
-    return _by_depth(table, draw)
+    ends = tidy.last(table, "distortion", part="test_b", arguments="samples=1")
+    both = pd.concat([ends, stopped_early(table)]).drop_duplicates(["key", "step"])
+    return figures.with_data(_by_depth(table, draw), tidy.csv(both, "distortion samples=1", last=False))
 
 
 def stopped_early(rows: pd.DataFrame) -> pd.DataFrame:
@@ -294,7 +306,7 @@ def parts_removed(table: pd.DataFrame) -> Figure:
         ax.set_title(label, fontsize=8, parse_math=False)
     if not budgets:
         _finish(axes[0, 0], "D + MI weight x MI + KL weight x KL")
-    return figure
+    return figures.with_data(figure, tidy.csv(mine[mine["part"] == "test"], "distortion samples=1"))
 
 
 def figure_3_pictures(table: pd.DataFrame, shown: int = 3) -> Figure:
@@ -432,7 +444,7 @@ def _by_depth(table: pd.DataFrame, draw: Callable[[Axes, pd.DataFrame], None]) -
             shown = group[group["depth"] == depth]
             if len(tidy.last(shown, "rate")):  # where all diverged, there is nothing to draw
                 draw(ax, shown)
-                ax.set(title=f"{depth}-layer {NETS[shown['model'].iloc[0]][0]}")
+                ax.set(title=f"{depth}-layer {NETS[shown['model'].iloc[0]]}")
             else:
                 ax.set_axis_off()
     figures.label_rows(axes, [label for label, _ in rows])
