@@ -310,7 +310,7 @@ def parts_removed(table: pd.DataFrame) -> Figure:
 
 
 def figure_3_pictures(table: pd.DataFrame, shown: int = 3) -> Figure:
-    """Figure 3's pictures: test images that are hard to reconstruct, and what members of one seed make of them, by beta.
+    """Figure 3's pictures: hard test images, and what members of one seed make of them, by beta.
 
     Below each reconstruction is the training image that is nearest to it. A panel for each depth, of the budget that
     can be moved through (`explore`).
@@ -377,7 +377,7 @@ def explore(table: pd.DataFrame, chosen: Settings):
 
 
 def decode(table: pd.DataFrame, chosen: Settings):
-    """A decoder to move: of the members whose weights are at hand, that of the most steps and layers, beta nearest 1."""
+    """A decoder to move: of the members whose weights are at hand, most steps and layers, beta nearest 1."""
     from vaekit import widgets
 
     rows = table.drop_duplicates("key")
