@@ -74,7 +74,7 @@ def fetch(name: str, folder: str | os.PathLike | None = None) -> str:
 
 
 def torchvision(name: str) -> ModuleType:
-    """A module of torchvision ("datasets", "models"), also where torchvision's compiled operators do not load.
+    """A module of torchvision ("datasets", say), also where torchvision's compiled operators do not load.
 
     PyPI's torchvision is a CUDA build. Beside a CPU build of torch its operators are missing, and its import dies of
     describing them ("operator torchvision::nms does not exist"): so their schemas are declared, and it is imported
@@ -132,12 +132,12 @@ def _get(mirrors: Sequence[str], file: str, checksum: str, folder: Path, scratch
 
     Errors: DataError names them all.
     """
-    utils = importlib.import_module("torchvision.datasets.utils")
     failures, there = [], folder / file
     if there.is_file():
         if _digest(there, checksum) == checksum:
             return there
         failures.append(f"{there}: it is another file, of {_kind(checksum)} {_digest(there, checksum)}")
+    utils = torchvision("datasets.utils")
     for mirror in mirrors:
         try:
             with _patience(_TIMEOUT):
@@ -150,8 +150,7 @@ def _get(mirrors: Sequence[str], file: str, checksum: str, folder: Path, scratch
         (scratch / file).unlink(missing_ok=True)
     raise DataError(
         f"{file} ({_kind(checksum)} {checksum}) could not be downloaded. {'; '.join(failures)}. Nothing was written: "
-        f"try again with a network, put the file into {folder}, or copy the set's .npz file from another machine's data "
-        "folder"
+        f"try again with a network, put the file into {folder}, or copy the set's .npz file there from another machine"
     )
 
 
@@ -248,7 +247,7 @@ def read_norb(files: Sequence[Path], wanted: Stored) -> dict[str, np.ndarray]:
     for part, n, (images, labels) in (("train", wanted.n_train, files[:2]), ("test", wanted.n_test, files[2:])):
         left = read_matrix(images, np.dtype("u1"), (n, 2, high, wide), lambda pairs: area_averaged(pairs[:, 0], 3))
         categories = read_matrix(labels, np.dtype("<i4"), (n,))
-        if not ((0 <= categories) & (categories < wanted.classes)).all():
+        if not ((categories >= 0) & (categories < wanted.classes)).all():
             raise ValueError(f"{labels.name} holds categories other than 0 to {wanted.classes - 1}")
         arrays |= {f"{part}_images": left, f"{part}_labels": categories.astype(np.uint8)}
     return arrays

@@ -110,8 +110,8 @@ class Settings(StudySettings):
             if any(side % 2**depth for side in image_shape(name)[1:]):
                 height, width = image_shape(name)[1:]
                 yield (
-                    f"depths: conv_vae halves images in each layer, and {name}'s of {height} x {width} cannot be halved "
-                    f"{depth} times; ask for other depths, or for models [dense_vae]"
+                    f"depths: conv_vae halves images in each layer, and {name}'s of {height} x {width} cannot be "
+                    f"halved {depth} times; ask for other depths, or for models [dense_vae]"
                 )
         yield from super().problems()
 
