@@ -3,11 +3,11 @@
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from vaekit import randomness
-from vaekit.distributions import Bernoulli, Gaussian, as_float
+from vaekit.distributions import Gaussian, as_float
+from vaekit.losses import distortion
 from vaekit.metrics.information import encode
 
 
@@ -44,18 +44,8 @@ def log_likelihood(
         # log p(z) - log q(z|x): of the two densities, log 2 pi cancels, and the noise is what q(z|x) has standardised.
         log_ratio = 0.5 * (noise.double() ** 2 - z.double() ** 2 + logvar.double()).sum(1)
         x = image.to(dtype) / 255
-        parts = [_log_prob(as_float(model.decode(part)), x).double() for part in z.split(batch_size)]
-        found.append((log_ratio + torch.cat(parts)).logsumexp(0) - math.log(samples))
+        parts = [
+            distortion(as_float(model.decode(part)), x.expand(len(part), *x.shape)) for part in z.split(batch_size)
+        ]
+        found.append((log_ratio - torch.cat(parts).double()).logsumexp(0) - math.log(samples))
     return torch.stack(found).cpu()
-
-
-def _log_prob(likelihood: Bernoulli | Gaussian, image: Tensor) -> Tensor:
-    """log p(x|z) of one image under each of k codes, (k,), summed over the image's values.
-
-    A Bernoulli's is x l - log(1 + exp(l)) on its logits l: of the two sums one is a product of a matrix with a vector,
-    and no third array of the logits' size is made.
-    """
-    if isinstance(likelihood, Gaussian):
-        return likelihood.log_prob(image).flatten(1).sum(1)
-    logits = likelihood.logits.flatten(1)
-    return logits @ image.flatten() - F.softplus(logits).sum(1)
