@@ -28,10 +28,12 @@ figures.text_table(pd.DataFrame(data.catalogue()))
 # MNIST {cite}`lecun1998gradient`, Fashion-MNIST {cite}`xiao2017fashion`, CIFAR-10 {cite}`krizhevsky2009learning` and SVHN
 # {cite}`netzer2011reading` are fetched by `.venv/bin/python -m vaekit data NAME`: a download that is checked against a known
 # hash, converted once, and read from then on without the network. A file that is damaged is refused, with its hash and
-# the next step. `cifar10_jpeg` is a JPEG copy of CIFAR-10 that is used where somebody has prepared it; it goes by its
-# own name, so that nothing made from it is taken for a result on the original. `mnist_binary` and `mnist32` are made
-# from `mnist` when they are loaded: binarised once at 0.5 for the hierarchical VAEs, and resized to 32 × 32, bit for
-# bit as Pillow does it, for the study of intrinsic dimension.
+# the next step. SmallNORB {cite}`lecun2004learning` and 3D Shapes {cite}`burgess2018shapes` come in the same way, their
+# images averaged to 32 × 32; the second needs `pip install h5py`. An original that lies in the data folder under its own
+# name is not downloaded. `cifar10_jpeg` is a JPEG copy of CIFAR-10 that is used where somebody has prepared it; it goes
+# by its own name, so that nothing made from it is taken for a result on the original. `mnist_binary` and `mnist32` are
+# made from `mnist` when they are loaded: binarised once at 0.5 for the hierarchical VAEs, and resized to 32 × 32, bit
+# for bit as Pillow does it, for the study of intrinsic dimension.
 #
 # ## Tetrominoes
 #

@@ -37,8 +37,12 @@ seeds: list = None  # seed numbers, whole and at least 0, e.g. [0, 1, 2]
 steps: int = None  # training steps of every member
 data: list = None  # image sets, e.g. [tetrominoes]
 split: str = None  # how images are divided: cv, random, checkerboard, cd or own
-n_train: list = None  # images in the training set, e.g. [16384]
+n_train: list = None  # images in the training set, e.g. [16384]; of a set with its own training images, else a tenth
+models: list = None  # networks: dense_vae (fully connected), conv_vae (convolutional)
 depths: list = None  # hidden layers on either side of the code, e.g. [1, 3]
+objective: str = None  # beta: D + beta R; mi_kl: D + mi MI + kl KL(q(z)||p(z))
+mi: list = None  # weights of the mutual information in mi_kl, e.g. [0, 1]
+kl: list = None  # weights of the marginal KL in mi_kl, e.g. [0, 1]
 precision: str = None  # full, fp64 or bf16
 device: str = None  # cpu or cuda
 

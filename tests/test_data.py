@@ -1,5 +1,6 @@
 """Loading, checking, splitting and fetching image sets; downloads come from a server on this machine."""
 
+import contextlib
 import dataclasses
 import functools
 import gzip
@@ -33,13 +34,19 @@ SMALL = {
     "cifar10_jpeg": stored.Stored("small copies", (4, 4, 3), n_train=10, n_test=5, sha256=None, downloadable=False),
     "svhn": stored.Stored("small house numbers", (4, 4, 3), n_train=10, n_test=5, sha256=None),
 }
+# As small, but with the real ones' addresses; of the second there is one part.
+ORIGINALS = {name: STORED[name].originals for name in ("small_norb", "shapes3d")}
+LATER = {
+    "small_norb": stored.Stored("small toys", (4, 4), 10, 5, None, classes=5, originals=ORIGINALS["small_norb"]),
+    "shapes3d": stored.Stored("small shapes", (4, 4, 3), 24, 0, None, classes=2, originals=ORIGINALS["shapes3d"]),
+}
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A data folder of its own, in which the stored sets are small."""
     monkeypatch.setenv("VAEKIT_DATA", str(tmp_path / "data"))
-    for name, small in SMALL.items():
+    for name, small in (SMALL | LATER).items():
         monkeypatch.setitem(STORED, name, small)
     (tmp_path / "data").mkdir()
     return tmp_path / "data"
@@ -48,8 +55,9 @@ def folder(tmp_path, monkeypatch):
 def made(name):
     """Contents that fit a small set."""
     random = np.random.default_rng(0)
-    arrays = {key: random.integers(0, 256, shape, dtype=np.uint8) for key, shape in SMALL[name].arrays.items()}
-    return {key: values % 10 if key.endswith("labels") else values for key, values in arrays.items()}
+    wanted = (SMALL | LATER)[name]
+    arrays = {key: random.integers(0, 256, shape, dtype=np.uint8) for key, shape in wanted.arrays.items()}
+    return {key: values % wanted.classes if key.endswith("labels") else values for key, values in arrays.items()}
 
 
 def pin(monkeypatch, name, arrays):
@@ -341,16 +349,28 @@ def test_what_is_at_hand_is_known_without_reading(folder, monkeypatch):
         at_hand("cifar", "tetrominoes")
 
 
-@pytest.mark.parametrize("name", ["small_norb", "shapes3d"])
-def test_a_planned_set_is_said_to_be_planned(folder, name):
-    wanted = f"{name}, .*, is planned and cannot be read yet; there are tetrominoes, dsprites_like, mnist, "
-    ways = (load, fetch, vaekit.data.identity, vaekit.data.image_shape, vaekit.data.is_at_hand, vaekit.data.at_hand)
-    for way in ways:
-        with pytest.raises(DataError, match=wanted):
-            way(name)
-    assert name not in vaekit.data.NAMES
-    assert vaekit.data.problem(name).startswith(f"{name}, ")
-    assert vaekit.data.problem("mnist") is None
+def test_a_set_made_in_one_part_has_no_test_images_of_its_own(folder):
+    arrays = made("shapes3d")
+    np.savez(folder / "shapes3d.npz", **arrays)
+    data = load("shapes3d")
+    assert len(data) == 24
+    assert np.array_equal(data.take([23, 4]).numpy(), np.moveaxis(arrays["train_images"][[23, 4]], 3, 1))
+    assert data.take([23, 4]).is_contiguous()
+    assert data.labels is not None
+    assert data.labels.tolist() == arrays["train_labels"].tolist()
+    split = data.split("cv", 5)
+    assert (len(split.train), len(split.test)) == (5, 19)
+    with pytest.raises(DataError, match="unknown split of shapes3d: 'own'; there are random, cv"):
+        data.split("own")
+
+
+def test_a_set_of_known_originals_names_them_and_their_place(folder):
+    with pytest.raises(DataError) as caught:
+        load("small_norb")
+    for words in (f"{folder / 'small_norb.npz'} is not there", "python -m vaekit data small_norb", "lie in that folder",
+                  "smallnorb-5x01235x9x18x6x2x96x96-testing-cat.mat.gz",
+                  "from https://cs.nyu.edu/~ylclab/data/norb-v1.0-small unless"):  # fmt: skip
+        assert words in str(caught.value)
 
 
 def test_the_catalogue_is_true_of_every_set(mnist):
@@ -676,6 +696,178 @@ def test_a_derived_set_is_fetched_with_its_origin(server, folder):
     assert fetch("mnist_binary") == f"mnist_binary is made from mnist when it is loaded: mnist is fetched: {path}"
     assert fetch("mnist32").endswith(f"mnist is already there and valid: {path}")
     assert [file.name for file in folder.iterdir()] == ["mnist.npz"]
+
+
+# The sets whose addresses and checksums are here
+
+
+def norb_file(array):
+    """A matrix in NORB's format, gzipped."""
+    kind = {"uint8": 0x1E3D4C55, "int32": 0x1E3D4C54}[array.dtype.name]
+    sizes = (*array.shape, 1, 1)[: max(3, array.ndim)]
+    header = struct.pack(f"<{2 + len(sizes)}i", kind, array.ndim, *sizes)
+    return gzip.compress(header + array.astype(array.dtype.newbyteorder("<")).tobytes())
+
+
+def norb_files(arrays):
+    """Originals of the small SmallNORB: each pixel three times as high and wide; the right camera sees something else.
+
+    In each 3 x 3 cell the nine values differ, with the pixel's own for their mean.
+    """
+    files = {}
+    for url in ORIGINALS["small_norb"]:
+        part = "train" if "training" in url else "test"
+        if "-cat." in url:
+            array = arrays[f"{part}_labels"].astype(np.int32)
+        else:
+            around = np.tile(np.arange(-4, 5).reshape(3, 3), (4, 4))
+            left = arrays[f"{part}_images"].clip(4, 251).repeat(3, 1).repeat(3, 2) + around
+            array = np.stack([left, 255 - left], axis=1).astype(np.uint8)
+        files[url.rpartition("/")[2]] = norb_file(array)
+    return files
+
+
+def lay(monkeypatch, name, folder, files):
+    """Originals into the data folder, with their checksums for the known ones; nothing can be downloaded."""
+    for file, contents in files.items():
+        (folder / file).write_bytes(contents)
+    here = {f"http://127.0.0.1:1/{file}": hashlib.sha256(contents).hexdigest() for file, contents in files.items()}
+    monkeypatch.setitem(STORED, name, dataclasses.replace(LATER[name], originals=here))
+
+
+def test_small_norb_is_made_of_originals_that_lie_there(folder, monkeypatch):
+    arrays = made("small_norb")
+    lay(monkeypatch, "small_norb", folder, norb_files(arrays))
+    monkeypatch.setattr(download, "_ROWS", 3)
+    assert fetch("small_norb") == f"small_norb is fetched: {folder / 'small_norb.npz'}"
+    data = load("small_norb")
+    wanted = np.concatenate([arrays["train_images"], arrays["test_images"]]).clip(4, 251)
+    assert np.array_equal(data.images[:, 0].numpy(), wanted)
+    assert data.labels is not None
+    assert data.labels.tolist() == [*arrays["train_labels"], *arrays["test_labels"]]
+    assert len(data.split("cv", 3).test) == len(data.split("own").test) == 5
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda images, labels: (images[:, :1], labels), r"training-dat.* is not a matrix of uint8 .*\(10, 2, 12, 12"),
+        (lambda images, labels: (images[:9], labels), "is not a matrix of uint8"),
+        (lambda images, labels: (images, labels.astype(np.uint8)), r"training-cat.* is not .* of int32 .*\(10,\)"),
+        (lambda images, labels: (images, labels + 5), "training-cat.* holds categories other than 0 to 4"),
+        (lambda images, labels: (images, labels - 5), "holds categories other than 0 to 4"),
+    ],
+)
+def test_small_norb_s_matrices_are_checked(folder, monkeypatch, damage, says):
+    arrays = made("small_norb")
+    files = norb_files(arrays)
+    images = np.zeros((10, 2, 12, 12), np.uint8)
+    for file, array in zip(files, damage(images, arrays["train_labels"].astype(np.int32)), strict=False):
+        files[file] = norb_file(array)
+    lay(monkeypatch, "small_norb", folder, files)
+    with pytest.raises(DataError, match=f"what was downloaded is not small_norb: .*{says}"):
+        fetch("small_norb")
+    assert not (folder / "small_norb.npz").exists()
+
+
+def test_a_matrix_with_something_behind_it_or_cut_is_none(tmp_path):
+    good = gzip.decompress(norb_file(np.arange(5, dtype=np.int32)))
+    path = tmp_path / "matrix.gz"
+    for contents, says in ((good + b"\0", "more than a matrix"), (good[:-1], "not a matrix"), (b"", "not a matrix")):
+        path.write_bytes(gzip.compress(contents))
+        with pytest.raises(ValueError, match=says):
+            download.read_matrix(path, np.dtype("<i4"), (5,))
+    path.write_bytes(gzip.compress(good))
+    assert download.read_matrix(path, np.dtype("<i4"), (5,)).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_an_original_of_another_checksum_is_not_used(folder, monkeypatch):
+    files = norb_files(made("small_norb"))
+    lay(monkeypatch, "small_norb", folder, files)
+    first = next(iter(files))
+    (folder / first).write_bytes(b"another")
+    with pytest.raises(DataError) as caught:
+        fetch("small_norb")
+    for words in (f"{first} (sha256 {hashlib.sha256(files[first]).hexdigest()}) could not be downloaded",
+                  f"{folder / first}: it is another file, of sha256 {hashlib.sha256(b'another').hexdigest()}",
+                  f"http://127.0.0.1:1/{first}: ", f"put the file into {folder}"):  # fmt: skip
+        assert words in str(caught.value)
+
+
+class Hdf5:
+    """What `read_shapes3d` uses of h5py: a file of named arrays, or none."""
+
+    def __init__(self, arrays):
+        self.arrays = arrays
+
+    def File(self, path, mode):
+        if self.arrays is None:
+            raise OSError("Unable to open file (file signature not found)")
+        return contextlib.nullcontext(self.arrays)
+
+
+def shapes3d(arrays):
+    """The contents of the small 3D Shapes: factors of 1, 2, 3, 2, 2 and 1 levels, the fifth the shape."""
+    levels = [[0.0], [0.0, 0.1], [0.0, 0.1, 0.2], [0.75, 1.25], [0.0, 1.0], [-30.0]]
+    factors = np.stack(np.meshgrid(*levels, indexing="ij"), axis=-1).reshape(24, 6)
+    return {"images": arrays["train_images"].repeat(2, 1).repeat(2, 2), "labels": factors}
+
+
+def test_3d_shapes_is_made_of_its_file(folder, monkeypatch):
+    arrays = made("shapes3d")
+    lay(monkeypatch, "shapes3d", folder, {"3dshapes.h5": b"read by a stand-in"})
+    monkeypatch.setitem(sys.modules, "h5py", Hdf5(shapes3d(arrays)))
+    monkeypatch.setattr(download, "_ROWS", 7)
+    assert fetch("shapes3d") == f"shapes3d is fetched: {folder / 'shapes3d.npz'}"
+    data = load("shapes3d")
+    assert np.array_equal(data.images.numpy(), np.moveaxis(arrays["train_images"], 3, 1))
+    assert data.labels is not None
+    assert data.labels.tolist() == [0, 1] * 12
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"images": np.zeros((24, 8, 9, 3), np.uint8)}, r"3dshapes.h5 holds images of uint8 \(24, 8, 9, 3\)"),
+        ({"images": np.zeros((24, 8, 8, 3))}, "holds images of float64"),
+        ({"labels": np.zeros((24, 5))}, r"labels of shape \(24, 5\), not 24 of six factors"),
+        ({"labels": np.zeros((24, 6))}, "does not hold every combination of its factors in order"),
+        ({"labels": None}, "is not an HDF5 file that holds images and labels: KeyError"),
+        (None, "is not an HDF5 file that holds images and labels: OSError"),
+    ],
+)
+def test_3d_shapes_file_is_checked(change, says):
+    contents = change if change is None else shapes3d(made("shapes3d")) | change
+    contents = contents and {name: array for name, array in contents.items() if array is not None}
+    with pytest.raises(ValueError, match=says):
+        download.read_shapes3d(Path("3dshapes.h5"), LATER["shapes3d"], Hdf5(contents))  # pyright: ignore
+
+
+def test_3d_shapes_in_another_order_is_refused():
+    contents = shapes3d(made("shapes3d"))
+    contents["labels"] = contents["labels"][::-1]
+    with pytest.raises(ValueError, match="does not hold every combination of its factors in order"):
+        download.read_shapes3d(Path("3dshapes.h5"), LATER["shapes3d"], Hdf5(contents))  # pyright: ignore
+
+
+def test_3d_shapes_needs_h5py(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(DataError, match=r"shapes3d comes in an HDF5 file, which h5py reads .*pip install h5py"):
+        fetch("shapes3d")
+
+
+def test_an_area_is_averaged_with_halves_rounded_up():
+    image = np.array([[0, 1, 255, 255], [0, 1, 255, 254]], np.uint8)
+    assert download.area_averaged(image[None], 2).tolist() == [[[1, 255]]]  # 1/2 and 254.75
+    nine = np.arange(9, dtype=np.uint8).reshape(1, 3, 3, 1) * np.array([1, 28], np.uint8)
+    assert download.area_averaged(nine, 3).tolist() == [[[[4, 112]]]]
+
+
+def test_the_checksums_of_originals_are_sha_256():
+    assert [len(files) for files in ORIGINALS.values()] == [4, 1]
+    for url, checksum in (pair for files in ORIGINALS.values() for pair in files.items()):
+        assert url.startswith("https://")
+        assert len(bytes.fromhex(checksum)) == 32
 
 
 def test_torchvision_s_addresses_and_checksums_are_there():

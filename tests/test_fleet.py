@@ -34,7 +34,7 @@ from vaekit.fleet import (
     train_fleet,
 )
 from vaekit.fleet.stepping import BLOCK
-from vaekit.losses import beta_objective, hierarchical_warmup_objective, rate
+from vaekit.losses import beta_objective, hierarchical_warmup_objective, mi_kl_objective, rate
 from vaekit.models import GHVAE, LVAE, ConvVAE, DenseVAE
 
 N, SHAPE = 60, (1, 8, 8)
@@ -274,6 +274,21 @@ def test_a_nan_stays_at_home(backend, precision):
     assert all(p.isfinite().all() for p in after.model(1).parameters())
     with pytest.raises(KeyError, match=r"diverged.*\[5, 10\]"):
         after.model(1, 20)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_parts_of_the_rate_couple_a_batch_s_images_and_never_members(backend):
+    weights = [{"mi": mi, "kl": kl} for mi, kl in ((1.0, 1.0), (1.0, 0.0), (0.0, 1e300), (0.0, 1.0))]
+    members = [FleetMember(seed, each) for seed, each in zip((1, 1, 1, 2), weights, strict=True)]
+    settings = {"objective": mi_kl_objective, "backend": backend, "steps": 30, "precision": "full", "threads": 2}
+    together = train(dense, members, **settings)
+    assert [trained.status for trained in together] == ["finished", "finished", "diverged", "finished"]
+    names = {"step", "loss", "distortion", "mutual_information", "marginal_kl"}
+    for i in (0, 1, 3):
+        (alone,) = train(dense, members[i : i + 1], **settings)
+        assert difference(together[i].snapshots[30], alone.snapshots[30]) <= (0 if backend == "cores" else 1e-4)
+        assert together[i].history.keys() == names
+        assert 0 < together[i].history["mutual_information"].item() <= torch.tensor(12.0).log()
 
 
 def steep_from(params, images, labels, weights, progress):
@@ -701,6 +716,7 @@ class Wrong(nn.Module):
         (None, lambda params, *_: {"rate": rate(params["z"])}, "must give loss"),
         (None, lambda params, *_: {"loss": rate(params["z"]).mean()}, r"\{'loss': \(\)\} for two images"),
         (None, lambda params, images, labels, weights, _: weights["lam"], r"weights \['beta'\]: KeyError: 'lam'"),
+        (Recurrent, mi_kl_objective, r"failed on params \['z', 'x'\] .*ValueError: .*return it as \"sample\""),
     ],
 )
 def test_mistakes_in_a_model_or_an_objective_are_said_before_any_work(make_model, objective, says):

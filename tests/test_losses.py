@@ -20,6 +20,7 @@ from vaekit.losses import (
     gaussian_kl,
     hierarchical_objective,
     hierarchical_warmup_objective,
+    mi_kl_objective,
     rate,
 )
 
@@ -98,6 +99,73 @@ def test_the_floor_is_the_distortion_at_the_image_itself_and_nothing_goes_below(
         assert (distortion(Bernoulli(torch.logit(x) + 0.3 * draw(3, 1, 4, 4, seed=seed)), x) > at_x).all()
     assert bernoulli_floor(torch.tensor([[[[0.0, 1.0]]]])).tolist() == [0.0]  # black and white can be had for nothing
     assert bernoulli_floor(torch.tensor([[[[0.5, 0.5]]]])).item() == pytest.approx(2 * math.log(2))
+
+
+def coded(posterior, seed=34):
+    """Params of images whose codes were drawn from `posterior` with some noise, and the images."""
+    n, d = posterior.mu.shape
+    z = posterior.sample(draw(n, d, seed=seed, dtype=posterior.mu.dtype))
+    params = {"z": posterior, "sample": z, "x": Bernoulli(draw(n, 1, 2, 2, seed=35, dtype=z.dtype))}
+    return params, torch.sigmoid(draw(n, 1, 2, 2, seed=36, dtype=z.dtype))
+
+
+def test_the_parts_of_the_rate_are_those_of_the_batch_s_own_mixture():
+    mu, logvar = (draw(6, 3, seed=s).requires_grad_() for s in (37, 38))
+    params, x = coded(Gaussian(mu, logvar))
+    weights = scales(("mi", 0.7), ("kl", 0.2))
+    values = mi_kl_objective(params, x, None, weights, None)
+    names = ("loss", "distortion", "mutual_information", "marginal_kl")
+    assert {name: v.shape for name, v in values.items()} == dict.fromkeys(names, (6,))
+    each = td.Independent(td.Normal(mu, (logvar / 2).exp()), 1)
+    mixture = td.MixtureSameFamily(td.Categorical(torch.ones(6).double()), each)
+    prior = td.Independent(td.Normal(torch.zeros(3).double(), 1.0), 1)
+    z = params["sample"]
+    mi, kl = each.log_prob(z) - mixture.log_prob(z), mixture.log_prob(z) - prior.log_prob(z)
+    torch.testing.assert_close(values["mutual_information"], mi)
+    torch.testing.assert_close(values["marginal_kl"], kl)
+    torch.testing.assert_close(values["distortion"], distortion(params["x"], x))
+    torch.testing.assert_close(slopes(values, weights["mi"]), mi)
+    torch.testing.assert_close(slopes(values, weights["kl"]), kl)
+    expected = (distortion(params["x"], x) + 0.7 * mi + 0.2 * kl).mean()
+    for found, wanted in zip(*(torch.autograd.grad(loss, (mu, logvar), retain_graph=True)
+                               for loss in (values["loss"].mean(), expected)), strict=True):  # fmt: skip
+        torch.testing.assert_close(found, wanted)
+
+
+def test_with_both_weights_1_the_loss_has_the_rate_at_the_sample(gaussian):
+    params, x = coded(gaussian)
+    values = mi_kl_objective(params, x, None, {"mi": 1.0, "kl": 1.0}, None)
+    zero = torch.zeros(4, 3).double()
+    sampled = (gaussian.log_prob(params["sample"]) - Gaussian(zero, zero).log_prob(params["sample"])).sum(1)
+    torch.testing.assert_close(values["mutual_information"] + values["marginal_kl"], sampled)
+    torch.testing.assert_close(values["loss"], distortion(params["x"], x) + sampled)
+
+
+def test_a_batch_s_information_is_log_b_at_most():
+    apart = Gaussian(100 * torch.arange(8.0).unsqueeze(1), torch.zeros(8, 1))
+    same = Gaussian(torch.full((8, 2), 0.3), torch.zeros(8, 2))
+    close = Gaussian(draw(8, 2, seed=39), draw(8, 2, seed=40))
+    found = [mi_kl_objective(*coded(q), None, {"mi": 1, "kl": 1}, None)["mutual_information"] for q in
+             (apart, same, close)]  # fmt: skip
+    torch.testing.assert_close(found[0], torch.full((8,), math.log(8)))
+    torch.testing.assert_close(found[1], torch.zeros(8))
+    assert (found[2] < math.log(8)).all()
+    assert 0 < found[2].mean() < math.log(8)
+
+
+def test_a_code_whose_variance_has_collapsed_has_a_finite_gradient():
+    mu, logvar = draw(5, 3, seed=41, dtype=torch.float32).requires_grad_(), torch.full((5, 3), -120.0).requires_grad_()
+    values = mi_kl_objective(*coded(Gaussian(mu, logvar)), None, {"mi": 1.0, "kl": 1.0}, None)
+    torch.testing.assert_close(values["mutual_information"], torch.full((5,), math.log(5)), atol=1e-4, rtol=0)
+    found = torch.autograd.grad(values["loss"].sum(), (mu, logvar))
+    assert all(gradient.isfinite().all() for gradient in found)
+
+
+def test_an_objective_that_needs_the_sample_says_so(gaussian):
+    params, x = coded(gaussian)
+    del params["sample"]
+    with pytest.raises(ValueError, match='mi_kl needs the code that was drawn: return it as "sample"'):
+        mi_kl_objective(params, x, None, {"mi": 1, "kl": 1}, None)
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.1, 1.0, 7.0])
@@ -265,10 +333,10 @@ def test_without_a_decoder_there_is_no_distortion(gaussian, objective):
 
 def test_objectives_see_a_stack_of_members(gaussian):
     weights = {"beta": [0.5, 2.0], "lambda": [1.0, 7.0], "reconstruction": [1.0, 0.5]}
-    weights |= {"beta2": [0.3, 3.0], "beta1": [1.0, 7.0], "warmup": [0.0, 8.0]}
+    weights |= {"beta2": [0.3, 3.0], "beta1": [1.0, 7.0], "warmup": [0.0, 8.0], "mi": [1.0, 0.0], "kl": [0.5, 2.0]}
     weights = {name: torch.tensor(value, dtype=torch.float64) for name, value in weights.items()}
     (layers, _), (classes, x, labels) = two_layers(), classified(gaussian)
-    params = tree_map(lambda t: torch.stack((t, 0.5 * t)), layers | classes)
+    params = tree_map(lambda t: torch.stack((t, 0.5 * t)), layers | classes | {"sample": draw(4, 3, seed=33)})
     labels, step = torch.stack((labels, labels.flip(0))), torch.tensor(3.0)
     for objective in OBJECTIVES.values():
         stacked = torch.func.vmap(lambda p, y, w, f=objective: f(p, x, y, w, step))(params, labels, weights)
@@ -282,6 +350,6 @@ def test_objectives_see_a_stack_of_members(gaussian):
 
 
 def test_objectives_are_known_by_name():
-    for name in ("beta", "hierarchical", "hierarchical_warmup", "classifier_sum", "classifier_pixel_mean",
+    for name in ("beta", "mi_kl", "hierarchical", "hierarchical_warmup", "classifier_sum", "classifier_pixel_mean",
                  "cross_entropy"):  # fmt: skip
         assert OBJECTIVES[name].__name__ == f"{name}_objective"

@@ -9,8 +9,8 @@ from vaekit import randomness
 from vaekit.distributions import Bernoulli, Gaussian
 from vaekit.fleet import Budget, grid, train_fleet
 from vaekit.losses import bernoulli_floor, beta_objective, rate
-from vaekit.metrics import encode, evaluate, floor, information, mean_and_se, rd_table
-from vaekit.models import ConvVAE, DenseVAE
+from vaekit.metrics import encode, evaluate, floor, information, log_likelihood, mean_and_se, rd_table
+from vaekit.models import GHVAE, ConvVAE, DenseVAE
 
 SHAPE = (1, 8, 8)
 IMAGES = (randomness.uniform(1, randomness.FACTORS, 0, "test images", (30, *SHAPE)) * 256).to(torch.uint8)
@@ -166,6 +166,12 @@ def test_encode_gives_the_posterior_of_every_image():
     torch.testing.assert_close(found.logvar, whole.logvar.detach())
 
 
+def test_codes_of_tiny_variance_tell_the_image_and_no_more():
+    mu = 10 * torch.randn(300, 3, generator=torch.Generator().manual_seed(6)).double()
+    found = information(components(mu, 1e-12), seed=0)
+    assert found.mutual_information == pytest.approx(math.log(300))
+
+
 @pytest.mark.parametrize(("n", "estimator"), [(1, "exact"), (9, "miracle")])
 def test_bad_arguments(n, estimator):
     with pytest.raises(ValueError, match="use exact or batch, and two or more"):
@@ -192,3 +198,89 @@ def test_a_likelihood_at_the_image_reaches_the_floor():
     x = (IMAGES.double() / 255).clamp(1e-9, 1 - 1e-9)
     at_x = -Bernoulli(torch.logit(x)).log_prob(IMAGES.double() / 255).flatten(1).sum(1)
     torch.testing.assert_close(floor(IMAGES), at_x, rtol=0, atol=1e-5)
+
+
+# The importance-weighted bound
+
+
+class Linear(torch.nn.Module):
+    """p(z) = N(0, I), p(x|z) = N(W z + b, s^2 I), W's columns orthogonal: so log p(x) and the posterior are known."""
+
+    def __init__(self, shift=0.0, stretch=1.0):
+        super().__init__()
+        self.noise_sites = {"z": (2,)}
+        generator = torch.Generator().manual_seed(7)
+        columns = torch.linalg.qr(torch.randn(16, 2, generator=generator).double()).Q
+        self.w = torch.nn.Parameter(columns * torch.tensor([1.5, 0.4]))
+        self.b, self.sd = torch.full((16,), 0.4).double(), 0.5
+        self.shift, self.stretch = shift, stretch
+
+    def encode(self, x):
+        precision = 1 + (self.w**2).sum(0) / self.sd**2
+        mu = (x.flatten(1) - self.b) @ self.w / self.sd**2 / precision
+        return Gaussian(mu + self.shift, (self.stretch / precision).log().expand_as(mu))
+
+    def decode(self, z):
+        mean = (z @ self.w.T + self.b).unflatten(1, (1, 4, 4))
+        return Gaussian(mean, torch.tensor(2 * math.log(self.sd), dtype=torch.float64))
+
+    def exact(self, images):
+        covariance = self.w @ self.w.T + self.sd**2 * torch.eye(16).double()
+        return torch.distributions.MultivariateNormal(self.b, covariance).log_prob(images.flatten(1).double() / 255)
+
+
+TINY = (randomness.uniform(2, randomness.FACTORS, 0, "test images", (6, 1, 4, 4)) * 256).to(torch.uint8)
+
+
+@pytest.mark.parametrize("samples", [1, 3, 300])
+def test_the_bound_is_exact_at_the_posterior_however_few_the_samples(samples):
+    model = Linear()
+    found = log_likelihood(model, TINY, torch.arange(6), seed=0, samples=samples)
+    assert (found.dtype, found.shape) == (torch.float64, (6,))
+    torch.testing.assert_close(found, model.exact(TINY).detach(), rtol=1e-9, atol=1e-9)
+
+
+def test_the_bound_grows_with_the_samples_towards_the_truth():
+    model, image = Linear(shift=0.4, stretch=1.5), TINY[:1]
+    truth = model.exact(image).item()
+    found = [log_likelihood(model, image.expand(60, 1, 4, 4), torch.arange(60), 0, k).mean() for k in (1, 6, 36)]
+    assert found == sorted(found)
+    assert found[-1] < truth + 0.05
+    assert log_likelihood(model, image, torch.zeros(1).long(), 0, 20_000).item() == pytest.approx(truth, abs=0.03)
+
+
+@pytest.mark.parametrize("make", [lambda: DenseVAE(SHAPE, 1, 16, 3), lambda: ConvVAE(SHAPE, 1, 4, 3, "gaussian", 0.3)])
+def test_the_bound_is_its_formula_in_torch_s_densities(make):
+    model, rows = make().double().eval(), torch.tensor([8, 3])
+    found = log_likelihood(model, IMAGES[:2], rows, seed=5, samples=7)
+    x = IMAGES[:2].double() / 255
+    q = model.encode(x)
+    terms = []
+    for k in range(7):
+        noise = randomness.normal_rows(5, randomness.EVALUATION, k, "z", rows, (3,), torch.float64)
+        z = q.sample(noise)
+        encoder, prior = torch.distributions.Normal(q.mu, (q.logvar / 2).exp()), torch.distributions.Normal(0.0, 1.0)
+        log_px = model.decode(z).log_prob(x).flatten(1).sum(1)
+        terms.append(log_px + (prior.log_prob(z) - encoder.log_prob(z)).sum(1))
+    expected = torch.stack(terms).logsumexp(0).detach() - math.log(7)
+    torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-7)
+    one = log_likelihood(model, IMAGES[:2], rows, seed=5, samples=1)
+    torch.testing.assert_close(one, terms[0].detach(), rtol=1e-8, atol=1e-7)
+
+
+def test_the_bound_depends_neither_on_blocks_nor_on_company():
+    model, rows = DenseVAE(SHAPE, 2, 16, 3).eval(), torch.arange(100, 130)
+    whole = log_likelihood(model, IMAGES, rows, seed=1, samples=20)
+    for batch_size in (1, 7, 20):
+        cut = log_likelihood(model, IMAGES, rows, seed=1, samples=20, batch_size=batch_size)
+        torch.testing.assert_close(cut, whole, rtol=1e-6, atol=1e-4)
+    few = log_likelihood(model, IMAGES[[29, 4]], rows[[29, 4]], seed=1, samples=20)
+    torch.testing.assert_close(few, whole[[29, 4]], rtol=1e-6, atol=1e-4)
+    assert not torch.allclose(log_likelihood(model, IMAGES, rows, seed=2, samples=20), whole)
+
+
+def test_the_bound_of_what_has_no_one_code_is_refused():
+    with pytest.raises(ValueError, match="20 samples of the codes z2, z1; give one or more of one code, z"):
+        log_likelihood(GHVAE((1, 28, 28), 2, 3).eval(), IMAGES, torch.arange(30), 0, 20)
+    with pytest.raises(ValueError, match="0 samples of the codes z; give one or more"):
+        log_likelihood(DenseVAE(SHAPE, 1, 4, 2), IMAGES, torch.arange(30), 0, 0)

@@ -103,6 +103,8 @@ def test_a_row_of_noise_does_not_depend_on_its_company(shape):
     assert together.shape == (5, *shape)
     for i, row in enumerate(rows):
         assert torch.equal(r.normal_rows(1, r.EVALUATION, 2, "z", row[None], shape)[0], together[i])
+    steps = torch.tensor([7, 2])
+    assert torch.equal(r.normal_rows(1, r.EVALUATION, steps, "z", rows, shape)[1], together)
     many = r.normal_rows(1, r.EVALUATION, 2, "z", torch.arange(20_000), shape).double()
     assert torch.unique(many.flatten()).numel() > 0.99 * many.numel()  # rows share no words
     assert abs(many.mean()) < 5 / many.numel() ** 0.5

@@ -1,17 +1,20 @@
 """Study 3: its members, the steps at which it looks, and what it measures on each."""
 
+import dataclasses
 import math
 
+import numpy as np
 import pytest
 import torch
-from tiny import member, settings
+from tiny import member, row_of, settings
 
-from vaekit import sweep
-from vaekit.data import DataError
+from vaekit import claims, results, sweep, tidy
+from vaekit.data import DataError, ImageSet, splits
 from vaekit.losses import bernoulli_floor
-from vaekit.metrics import evaluate
+from vaekit.metrics import evaluate, log_likelihood
 from vaekit.settings import SettingsError
 from vaekit.studies import rate_generalisation as study
+from vaekit.studies.rate_generalisation import claims as study_claims
 
 pytestmark = pytest.mark.usefixtures("place")
 
@@ -54,6 +57,126 @@ def test_odd_but_good_values_are_taken():
 def test_images_that_are_not_there_are_refused_at_once():
     with pytest.raises((SettingsError, DataError), match=r"mnist\.npz is not there"):
         study.Settings.at("quick", data="mnist")
+
+
+def test_the_networks_are_members_with_their_own_arguments():
+    chosen = dataclasses.replace(settings(betas=[1], models="[dense_vae, conv_vae]", depths=[1, 3]), channels=5)
+    found = [(m.model, dict(m.model_args)) for m in study.members(chosen)]
+    assert found == [
+        ("dense_vae", {"depth": 1, "hidden": 4, "latent_dim": 10}),
+        ("dense_vae", {"depth": 3, "hidden": 4, "latent_dim": 10}),
+        ("conv_vae", {"depth": 1, "channels": 5, "latent_dim": 10}),
+        ("conv_vae", {"depth": 3, "channels": 5, "latent_dim": 10}),
+    ]
+    (paper,) = study.members(study.Settings.at("paper", models="conv_vae", depths=3, betas=1, seeds=0, n_train=16_384))
+    assert dict(paper.model_args) == {"depth": 3, "channels": 64, "latent_dim": 10}  # what claim 3.12 reads
+
+
+def test_the_parts_of_the_rate_have_weights_of_their_own():
+    chosen = settings(betas=None, objective="mi_kl", mi=[1, 0.5], kl="[0, 1]")
+    assert [(m.objective, dict(m.weights)) for m in study.members(chosen)] == [
+        ("mi_kl", {"mi": mi, "kl": kl}) for mi, kl in ((1, 0), (1, 1), (0.5, 0), (0.5, 1))
+    ]
+    assert len(study.members(settings(betas=None, objective="mi_kl"))) == 4
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"betas": None, "mi": 0}, "mi: no weight of the objective beta; leave it out, or ask for objective mi_kl"),
+        ({"betas": None, "mi": 0, "kl": 1}, "2 problems:\n- mi: no .*\n- kl: no weight"),
+        ({"objective": "mi_kl"}, "betas: no weight of the objective mi_kl; leave it out, or ask for objective beta"),
+        ({"objective": "mi_kl", "betas": None, "kl": -1}, "kl .*got -1; wanted .* at least 0"),
+        ({"objective": "mikl"}, r"got 'mikl' \(did you mean mi_kl\?\); wanted beta or mi_kl"),
+        ({"models": "cnn"}, "models .*got 'cnn'; wanted one or more of dense_vae or conv_vae"),
+        ({"models": "conv_vae", "depths": 6}, "conv_vae halves .* tetrominoes's of 32 x 32 cannot be halved 6 times"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(given, says):
+    with pytest.raises(SettingsError, match=says):
+        settings(**given)
+
+
+@pytest.fixture
+def sets_at_hand(monkeypatch):
+    """Every set as if its file were there."""
+
+    def loaded(name):
+        made = splits.of_parts(lambda: torch.arange(10**5), 10**5, 10)
+        return ImageSet(name, name, name, 10**5, (1, 28, 28), lambda indices: torch.zeros(0), made)
+
+    monkeypatch.setattr("vaekit.studies.base.load", loaded)
+
+
+@pytest.mark.usefixtures("sets_at_hand")
+def test_a_set_with_training_images_of_its_own_has_a_tenth_of_them():
+    chosen = study.Settings.at("short", data="[fashion_mnist, mnist32, small_norb, shapes3d]")
+    sizes = {name: {m.n_train for m in study.members(chosen) if m.data == name} for name in chosen.data}
+    tenths = {"fashion_mnist": {6_000}, "mnist32": {6_000}, "small_norb": {2_430}, "shapes3d": {48_000}}
+    assert sizes == tenths
+    assert all(tenths.get(name, {n}) == {n} for name, n in study_claims.OTHERS.items())
+    both = study.Settings.at("paper", data=["tetrominoes", "mnist"], split="cv")
+    assert both.splits() == [("tetrominoes", "cv", 16_384), ("tetrominoes", "cv", 81_920), ("mnist", "cv", 6_000)]
+    given = study.Settings.at("short", data="mnist", n_train=[100, 200])
+    assert given.splits() == [("mnist", "cv", 100), ("mnist", "cv", 200)]
+    assert study.Settings.at("short", data="mnist", split="own").splits() == [("mnist", "own", None)]
+    with pytest.raises(SettingsError, match=r"fashion_mnist's of 28 x 28 cannot be halved 3 times; .*dense_vae"):
+        study.Settings.at("short", data="fashion_mnist", models="[dense_vae, conv_vae]")
+
+
+def of_claim_3_16(d, seeds=(0, 1, 2)):
+    """The tables of members as the settings make them, with the test D that `d` says at their weights."""
+    chosen = study.Settings.at("paper", objective="mi_kl", depths=3, n_train=16_384, seeds=list(seeds))
+    made = results.Tables()
+    for m in study.members(chosen):
+        weights = dict(m.weights)
+        made.members[m.key] = row_of(m)
+        made.measures[m.key] = [
+            {"member": m.key[: results.SHORT], "step": step, "part": "test", "measure": "distortion"}
+            | {"arguments": "samples=1", "value": d(**weights) + 0.01 * m.seed * weights["mi"], "se": 0, "n": 9}
+            | {"version": 1}
+            for step in study.kept(m)
+        ]
+    return made
+
+
+@pytest.mark.parametrize(
+    ("d", "outcome"),
+    [
+        (lambda mi, kl: 77 + 3 * kl, claims.REPRODUCED),
+        (lambda mi, kl: 77 + 3 * mi, claims.NOT_REPRODUCED),
+    ],
+)
+def test_claim_3_16_reads_such_members_also_beside_others(d, outcome):
+    others = results.Tables(members={m.key: row_of(m) for m in study.members(study.Settings.at("short"))})
+    table = tidy.frame(others.merged(of_claim_3_16(d)))
+    (claim,) = (each for each in study_claims.CLAIMS if each.number == "3.16")
+    found = claims.verdict(claim, table)
+    assert (found.outcome, found.seeds) == (outcome, 3)
+
+
+def test_a_table_of_both_networks_and_of_both_objectives_keeps_them_apart():
+    how = {"betas": [0.1], "n_train": 32}
+    asked = dataclasses.replace(settings(models="[dense_vae, conv_vae]", **how), channels=2)
+    table = study.run(asked)
+    assert table["asked"].all()
+    assert table.loc[table["model"] == "conv_vae", "hidden"].isna().all()
+    found = {label: group["model"].unique().tolist() for label, group in tidy.budgets(table, study.DESIGN.axes)}
+    assert found == {
+        "20 steps of 8, 4 units, tetrominoes, 1 seed": ["dense_vae"],
+        "20 steps of 8, 2 channels, tetrominoes, 1 seed": ["conv_vae"],
+    }
+    parts = study.run(settings(betas=None, objective="mi_kl", mi=[1], kl=[0, 1]))
+    assert set(parts["objective"]) == {"mi_kl"}
+    ((_, group),) = tidy.budgets(parts, study.DESIGN.axes)
+    assert set(group[["mi", "kl"]].itertuples(index=False, name=None)) == {(1, 0), (1, 1)}
+    results.write(results.folder(study.DESIGN.name), sweep.tables(study.DESIGN), {})
+    whole = study.run(study.Settings.at("published"))
+    assert len(list(tidy.budgets(whole, study.DESIGN.axes))) == 3
+    shown = study.run(study.Settings.at("published", models="conv_vae", betas=0.1))
+    assert shown["model"].unique().tolist() == ["conv_vae"]
+    assert np.array_equal(shown["beta"].unique(), [0.1])
+    assert set(study.run(study.Settings.at("published", objective="mi_kl", kl=0))["kl"]) == {0}
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 20, 999, 1_000, 50_000, 257_000])
@@ -140,10 +263,56 @@ def test_parts_of_the_rate(images):
     assert total == pytest.approx(rate, abs=1)
 
 
+def test_the_likelihood_of_the_last_weights(images, monkeypatch):
+    monkeypatch.setattr(study, "BOUND", (5, 70))
+    one = member(precision="fp64")
+    model = one.build().eval()
+    assert not list(study.likelihood(model, one, 16, images))
+    (value,) = study.likelihood(model, one, 20, images)
+    assert (value.part, value.measure, value.arguments) == ("test", "log_likelihood", "samples=70")
+    bound = log_likelihood(model, images.test[:5], images.test_rows[:5], one.seed, 70)
+    assert (value.value, value.n) == (pytest.approx(bound.mean().item(), rel=1e-12), 5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({}, True),
+        ({"steps": 257_000, "seed": 4}, True),
+        ({"steps": 49_999}, False),
+        ({"n_train": 81_920}, False),
+        ({"split": "cd"}, False),
+        ({"data": "dsprites_like"}, False),
+        ({"objective": "mi_kl"}, False),
+        ({"model_args": {"depth": 1, "hidden": 512, "latent_dim": 10}}, False),
+        ({"model": "conv_vae", "model_args": {"depth": 3, "channels": 64, "latent_dim": 10}}, False),
+    ],
+)
+def test_the_members_of_claim_3_8_have_more_samples_at_two_steps(images, monkeypatch, changes, named):
+    asked = []
+
+    def counted(model, images, rows, seed, samples):
+        asked.append((len(rows), samples))
+        return torch.zeros(len(rows), dtype=torch.float64)
+
+    monkeypatch.undo()  # of what `place` makes smaller
+    monkeypatch.setattr(study, "log_likelihood", counted)
+    many = dataclasses.replace(images, test=images.test.repeat(100, 1, 1, 1), test_rows=images.test_rows.repeat(100))
+    args = {"depth": 3, "hidden": 512, "latent_dim": 10}
+    one = member(**({"model_args": args, "steps": 50_000, "n_train": 16_384, "n_test": None} | changes))
+    for step in study.kept(one):
+        found = list(study.likelihood(torch.nn.Identity(), one, step, many))
+        wanted = 2 if named else 1
+        assert len(found) == (step in study.kept(one)[-wanted:])
+        assert all(v.arguments == f"samples={5_000 if named else 1_000}" for v in found)
+    assert asked == ([(1_000, 5_000)] * 2 if named else [(100, 1_000)])
+
+
 def test_measures_give_what_they_say(images):
     gives = {
         "rate_distortion": {"distortion", "rate", "distortion_floor"},
         "rate_parts": {"mutual_information", "marginal_kl", "mi_ceiling"},
+        "likelihood": {"log_likelihood"},
     }
     for measure in study.DESIGN.measures:
         assert {key[1] for key in taken(measure.take, member(), 20, images)} == gives[measure.name]
@@ -163,5 +332,5 @@ def test_a_table_has_all_that_claims_and_figures_read(images):
     chosen = settings(betas=[1], precision="fp64")
     table = study.run(chosen)
     found = set(table.loc[table["step"] == 20, ["part", "measure", "arguments"]].itertuples(index=False, name=None))
-    assert len(found) == 18
+    assert len(found) == 19
     assert set(table["step"]) == set(study.snapshots(member(steps=20)))

@@ -145,7 +145,7 @@ def test_the_quick_scale_takes_mnist_where_it_is_and_else_a_made_set(place):
         ({"n_train": 10**7}, "n_train is a whole number from 1 to 737,279"),
         ({"n_train": 0}, "n_train: dsprites_like has no training images of its own; say how many"),
         ({"data": "tetrominoes"}, "data: tetrominoes has no labels; there are mnist"),
-        ({"data": "small_norb"}, "small_norb.* is planned and cannot be read yet"),
+        ({"data": "small_norb"}, r"small_norb\.npz is not there"),
         ({"data": "minst"}, "minst"),
         ({"width": 4}, "width: set by the scale alone"),
         ({"sparsity": 0.5}, r"sparsity: no such parameter \(did you mean sparsities\?\)"),

@@ -6,6 +6,7 @@ which training minimises in the mean, and whatever else is worth recording. `par
 scalar tensor: a warm-up is so many steps long, whatever the budget.
 """
 
+import math
 from collections.abc import Callable, Mapping
 
 import torch
@@ -52,6 +53,38 @@ def beta_objective(params: dict, images: Tensor, labels, weights: Mapping, progr
     """D + beta * R (Higgins et al. 2017; Bozkurt et al. 2021, Eq. 1 with its sign turned), one value per image."""
     d, r = distortion(params["x"], images), rate(params["z"])
     return {"loss": d + weights["beta"] * r, "distortion": d, "rate": r}
+
+
+def mi_kl_objective(params: dict, images: Tensor, labels, weights: Mapping, progress) -> dict[str, Tensor]:
+    """D + mi * I(x; z) + kl * KL(q(z) || p(z)): the two parts of the rate weighed apart, one value per image.
+
+    R = I_q[x; z] + KL(q(z) || p(z)) (Hoffman & Johnson 2016; Bozkurt et al. 2021, Eq. 5). Both are estimated in a batch
+    of B images at the codes that were drawn, of which the model gives the "sample", (B, d), beside "z" and "x":
+
+        log q(z_i) = log 1/B sum_j q(z_i|x_j),  MI_i = log q(z_i|x_i) - log q(z_i),  KL_i = log q(z_i) - log p(z_i).
+
+    An image's own component weighs 1/B: the correction of `metrics.information` with the batch taken for the whole data
+    set, whose size no objective knows. Hence MI_i <= log B, 4.85 nats in a batch of 128; what a code says of its image
+    beyond that counts as marginal KL. For any q(z) the two add up to log q(z|x) - log p(z), the rate at one sample. The
+    images of a batch are coupled.
+
+    Errors: ValueError for a model that gives no "sample".
+    """
+    if "sample" not in params:
+        raise ValueError(
+            'the objective mi_kl needs the code that was drawn: return it as "sample", (batch, d), beside "z" and "x"'
+        )
+    z, q = params["sample"], params["z"]
+    # Each deviation is divided by the standard deviation before it is squared: a variance may be too small for its
+    # inverse to be a float32.
+    deviation = (z.unsqueeze(1) - q.mu) * (-0.5 * q.logvar).exp()  # of code i from the mean of image j, (B, B, d)
+    constant = z.shape[1] * math.log(2 * math.pi)
+    pairs = -0.5 * (deviation.square().sum(2) + q.logvar.sum(1) + constant)
+    log_q = pairs.logsumexp(1) - math.log(len(z))
+    log_prior = -0.5 * (z.square().sum(1) + constant)
+    d, mi, kl = distortion(params["x"], images), pairs.diagonal() - log_q, log_q - log_prior
+    loss = d + weights["mi"] * mi + weights["kl"] * kl
+    return {"loss": loss, "distortion": d, "mutual_information": mi, "marginal_kl": kl}
 
 
 def hierarchical_objective(params: dict, images: Tensor, labels, weights: Mapping, progress) -> dict[str, Tensor]:
@@ -114,6 +147,7 @@ def _classifier_objective(params, images, labels, weights, values: int) -> dict[
 
 OBJECTIVES: dict[str, Objective] = {
     "beta": beta_objective,
+    "mi_kl": mi_kl_objective,
     "hierarchical": hierarchical_objective,
     "hierarchical_warmup": hierarchical_warmup_objective,
     "classifier_sum": classifier_sum_objective,

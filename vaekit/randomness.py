@@ -75,12 +75,12 @@ def normal(seed, purpose: int, step, site: str, shape: tuple[int, ...], dtype=to
 
 
 def normal_rows(
-    seed: int, purpose: int, step: int, site: str, rows: Tensor, shape: tuple[int, ...], dtype=torch.float32
+    seed: int, purpose: int, step: int | Tensor, site: str, rows: Tensor, shape: tuple[int, ...], dtype=torch.float32
 ) -> Tensor:
     """Standard normal numbers for numbered rows, (len(rows), *shape): row i is the same whatever rows come with it.
 
-    So a measure on an image does not depend on how its evaluation was cut into batches. Errors: ValueError for a row
-    whose counter would leave 32 bits.
+    So a measure on an image does not depend on how its evaluation was cut into batches. Steps (k,) give as many draws
+    at once, (k, len(rows), *shape). Errors: ValueError for a row whose counter would leave 32 bits.
     """
     size = math.prod(shape)
     words_each = -(-size // 4)
@@ -89,8 +89,9 @@ def normal_rows(
             f"row {int(rows.max())} of shape {shape} lies beyond the counter's 2**32 words; use fewer rows"
         )
     positions = rows.unsqueeze(-1) * words_each + torch.arange(words_each, device=rows.device)
-    uniforms = _unit(bits(seed, purpose, step, site, positions), dtype).flatten(1)
-    return _box_muller(uniforms)[:, :size].unflatten(-1, shape)
+    step = torch.as_tensor(step, device=rows.device)[..., None, None]
+    uniforms = _unit(bits(seed, purpose, step, site, positions), dtype).flatten(-2)
+    return _box_muller(uniforms)[..., :size].unflatten(-1, shape)
 
 
 def permutation(seed: int, purpose: int, step: int, size: int, device=None) -> Tensor:

@@ -23,6 +23,8 @@ from vaekit.sweep import Design
 # What may differ among the panels of a figure, beside the study's own axes; members that agree in the rest of their
 # fields have one budget.
 _PANELS = ("key", "seed", "data", "n_train", "split")
+# What a budget's label says of the networks; of members of another family the column is empty.
+_WIDTHS = {"hidden": "units", "channels": "channels"}
 # What else a row of a derived member says of its parent: no curve may mix children of parents trained differently.
 _OF_PARENT = {"parent_steps": "steps", "parent_decoder": "decoder", "parent_sampled": "sampled"}
 # What the comment of a figure's data says of the members, beside their settings.
@@ -141,7 +143,9 @@ def table(design: Design, members: Sequence[Member], chosen: Settings) -> pd.Dat
     return known[alike].assign(asked=asked[alike]).reset_index(drop=True)
 
 
-def budgets(known: pd.DataFrame, axes: Sequence[str] = ("beta", "depth")) -> Iterator[tuple[str, pd.DataFrame]]:
+def budgets(
+    known: pd.DataFrame, axes: Sequence[str] = ("beta", "mi", "kl", "depth")
+) -> Iterator[tuple[str, pd.DataFrame]]:
     """The table cut by budget, the largest first, each with a label for its figures: no curve may mix two.
 
     `axes` are the study's own (`Design.axes`): the columns that differ among the points of one budget.
@@ -155,12 +159,17 @@ def budgets(known: pd.DataFrame, axes: Sequence[str] = ("beta", "depth")) -> Ite
         least, most = np.min(counts), np.max(counts)
         says = [
             f"{first['steps']:,} steps of {first['batch_size']}",
-            *([f"{first['hidden']:.0f} units"] if "hidden" in group and pd.notna(first["hidden"]) else []),
+            *(f"{first[name]:.0f} {unit}" for name, unit in _WIDTHS.items() if _is_number(first.get(name))),
             *([first["precision"]] if first["precision"] != "full" else []),
             ", ".join(sorted(group["data"].unique())),
             f"{least} seed{'s' if least > 1 else ''}" if least == most else f"{least} to {most} seeds a point",
         ]
         yield ", ".join(says), group
+
+
+def _is_number(cell: Any) -> bool:
+    """Whether a cell holds one number: not none, nor one for each layer."""
+    return pd.api.types.is_number(cell) and pd.notna(cell)
 
 
 def last(known: pd.DataFrame, measure: str, **where: Any) -> pd.DataFrame:

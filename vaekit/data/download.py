@@ -1,11 +1,14 @@
 """Fetching a stored set: the only part of the package that uses the network, and the only one that knows torchvision.
 
-Addresses and checksums are torchvision's; its readers are not used, for that of CIFAR-10 unpickles. The originals'
-bytes are read here (IDX files; CIFAR-10's binary archive; SVHN's MATLAB files, by scipy), checked, and written as one
-.npz file.
+Addresses and checksums are torchvision's, or stand in `STORED`; torchvision's readers are not used, for that of
+CIFAR-10 unpickles. The originals' bytes are read here (IDX files; CIFAR-10's binary archive; SmallNORB's matrices;
+SVHN's MATLAB files, by scipy; 3D Shapes' HDF5 file, by h5py), checked, and written as one .npz file. An original that
+lies in the data folder already is not downloaded.
 """
 
+import functools
 import gzip
+import hashlib
 import http.client
 import importlib
 import math
@@ -15,7 +18,7 @@ import struct
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -31,6 +34,7 @@ from vaekit.data.stored import STORED, Stored
 # https://www.cs.toronto.edu/~kriz/cifar.html; torchvision knows the pickled archive beside it.
 CIFAR10_BINARY = ("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530")
 MALFORMED = (ValueError, tarfile.TarError, zlib.error, EOFError, gzip.BadGzipFile)  # what the readers below may raise
+_ROWS = 500  # images read at once of a file that is large
 _TIMEOUT = 60  # seconds without a byte after which a server is given up
 _libraries: list[torch.library.Library] = []  # what they declare lasts as long as they do
 
@@ -57,7 +61,7 @@ def fetch(name: str, folder: str | os.PathLike | None = None) -> str:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=path.parent) as scratch:
-            arrays = _download(name, Path(scratch))
+            arrays = _download(name, path.parent, Path(scratch))
             stored.check(arrays, wanted)
             stored.write(path, arrays, wanted.source)
     except DataError:
@@ -70,7 +74,7 @@ def fetch(name: str, folder: str | os.PathLike | None = None) -> str:
 
 
 def torchvision(name: str) -> ModuleType:
-    """A module of torchvision ("datasets", "models"), also where torchvision's compiled operators do not load.
+    """A module of torchvision ("datasets", say), also where torchvision's compiled operators do not load.
 
     PyPI's torchvision is a CUDA build. Beside a CPU build of torch its operators are missing, and its import dies of
     describing them ("operator torchvision::nms does not exist"): so their schemas are declared, and it is imported
@@ -91,46 +95,73 @@ def torchvision(name: str) -> ModuleType:
     return importlib.import_module(f"torchvision.{name}")
 
 
-def _download(name: str, scratch: Path) -> dict[str, np.ndarray]:
-    """The arrays of a set, by way of the original files in `scratch`."""
-    datasets, wanted = torchvision("datasets"), STORED[name]
+def _download(name: str, folder: Path, scratch: Path) -> dict[str, np.ndarray]:
+    """The arrays of a set, by way of the original files in `folder` or, downloaded, in `scratch`."""
+    wanted = STORED[name]
+    get = functools.partial(_get, folder=folder, scratch=scratch)
+    if wanted.originals:
+        # First, lest a large download be in vain.
+        h5 = _library("h5py", "shapes3d comes in an HDF5 file, which h5py reads") if name == "shapes3d" else None
+        places = [(url.rpartition("/"), sha256) for url, sha256 in wanted.originals.items()]
+        files = [get([f"{base}/"], file, sha256) for (base, _, file), sha256 in places]
+        return read_shapes3d(files[0], wanted, h5) if h5 else read_norb(files, wanted)
+    datasets = torchvision("datasets")
     if name == "cifar10":
         mirrors = [datasets.CIFAR10.url.rpartition("/")[0] + "/"]
-        return read_cifar(_get(mirrors, *CIFAR10_BINARY, scratch), wanted)
+        return read_cifar(get(mirrors, *CIFAR10_BINARY), wanted)
     if name == "svhn":
-        matlab = _matlab()  # first, lest a large download be in vain
+        matlab = _library("scipy.io", "svhn comes in MATLAB files, which scipy reads")
         originals = [datasets.SVHN.split_list[part] for part in ("train", "test")]
-        files = [_get([url.rpartition("/")[0] + "/"], file, md5, scratch) for url, file, md5 in originals]
+        files = [get([url.rpartition("/")[0] + "/"], file, md5) for url, file, md5 in originals]
         return read_svhn(files[0], files[1], wanted, matlab)
     origin = {"mnist": datasets.MNIST, "fashion_mnist": datasets.FashionMNIST}[name]
-    files = [_get(origin.mirrors, file, md5, scratch) for file, md5 in origin.resources]
+    files = [get(origin.mirrors, file, md5) for file, md5 in origin.resources]
     return {key: read_idx(file, shape) for file, (key, shape) in zip(files, wanted.arrays.items(), strict=True)}
 
 
-def _matlab() -> ModuleType:
-    """scipy.io. Errors: DataError where scipy is not installed."""
+def _library(module: str, why: str) -> ModuleType:
+    """A module of a library that nothing else here needs. Errors: DataError where it is not installed."""
     try:
-        return importlib.import_module("scipy.io")
+        return importlib.import_module(module)
     except ImportError as error:
-        raise DataError(f"svhn comes in MATLAB files, which scipy reads ({error}): pip install scipy") from error
+        raise DataError(f"{why} ({error}): pip install {module.partition('.')[0]}") from error
 
 
-def _get(mirrors: Sequence[str], file: str, md5: str, scratch: Path) -> Path:
-    """Downloads a file from the first mirror that gives it with its checksum. Errors: DataError names them all."""
-    utils = importlib.import_module("torchvision.datasets.utils")
-    failures = []
+def _get(mirrors: Sequence[str], file: str, checksum: str, folder: Path, scratch: Path) -> Path:
+    """A file of this MD5 or SHA-256 from `folder`, else from the first mirror that gives it, into `scratch`.
+
+    Errors: DataError names them all.
+    """
+    failures, there = [], folder / file
+    if there.is_file():
+        if _digest(there, checksum) == checksum:
+            return there
+        failures.append(f"{there}: it is another file, of {_kind(checksum)} {_digest(there, checksum)}")
+    utils = torchvision("datasets.utils")
     for mirror in mirrors:
         try:
             with _patience(_TIMEOUT):
-                utils.download_url(mirror + file, str(scratch), file, md5)
-            return scratch / file
+                utils.download_url(mirror + file, str(scratch), file)
+            if (came := _digest(scratch / file, checksum)) == checksum:
+                return scratch / file
+            failures.append(f"{mirror + file}: it came corrupted, of {_kind(checksum)} {came}")
         except (OSError, RuntimeError, http.client.HTTPException) as error:
-            (scratch / file).unlink(missing_ok=True)
             failures.append(f"{mirror + file}: {error}")
+        (scratch / file).unlink(missing_ok=True)
     raise DataError(
-        f"{file} (md5 {md5}) could not be downloaded. {'; '.join(failures)}. Nothing was written: try again with a "
-        "network, or copy the set's .npz file from another machine's data folder"
+        f"{file} ({_kind(checksum)} {checksum}) could not be downloaded. {'; '.join(failures)}. Nothing was written: "
+        f"try again with a network, put the file into {folder}, or copy the set's .npz file there from another machine"
     )
+
+
+def _kind(checksum: str) -> str:
+    return "md5" if len(checksum) == 32 else "sha256"
+
+
+def _digest(path: Path, like: str) -> str:
+    """A file's checksum, of the kind of another."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.new(_kind(like), usedforsecurity=False)).hexdigest()
 
 
 @contextmanager
@@ -204,3 +235,82 @@ def read_svhn(train: Path, test: Path, wanted: Stored, matlab: ModuleType) -> di
         arrays[f"{part}_images"] = np.ascontiguousarray(np.moveaxis(images, 3, 0))
         arrays[f"{part}_labels"] = (labels % 10).astype(np.uint8)
     return arrays
+
+
+def read_norb(files: Sequence[Path], wanted: Stored) -> dict[str, np.ndarray]:
+    """The arrays of SmallNORB's matrices: images and categories for training, then for testing; the left camera's.
+
+    The cameras' images are three times as high and as wide as those wanted. ValueError if a file is not so.
+    """
+    high, wide = (3 * side for side in wanted.shape)
+    arrays = {}
+    for part, n, (images, labels) in (("train", wanted.n_train, files[:2]), ("test", wanted.n_test, files[2:])):
+        left = read_matrix(images, np.dtype("u1"), (n, 2, high, wide), lambda pairs: area_averaged(pairs[:, 0], 3))
+        categories = read_matrix(labels, np.dtype("<i4"), (n,))
+        if not ((categories >= 0) & (categories < wanted.classes)).all():
+            raise ValueError(f"{labels.name} holds categories other than 0 to {wanted.classes - 1}")
+        arrays |= {f"{part}_images": left, f"{part}_labels": categories.astype(np.uint8)}
+    return arrays
+
+
+def read_matrix(
+    path: Path, kind: np.dtype, shape: tuple[int, ...], make: Callable[[np.ndarray], np.ndarray] = np.copy
+) -> np.ndarray:
+    """What `make` makes of the rows of a gzipped matrix in NORB's format; ValueError if not of this kind and shape.
+
+    The format (https://cs.nyu.edu/~ylclab/data/norb-v1.0-small): a magic number for the kind, the number of dimensions,
+    three dimensions at least, and the values, little-endian. Rows are read a few at a time: a file holds half a
+    gigabyte.
+    """
+    sizes = (*shape, 1, 1)[: max(3, len(shape))]
+    header = struct.pack(f"<{2 + len(sizes)}i", {1: 0x1E3D4C55, 4: 0x1E3D4C54}[kind.itemsize], len(shape), *sizes)
+    row = math.prod(shape[1:]) * kind.itemsize
+    made = []
+    with gzip.open(path) as file:
+        good = file.read(len(header)) == header
+        for start in range(0, shape[0], _ROWS):
+            count = min(_ROWS, shape[0] - start)
+            data = file.read(count * row)
+            if not good or len(data) != count * row:
+                raise ValueError(f"{path.name} is not a matrix of {kind.name} of shape {shape}")
+            made.append(make(np.frombuffer(data, kind).reshape(count, *shape[1:])))
+        if file.read(1):
+            raise ValueError(f"{path.name} holds more than a matrix of {kind.name} of shape {shape}")
+    return np.concatenate(made)
+
+
+def read_shapes3d(path: Path, wanted: Stored, h5: ModuleType) -> dict[str, np.ndarray]:
+    """The arrays of 3D Shapes' HDF5 file: images, twice as high and as wide, and which of four shapes each shows.
+
+    `h5` is h5py. The file must hold every combination of its six factors, in order, the last changing fastest.
+    ValueError if it is not so.
+    """
+    high, wide, colours = wanted.shape
+    images = np.empty((wanted.n_train, *wanted.shape), np.uint8)
+    try:
+        with h5.File(path, "r") as file:
+            source, factors = file["images"], np.asarray(file["labels"])
+            if source.dtype != np.uint8 or source.shape != (wanted.n_train, 2 * high, 2 * wide, colours):
+                raise ValueError(f"{path.name} holds images of {source.dtype} {source.shape}")
+            for start in range(0, wanted.n_train, _ROWS):
+                images[start : start + _ROWS] = area_averaged(source[start : start + _ROWS], 2)
+    except (OSError, KeyError) as error:
+        raise ValueError(f"{path.name} is not an HDF5 file that holds images and labels: {error!r}") from error
+    if factors.shape != (wanted.n_train, 6):
+        raise ValueError(f"{path.name} holds labels of shape {factors.shape}, not {wanted.n_train:,} of six factors")
+    levels = [np.unique(column, return_inverse=True) for column in factors.T]
+    sizes = [len(values) for values, _ in levels]
+    if math.prod(sizes) != wanted.n_train or any(
+        (level != place).any()
+        for (_, level), place in zip(levels, np.unravel_index(np.arange(wanted.n_train), sizes), strict=True)
+    ):
+        raise ValueError(f"{path.name} does not hold every combination of its factors in order")
+    return {"train_images": images, "train_labels": levels[4][1].astype(np.uint8)}
+
+
+def area_averaged(images: np.ndarray, factor: int) -> np.ndarray:
+    """uint8 images (n, height, width, …) at 1/`factor` of their height and width: the means, halves rounded up."""
+    n, high, wide, *rest = images.shape
+    cells = images.reshape(n, high // factor, factor, wide // factor, factor, *rest)
+    area = factor**2
+    return ((2 * cells.sum(axis=(2, 4), dtype=np.uint32) + area) // (2 * area)).astype(np.uint8)

@@ -1,9 +1,10 @@
 """Image sets kept as <name>.npz in the data folder: what each must hold, and a reader that trusts no file.
 
 A file holds the uint8 arrays train_images, train_labels, test_images and test_labels, images as (n, height, width) or
-(n, height, width, 3), and `source`, a sentence for whoever opens it. Each array's header must be, to the letter, the
-one that numpy writes for what the set must be; then just that many bytes are read. So nothing is unpickled, and a
-wrong, truncated or hostile file costs no more memory than a good one.
+(n, height, width, 3), and `source`, a sentence for whoever opens it; the first two arrays alone where the set is made
+in one part. Each array's header must be, to the letter, the one that numpy writes for what the set must be; then just
+that many bytes are read. So nothing is unpickled, and a wrong, truncated or hostile file costs no more memory than a
+good one.
 """
 
 import functools
@@ -13,7 +14,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -30,7 +31,11 @@ _UNREADABLE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, 
 
 @dataclass(frozen=True)
 class Stored:
-    """What a stored set must be; `sha256` is its contents' `digest`, None where no copy was at hand to take it from."""
+    """What a stored set must be; `sha256` is its contents' `digest`, None where no copy was at hand to take it from.
+
+    A set without test images is made in one part. `originals` maps the addresses of the files that a set is made of to
+    their SHA-256, where torchvision does not know them.
+    """
 
     source: str
     shape: tuple[int, ...]
@@ -39,6 +44,7 @@ class Stored:
     sha256: str | None
     classes: int = 10
     downloadable: bool = True
+    originals: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -49,13 +55,12 @@ class Stored:
     @property
     def arrays(self) -> dict[str, tuple[int, ...]]:
         """The shape of each array."""
-        return {
-            "train_images": (self.n_train, *self.shape),
-            "train_labels": (self.n_train,),
-            "test_images": (self.n_test, *self.shape),
-            "test_labels": (self.n_test,),
-        }
+        parts = {"train": self.n_train, "test": self.n_test}
+        of = {"images": self.shape, "labels": ()}
+        return {f"{part}_{what}": (n, *shape) for part, n in parts.items() if n for what, shape in of.items()}
 
+
+_NORB = "https://cs.nyu.edu/~ylclab/data/norb-v1.0-small/smallnorb-5x"
 
 STORED = {
     "mnist": Stored(
@@ -94,6 +99,42 @@ STORED = {
         n_test=26_032,
         sha256=None,
     ),
+    # The SHA-256 of the originals are those of TensorFlow Datasets (url_checksums/smallnorb.txt and shapes3d.txt).
+    "small_norb": Stored(
+        source="SmallNORB (LeCun, Huang and Bottou 2004), left camera, averaged from 96 to 32 pixels a side",
+        shape=(32, 32),
+        n_train=24_300,
+        n_test=24_300,
+        sha256=None,
+        classes=5,
+        originals={
+            f"{_NORB}46789x9x18x6x2x96x96-training-dat.mat.gz": (
+                "5ffd6272a07d32695ee1082a26a41a93a37aab8c28da047f8c34ed348d214873"
+            ),
+            f"{_NORB}46789x9x18x6x2x96x96-training-cat.mat.gz": (
+                "2784e542c1922060691090952b6cd6278879a216c90f81476f0f00256d42cdaa"
+            ),
+            f"{_NORB}01235x9x18x6x2x96x96-testing-dat.mat.gz": (
+                "cf7104eed3e51174d2f65b66d1e5878b9da233b886f161b0d88f4510ba2c7474"
+            ),
+            f"{_NORB}01235x9x18x6x2x96x96-testing-cat.mat.gz": (
+                "ecaf6d5bb8c3bc5eab9cf0258f6d2198dd474e016e374836fc097f2e5ff509ff"
+            ),
+        },
+    ),
+    "shapes3d": Stored(
+        source="3D Shapes (Burgess and Kim 2018), averaged from 64 to 32 pixels a side",
+        shape=(32, 32, 3),
+        n_train=480_000,
+        n_test=0,
+        sha256=None,
+        classes=4,
+        originals={
+            "https://storage.googleapis.com/3d-shapes/3dshapes.h5": (
+                "0a0f6ed98baff276a50f3a081a7434d788da63cb135a98189b2a5b5769be1785"
+            )
+        },
+    ),
 }
 
 
@@ -105,25 +146,34 @@ def stored_path(name: str, folder: str | os.PathLike | None = None) -> Path:
 
 
 def image_set(name: str, folder: str | os.PathLike | None = None) -> ImageSet:
-    """A stored set: images (n, 1, 28, 28) or (n, 3, 32, 32), the training part first, and labels.
+    """A stored set: images (n, 1, 28, 28), (n, 1, 32, 32) or (n, 3, 32, 32), the training part first, and labels.
 
     Errors: DataError where its file is absent, cannot be read, or is not what the set must be.
     """
     arrays, contents = read(name, folder)
     wanted = STORED[name]
-    images = torch.cat([torch.from_numpy(arrays[f"{part}_images"]) for part in ("train", "test")])
-    images = (images.unsqueeze(-1) if images.ndim == 3 else images).permute(0, 3, 1, 2).contiguous()
+    images, labels = (
+        torch.cat([torch.from_numpy(arrays.pop(key)) for key in wanted.arrays if key.endswith(what)])
+        for what in ("images", "labels")
+    )
+    images = (images.unsqueeze(-1) if images.ndim == 3 else images).permute(0, 3, 1, 2)
+
+    def order() -> torch.Tensor:
+        return randomness.permutation(0, randomness.SPLIT, 0, wanted.n_train)
+
     return ImageSet(
         name=name,
         source=wanted.source,
         identity=_identity(contents),
         size=len(images),
         image_shape=wanted.image_shape,
-        draw=lambda indices: images[indices],
-        splitters=splits.of_parts(
-            lambda: randomness.permutation(0, randomness.SPLIT, 0, wanted.n_train), wanted.n_train, wanted.n_test
+        draw=lambda indices: images[indices].contiguous(),
+        splitters=(
+            splits.of_parts(order, wanted.n_train, wanted.n_test)
+            if wanted.n_test
+            else splits.at_random(order, wanted.n_train)
         ),
-        labels=torch.cat([torch.from_numpy(arrays[f"{part}_labels"]) for part in ("train", "test")]).long(),
+        labels=labels.long(),
     )
 
 
@@ -170,8 +220,8 @@ def read(name: str, folder: str | os.PathLike | None = None) -> tuple[dict[str, 
 
 def check(arrays: Mapping[str, np.ndarray], wanted: Stored) -> str:
     """The digest of a set's arrays; ValueError where labels or digest are not what the set must have."""
-    for key in ("train_labels", "test_labels"):
-        if arrays[key].max() >= wanted.classes:
+    for key in wanted.arrays:
+        if key.endswith("labels") and arrays[key].max() >= wanted.classes:
             raise ValueError(f"{key} holds {arrays[key].max()}, but labels are below {wanted.classes}")
     contents = digest(arrays)
     if wanted.sha256 not in (None, contents):
@@ -230,6 +280,12 @@ def _expect_header(file: IO[bytes], key: str, shape: tuple[int, ...]) -> None:
 
 
 def _next_step(name: str, path: Path) -> str:
-    if STORED[name].downloadable:
+    wanted = STORED[name]
+    if wanted.originals:
+        base = next(iter(wanted.originals)).rpartition("/")[0]
+        files = ", ".join(url.rpartition("/")[2] for url in wanted.originals)
+        made = f"`python -m vaekit data {name}` makes it of {files}"
+        return f"{made}, which it downloads from {base} unless they lie in that folder (VAEKIT_DATA names another)."
+    if wanted.downloadable:
         return f"`python -m vaekit data {name}` downloads it there (VAEKIT_DATA names another folder)."
     return f"{name} is never downloaded: it is there only where it was prepared (VAEKIT_DATA names the folder)."

@@ -8,6 +8,7 @@ from vaekit.metrics.disentanglement import DCI, MIG, active_units, dci, mig, rat
 from vaekit.metrics.geometry import Dimension, Imbalance, information_imbalance, intrinsic_dimension
 from vaekit.metrics.information import Information, encode, information
 from vaekit.metrics.layers import geometry_table, layer_geometry
+from vaekit.metrics.likelihood import log_likelihood
 from vaekit.metrics.probes import (
     PROBES,
     Accuracy,
@@ -45,6 +46,7 @@ __all__ = [
     "information_imbalance",
     "intrinsic_dimension",
     "layer_geometry",
+    "log_likelihood",
     "mean_and_se",
     "mig",
     "probabilities",

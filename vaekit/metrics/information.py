@@ -74,7 +74,9 @@ def information(
         z = own.sample(noise)
         log_own = own.log_prob(z).sum(1)
         if others is None:
-            log_q = log_density(z, posterior).logsumexp(1) - math.log(size)
+            pairs = log_density(z, posterior)
+            pairs[torch.arange(len(rows)), rows] = log_own
+            log_q = pairs.logsumexp(1) - math.log(size)
         else:
             pairs = log_density(z, own)
             pairs.fill_diagonal_(-math.inf)
@@ -93,7 +95,7 @@ def information(
 def log_density(z: Tensor, posterior: Gaussian) -> Tensor:
     """log q(z_i|x_j) in nats, (samples, N), of z (samples, d) under the posterior of each of N images, both float64.
 
-    One matrix product: in float64 its cancellation is harmless.
+    One matrix product, which in float64 loses little, but for the density of a code of tiny variance at its own image.
     """
     precision = (-posterior.logvar).exp()
     constant = (posterior.mu**2 * precision + posterior.logvar + math.log(2 * math.pi)).sum(1)

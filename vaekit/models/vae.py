@@ -1,8 +1,9 @@
 """The dense and the convolutional VAE of studies 1 and 3.
 
-A model returns distribution parameters and nothing else: `forward(x, noise)` gives {"z": posterior, "x": likelihood}
-for images x of shape (batch, C, H, W) in [0, 1] and `noise[site]` of shape (batch, *noise_sites[site]). It knows no
-loss, no optimiser and no device. `encode`, `decode`, `walk` and `representations` are what measures use.
+A model returns distribution parameters and the sample that links them: `forward(x, noise)` gives {"z": posterior,
+"sample": the code drawn from it, "x": likelihood at that code} for images x of shape (batch, C, H, W) in [0, 1] and
+`noise[site]` of shape (batch, *noise_sites[site]). It knows no loss, no optimiser and no device. `encode`, `decode`,
+`walk` and `representations` are what measures use.
 """
 
 import math
@@ -65,9 +66,10 @@ class VAE(nn.Module):
         return Bernoulli(out) if self.likelihood == "bernoulli" else Gaussian(out, self.logvar_x)
 
     def forward(self, x: Tensor, noise: Mapping[str, Tensor]) -> dict:
-        """{"z": the posterior of each image, "x": the likelihood at one sample of it}."""
-        z = self.encode(x)
-        return {"z": z, "x": self.decode(z.sample(noise["z"]))}
+        """{"z": the posterior of each image, "sample": a code of each, "x": the likelihood at it}."""
+        q = self.encode(x)
+        z = q.sample(noise["z"])
+        return {"z": q, "sample": z, "x": self.decode(z)}
 
     def generate(self, noise: Mapping[str, Tensor]) -> Bernoulli | Gaussian:
         """The likelihood at samples of the prior: `noise`, standard normal, is the code."""

@@ -13,8 +13,8 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from vaekit.data import SPLITS
-from vaekit.metrics import encode, evaluate, floor, information
+from vaekit.data import DERIVED, SPLITS, STORED, image_shape
+from vaekit.metrics import encode, evaluate, floor, information, log_likelihood
 from vaekit.runs import Member
 from vaekit.settings import option
 from vaekit.studies.base import StudySettings
@@ -25,15 +25,25 @@ _COMMON = {
     "betas": PAPER_BETAS,
     "data": ("tetrominoes",),
     "split": "cv",
+    "models": ("dense_vae",),
     "depths": (1, 3),
+    "objective": "beta",
+    "mi": (0, 1),
+    "kl": (0, 1),
     "precision": "full",
     "device": "cpu",
     "hidden": 512,
+    "channels": 64,
     "batch_size": 128,
     "n_test": 0,
 }
 _PAPER = _COMMON | {"seeds": (0, 1, 2, 3, 4), "steps": 257_000, "n_train": (16_384, 81_920)}
 NESTED = 10_000  # test images on which ten samples of z are taken
+# Test images, and samples of z for each, of the bound of log p(x): as a rule, and for the members of claim 3.8.
+BOUND, BOUND_OF_CLAIM_3_8 = (100, 1_000), (1_000, 5_000)
+# What those members share.
+_OF_CLAIM_3_8 = {"model": "dense_vae", "model_args": (("depth", 3), ("hidden", 512), ("latent_dim", 10))}
+_OF_CLAIM_3_8 |= {"data": "tetrominoes", "split": "cv", "n_train": 16_384, "objective": "beta"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,50 +54,95 @@ class Settings(StudySettings):
     steps: int = option("training steps of every member", at_least=1, at_most=10**9)
     split: str = option("how the images are divided into training and test", choices=tuple(SPLITS))
     n_train: tuple[int, ...] = option("images in the training set", at_least=2)
+    models: tuple[str, ...] = option("networks: fully connected, convolutional", choices=("dense_vae", "conv_vae"))
     depths: tuple[int, ...] = option("hidden layers on either side of the code", at_least=1, at_most=8)
+    objective: str = option("what is minimised, see vaekit.losses", choices=("beta", "mi_kl"))
+    mi: tuple[float, ...] = option("weights of the mutual information in mi_kl", at_least=0)
+    kl: tuple[float, ...] = option("weights of the marginal KL in mi_kl", at_least=0)
     hidden: int = option("units of a hidden layer", at_least=1, parameter=False)
+    channels: int = option("channels of a convolution", at_least=1, parameter=False)
     batch_size: int = option("images of a step", at_least=1, parameter=False)
     n_test: int = option("test images that are measured; 0: all", at_least=0, parameter=False)
 
     SCALES: ClassVar = {
         "quick": _COMMON
         | {"betas": (0.01, 0.1, 1, 3), "seeds": (0,), "steps": 1_000, "n_train": (4_096,)}
-        | {"hidden": 64, "batch_size": 64, "n_test": 1_024},
+        | {"hidden": 64, "channels": 8, "batch_size": 64, "n_test": 1_024},
         "short": _COMMON | {"seeds": (0, 1, 2), "steps": 50_000, "n_train": (16_384,)},
         "paper": _PAPER,
         "published": _PAPER,
     }
 
-    @property
-    def sizes(self) -> tuple[int | None, ...]:
-        """The sizes of training sets to use: None where the split says its own and no other was given."""
-        own = self.split in ("random", "checkerboard", "own") and "n_train" not in self.given
-        return (None,) if own else self.n_train
+    def sizes(self, name: str) -> tuple[int | None, ...]:
+        """The sizes of a set's training sets: None where the split says its own and no other was given.
 
-    def splits(self) -> Iterable[tuple[str, str, int | None]]:
+        A set that comes with training images of its own has a tenth of them where none was given, as in the paper's
+        Figure 7.
+        """
+        if "n_train" in self.given:
+            return self.n_train
+        if self.split in ("random", "checkerboard", "own"):
+            return (None,)
+        return (_tenth(name),) if name in (*STORED, *DERIVED) else self.n_train
+
+    def splits(self) -> list[tuple[str, str, int | None]]:
         """(data set, split, n_train) of every training set that is asked for."""
-        return [(name, self.split, n_train) for name, n_train in product(self.data, self.sizes)]
+        return [(name, self.split, n_train) for name in self.data for n_train in self.sizes(name)]
+
+    def networks(self) -> list[tuple[str, dict[str, int]]]:
+        """(model, its arguments) of every network that is asked for."""
+        width = {"dense_vae": {"hidden": self.hidden}, "conv_vae": {"channels": self.channels}}
+        axes = product(self.models, self.depths)
+        return [(model, {"depth": depth, "latent_dim": 10} | width[model]) for model, depth in axes]
+
+    def weights(self) -> list[dict[str, float]]:
+        """The weights of the objective, of every member that is asked for."""
+        if self.objective == "beta":
+            return [{"beta": beta} for beta in self.betas]
+        return [{"mi": mi, "kl": kl} for mi, kl in product(self.mi, self.kl)]
+
+    def problems(self) -> Iterable[str]:
+        """Weights of another objective, images that convolutions cannot halve so often, and `StudySettings`'."""
+        foreign, other = (("mi", "kl"), "mi_kl") if self.objective == "beta" else (("betas",), "beta")
+        for name in filter(self.given.__contains__, foreign):
+            yield f"{name}: no weight of the objective {self.objective}; leave it out, or ask for objective {other}"
+        if self.scale == "published":
+            return
+        for name, depth in product(self.data, self.depths if "conv_vae" in self.models else ()):
+            if any(side % 2**depth for side in image_shape(name)[1:]):
+                height, width = image_shape(name)[1:]
+                yield (
+                    f"depths: conv_vae halves images in each layer, and {name}'s of {height} x {width} cannot be "
+                    f"halved {depth} times; ask for other depths, or for models [dense_vae]"
+                )
+        yield from super().problems()
+
+
+def _tenth(name: str) -> int:
+    """A tenth of a stored set's training images."""
+    return STORED[DERIVED[name].of if name in DERIVED else name].n_train // 10
 
 
 def members(chosen: Settings) -> list[Member]:
     """The grid, seeds outermost: so that what a cut sweep leaves is whole curves."""
-    axes = product(chosen.seeds, chosen.data, chosen.sizes, chosen.depths, chosen.betas)
     return [
         Member(
-            model="dense_vae",
-            model_args={"depth": depth, "hidden": chosen.hidden, "latent_dim": 10},
+            model=model,
+            model_args=arguments,
             data=name,
-            split=chosen.split,
+            split=split,
             n_train=n_train,
             n_test=chosen.n_test or None,
-            objective="beta",
-            weights={"beta": beta},
+            objective=chosen.objective,
+            weights=weights,
             steps=chosen.steps,
             batch_size=chosen.batch_size,
             seed=seed,
             precision=chosen.precision,
         )
-        for seed, name, n_train, depth, beta in axes
+        for seed, (name, split, n_train), (model, arguments), weights in product(
+            chosen.seeds, chosen.splits(), chosen.networks(), chosen.weights()
+        )
     ]
 
 
@@ -134,6 +189,20 @@ def rate_parts(model: nn.Module, member: Member, step: int, images: Examples) ->
     yield Value("train", "mi_ceiling", "", found.ceiling, 0.0, len(images.train))
 
 
+def likelihood(model: nn.Module, member: Member, step: int, images: Examples) -> Iterator[Value]:
+    """The importance-weighted bound of log p(x) on test images: 1,000 samples on the first 100, at the last step.
+
+    For the members of claim 3.8 (3 layers of 512, CV(16k), D + beta R) 5,000 samples on the first 1,000, at 0.8 and 1.0
+    of the steps, which a verdict compares. Each takes minutes, so only where the training took much longer: from 50,000
+    steps on.
+    """
+    named = member.steps >= 50_000 and all(getattr(member, name) == value for name, value in _OF_CLAIM_3_8.items())
+    count, samples = BOUND_OF_CLAIM_3_8 if named else BOUND
+    if step in fifths(member.steps)[-2 if named else -1 :]:
+        found = log_likelihood(model, images.test[:count], images.test_rows[:count], member.seed, samples)
+        yield Value.mean("test", "log_likelihood", f"samples={samples}", found)
+
+
 @functools.lru_cache(maxsize=2)
 def _floor(images: Examples, part: str) -> torch.Tensor:
     return floor(getattr(images, part))
@@ -151,8 +220,9 @@ DESIGN = Design(
     measures=(
         Measure("rate_distortion", 1, rate_distortion),
         Measure("rate_parts", 1, rate_parts),
+        Measure("likelihood", 1, likelihood),
     ),
     snapshots=snapshots,
     kept=kept,
-    axes=("beta", "depth"),
+    axes=("beta", "mi", "kl", "depth"),
 )

@@ -1,0 +1,51 @@
+"""log p(x) of a trained model, by a bound from importance-weighted samples."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from vaekit import randomness
+from vaekit.distributions import Gaussian, as_float
+from vaekit.losses import distortion
+from vaekit.metrics.information import encode
+
+
+@torch.no_grad()
+def log_likelihood(
+    model, images: Tensor, rows: Tensor, seed: int, samples: int = 1_000, batch_size: int = 256
+) -> Tensor:
+    """A lower bound of log p(x) of each image, (n,), float64 on the CPU, in nats (Burda et al. 2016, Eq. 8).
+
+    log 1/K sum_k p(x|z_k) p(z_k) / q(z_k|x) for K `samples` z_k of q(z|x). It is the exact log p(x) where q(z|x) is the
+    posterior, and otherwise grows in expectation with K towards it; at K = 1 it is the ELBO at one sample. Sample k is
+    draw k of `evaluate`.
+
+    Args:
+        model: a module in eval mode with one code "z" of the prior N(0, I): `encode`, `decode` and `noise_sites`.
+        images: uint8, (n, C, H, W), on the model's device.
+        rows: (n,) numbers of the images, which key their noise.
+        seed: of the noise.
+        samples: K.
+        batch_size: codes decoded at once: few, so that what a decoder makes of them stays in a CPU's cache.
+
+    Errors: ValueError for images that are not uint8, for a model with another code, or for no samples.
+    """
+    sites = dict(model.noise_sites)
+    if sites.keys() != {"z"} or samples < 1:
+        raise ValueError(f"got {samples} samples of the codes {', '.join(sites)}; give one or more of one code, z")
+    posterior = encode(model, images)
+    draws = torch.arange(samples, device=images.device)
+    found = []
+    for image, row, mu, logvar in zip(images, rows.to(images.device), *posterior, strict=True):
+        dtype = mu.dtype
+        noise = randomness.normal_rows(seed, randomness.EVALUATION, draws, "z", row.view(1), sites["z"], dtype)[:, 0]
+        z = Gaussian(mu, logvar).sample(noise)
+        # log p(z) - log q(z|x): of the two densities, log 2 pi cancels, and the noise is what q(z|x) has standardised.
+        log_ratio = 0.5 * (noise.double() ** 2 - z.double() ** 2 + logvar.double()).sum(1)
+        x = image.to(dtype) / 255
+        parts = [
+            distortion(as_float(model.decode(part)), x.expand(len(part), *x.shape)) for part in z.split(batch_size)
+        ]
+        found.append((log_ratio - torch.cat(parts).double()).logsumexp(0) - math.log(samples))
+    return torch.stack(found).cpu()
