@@ -11,7 +11,7 @@ from tiny import member, row_of, settings
 from vaekit import claims, results, sweep, tidy
 from vaekit.data import DataError, ImageSet, splits
 from vaekit.losses import bernoulli_floor
-from vaekit.metrics import evaluate, log_likelihood
+from vaekit.metrics import evaluate, log_likelihood, reconstruct
 from vaekit.settings import SettingsError
 from vaekit.studies import rate_generalisation as study
 from vaekit.studies.rate_generalisation import claims as study_claims
@@ -306,6 +306,36 @@ def test_the_members_of_claim_3_8_have_more_samples_at_two_steps(images, monkeyp
         assert len(found) == (step in study.kept(one)[-wanted:])
         assert all(v.arguments == f"samples={5_000 if named else 1_000}" for v in found)
     assert asked == ([(1_000, 5_000)] * 2 if named else [(100, 1_000)])
+def test_neighbours(images):
+    """By brute searches in float64."""
+    one = member(precision="fp64")
+    found = taken(study.neighbours, one, 20, images)
+    test, train = (part.double().flatten(1) / 255 for part in (images.test, images.train))
+    distances = torch.cdist(test, train).min(1).values
+    counts = torch.histogram(distances, 100, range=(0, 25)).hist
+    bins = {("test", "nearest_distance", f"bin={k}"): count for k, count in enumerate(counts.tolist()) if count}
+    quantiles = {("test", "nearest_distance_quantile", f"q={q}"): distances.quantile(q) for q in (0.1, 0.5, 0.9)}
+    assert found.keys() == {("test", "memorised", ""), *bins, *quantiles}
+    assert {key: found[key].value for key in bins} == bins
+    assert {key: found[key].value for key in quantiles} == pytest.approx(quantiles)
+    assert all(found[key].se > 0 and found[key].n == 16 for key in found if key[1] != "memorised")
+    assert list(study.neighbours(one.build().eval(), one, 12, images)) == []
+    (early,) = study.neighbours(one.build().eval(), one, 16, images)
+    assert early == found["test", "memorised", ""]
+    # An untrained model makes all images grey: nearer to the darkest of all than to any other.
+    made = reconstruct(one.build().eval(), images.test).flatten(1).double()
+    share = (torch.cdist(made, train).min(1).values < (made - test).norm(dim=1)).double().mean().item()
+    assert early.value == share
+    assert 0 < share < 1
+
+
+def test_a_model_that_returns_training_images_has_memorised_them_all(images, monkeypatch):
+    one = member()
+    for made, share in ((images.train[:1], 1.0), (images.test, 0.0)):
+        shown = (made.float().expand(16, -1, -1, -1) + 1) / 257
+        monkeypatch.setattr(study, "reconstruct", lambda model, part, shown=shown: shown)
+        (found,) = study.neighbours(one.build(), one, 16, images)
+        assert (found.value, found.n) == (share, 16)
 
 
 def test_measures_give_what_they_say(images):
@@ -313,6 +343,7 @@ def test_measures_give_what_they_say(images):
         "rate_distortion": {"distortion", "rate", "distortion_floor"},
         "rate_parts": {"mutual_information", "marginal_kl", "mi_ceiling"},
         "likelihood": {"log_likelihood"},
+        "neighbours": {"memorised", "nearest_distance", "nearest_distance_quantile"},
     }
     for measure in study.DESIGN.measures:
         assert {key[1] for key in taken(measure.take, member(), 20, images)} == gives[measure.name]
@@ -332,5 +363,6 @@ def test_a_table_has_all_that_claims_and_figures_read(images):
     chosen = settings(betas=[1], precision="fp64")
     table = study.run(chosen)
     found = set(table.loc[table["step"] == 20, ["part", "measure", "arguments"]].itertuples(index=False, name=None))
-    assert len(found) == 19
+    assert len(found - {row for row in found if row[1] == "nearest_distance"}) == 23
+    assert sum(row[1] == "nearest_distance" for row in found) > 3
     assert set(table["step"]) == set(study.snapshots(member(steps=20)))

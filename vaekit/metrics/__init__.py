@@ -9,6 +9,7 @@ from vaekit.metrics.geometry import Dimension, Imbalance, information_imbalance,
 from vaekit.metrics.information import Information, encode, information
 from vaekit.metrics.layers import geometry_table, layer_geometry
 from vaekit.metrics.likelihood import log_likelihood
+from vaekit.metrics.neighbours import Among, Nearest, nearest
 from vaekit.metrics.probes import (
     PROBES,
     Accuracy,
@@ -19,7 +20,15 @@ from vaekit.metrics.probes import (
     upper_hull,
 )
 from vaekit.metrics.rates import evaluate, floor, mean_and_se, rd_table
-from vaekit.metrics.samples import PSNR, InceptionScore, generate_images, inception_score, probabilities, psnr
+from vaekit.metrics.samples import (
+    PSNR,
+    InceptionScore,
+    generate_images,
+    inception_score,
+    probabilities,
+    psnr,
+    reconstruct,
+)
 
 __all__ = [
     "DCI",
@@ -27,11 +36,13 @@ __all__ = [
     "PROBES",
     "PSNR",
     "Accuracy",
+    "Among",
     "ClassInformation",
     "Dimension",
     "Imbalance",
     "InceptionScore",
     "Information",
+    "Nearest",
     "accuracy_bound",
     "active_units",
     "class_information",
@@ -49,10 +60,12 @@ __all__ = [
     "log_likelihood",
     "mean_and_se",
     "mig",
+    "nearest",
     "probabilities",
     "probe_accuracy",
     "psnr",
     "rate_per_dimension",
     "rd_table",
+    "reconstruct",
     "upper_hull",
 ]
