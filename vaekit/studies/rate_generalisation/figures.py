@@ -107,7 +107,7 @@ def numbers(table: pd.DataFrame) -> pd.DataFrame:
         "floor (test)": ("test", "distortion_floor", ""),
     }
     rows = []
-    for label, group in _panels(table):
+    for label, group in _panels(_compared(table)):
         for (depth, beta), point in group.groupby(["depth", "beta"]):
             row = {"images": label.split(":")[0], "steps": f"{point['steps'].iloc[0]:,}", "layers": depth}
             row |= {"beta": f"{beta:g}", "seeds": point["seed"].nunique()}
@@ -319,7 +319,7 @@ def figure_3_pictures(table: pd.DataFrame, shown: int = 3) -> Figure:
     sheets = _sheets(rows)
     depths = sorted({depth for depth, _ in sheets})
     figure, axes = panels(max(1, len(depths)), 1, width=8, height=0.9 * 2 * shown)
-    for ax, depth in zip(axes[:, 0], depths, strict=True):
+    for ax, depth in zip(axes[:, 0], depths, strict=False):
         mine = {beta: sheet.pictures[:, :shown] for (d, beta), sheet in sheets.items() if d == depth}
         target, nothing = next(iter(mine.values()))[0], np.full_like(next(iter(mine.values()))[0], 255)
         columns = [np.stack([target, nothing]), *(pictures[1:3] for pictures in mine.values())]
@@ -435,7 +435,7 @@ def _spread(values: pd.Series, digits: int = 1) -> str:
 
 def _by_depth(table: pd.DataFrame, draw: Callable[[Axes, pd.DataFrame], None]) -> Figure:
     """A panel for each depth, a row for each budget and training set; what is not there stays empty."""
-    table = table[table["beta"].notna()]  # the members of `parts_removed` have none
+    table = _compared(table)
     rows = _panels(table)
     depths = sorted(table["depth"].unique())
     figure, axes = panels(len(rows), len(depths), sharey="row")
@@ -449,6 +449,16 @@ def _by_depth(table: pd.DataFrame, draw: Callable[[Axes, pd.DataFrame], None]) -
                 ax.set_axis_off()
     figures.label_rows(axes, [label for label, _ in rows])
     return figure
+
+
+def _compared(table: pd.DataFrame) -> pd.DataFrame:
+    """What figures 3 and 8 show: dense and sparse Tetrominoes, and those of the quick scale; all, where there are none.
+
+    Other sizes, splits, sets and networks have figures of their own, and so have the members without a beta.
+    """
+    table = table[table["beta"].notna()]
+    named = _of(table, **TETROMINOES, split=("cv", "random"), n_train=(4_096, 16_384, 81_920, None))
+    return named if len(named) else table
 
 
 def _of(table: pd.DataFrame, **where: Sequence) -> pd.DataFrame:
@@ -490,7 +500,8 @@ def _finish(ax: Axes, title: str, rd: bool = True) -> None:
     ax.set_title(title, parse_math=False)
     if not ax.has_data():
         ax.text(0.5, 0.5, "not run yet", transform=ax.transAxes, ha="center", color=GREY)
-        ax.set(xticks=[], yticks=[])
+        ax.set(xlabel="", ylabel="", xticks=[], yticks=[])
+        ax.spines[:].set_color("#dddddd")
         return
     if rd:
         figures.rd_axes(ax)
