@@ -1,5 +1,8 @@
-"""Fixtures of the tests that train or store."""
+"""Fixtures of the tests that train or store, and of those that open pages."""
 
+import os
+
+import browser as chromium
 import pytest
 import torch
 
@@ -25,3 +28,15 @@ def place(tmp_path, monkeypatch, one_thread):
     for name in ("runs", "results", "data"):
         monkeypatch.setenv(f"VAEKIT_{name.upper()}", str(tmp_path / name))
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def tab():
+    """A tab of a headless Chromium. Where it is missing: a failure in CI, else a skip that says so."""
+    program = chromium.find()
+    if program is None:
+        stop = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+        stop("Chromium is not installed (Debian: apt-get install chromium), so no page was opened")
+    opened = chromium.Browser(program)
+    yield opened
+    opened.close()

@@ -306,6 +306,8 @@ def test_the_members_of_claim_3_8_have_more_samples_at_two_steps(images, monkeyp
         assert len(found) == (step in study.kept(one)[-wanted:])
         assert all(v.arguments == f"samples={5_000 if named else 1_000}" for v in found)
     assert asked == ([(1_000, 5_000)] * 2 if named else [(100, 1_000)])
+
+
 def test_neighbours(images):
     """By brute searches in float64."""
     one = member(precision="fp64")

@@ -1,7 +1,9 @@
-"""Things to move in JupyterLab: sliders over members that are trained already, and the picture at the point chosen.
+"""Things to move: in JupyterLab, and some of them in a page that has no kernel. Nothing is trained by moving them.
 
-Nothing is trained by moving them: a study gives a function that draws one point from the tidy table and from stored
-weights. What was drawn once is kept. The sliders are ipywidgets' own, so Tab reaches them and the arrow keys move them.
+`decoder` and `curve` run in the reader's browser, here and in the built book alike: one ES module, `widget.js`, is
+JupyterLab's through anywidget and a page's by `Movable.static`. `explore` asks the kernel: a study gives a function
+that draws one point from the tidy table and from stored weights, and what was drawn once is kept. All sliders are
+native, so Tab reaches them and the arrow keys move them.
 """
 
 import base64
@@ -14,6 +16,11 @@ import ipywidgets
 from matplotlib.figure import Figure
 
 from vaekit.settings import Settings
+from vaekit.widgets.movable import Movable, show
+from vaekit.widgets.network import decoder
+from vaekit.widgets.plot import curve
+
+__all__ = ["Movable", "curve", "decoder", "explore", "explorer", "show"]
 
 Draw = Callable[..., tuple[Figure, str]]
 
