@@ -1,5 +1,6 @@
 """Figures are drawn from a table, without a warning, and show its numbers."""
 
+import dataclasses
 import io
 import itertools
 
@@ -9,11 +10,13 @@ import pandas as pd
 import pytest
 import torch
 from matplotlib.lines import AxLine
-from tiny import ARGUMENTS, member, tables, value
+from tiny import ARGUMENTS, member, settings, tables, value
 
 from vaekit import figures, tidy
 from vaekit.data import tetrominoes
 from vaekit.figures import over_beta, pictures, rate_distortion
+from vaekit.runs import StoreError
+from vaekit.sheets import Sheet
 from vaekit.studies.rate_generalisation import figures as study
 
 matplotlib.use("Agg")
@@ -243,6 +246,111 @@ def test_early_stopping_chooses_on_one_half_and_judges_on_the_other():
     points = errorbars(ax)
     assert points["stopped early"][1] == [round(row["value"], 9)]
     assert points["at the end"][1] == means("distortion", "samples=1", "test_b", [0.1], seeds=[0], step=400)
+
+
+def sheet(key, shade):
+    """Three rows of eight pictures, each of one shade: 10 times the row, and the column."""
+    made = np.zeros((3, 8, 4, 4, 3), np.uint8) + shade
+    made += (10 * np.arange(3)[:, None] + np.arange(8))[..., None, None, None].astype(np.uint8)
+    return Sheet(key, 20, 1, ("test image", "reconstruction", "nearest training image"), made)
+
+
+@pytest.fixture
+def with_pictures(monkeypatch):
+    """Members of beta 0.1 have none; the others' are of a shade that their keys give."""
+    members = grid(n_train=16_384)
+    shades = {m.key: 100 * (dict(m.weights)["beta"] == 1) for m in members if dict(m.weights)["beta"] != 0.1}
+    monkeypatch.setattr(study.pictures, "of", lambda design, key: sheet(key, shades[key]) if key in shades else None)
+    return frame(members).assign(asked=True)
+
+
+def test_figure_3_s_pictures_stand_below_their_beta(with_pictures):
+    figure = drawn(study.figure_3_pictures(with_pictures, shown=2))
+    assert [ax.get_title() for ax in figure.axes] == [
+        f"{name}: CV(16,384): 20 steps of 8, 4 units, tetrominoes, 2 seeds" for name in ("1 layer", "3 layers")
+    ]
+    ax = figure.axes[0]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["test image", "beta 0.01", "beta 1", "beta 3"]
+    shades = np.asarray(ax.images[0].get_array())[2::5, 2::5, 0]
+    assert shades.tolist() == [
+        [0, 10, 110, 10], [255, 20, 120, 20],  # the first test image's reconstructions, and their neighbours
+        [1, 11, 111, 11], [255, 21, 121, 21],
+    ]  # fmt: skip
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["reconstruction", "nearest training image"] * 2
+
+
+def test_what_moves_has_each_member_s_numbers_and_pictures(with_pictures):
+    shown = study.explore(with_pictures, settings())
+    data = shown._state["data"]
+    assert [axis["name"] for axis in data["axes"]] == ["layers", "beta"]
+    assert data["caption"] == "CV(16,384): 20 steps of 8, 4 units, tetrominoes, 2 seeds"
+    points = {tuple(point["place"]): point for point in data["points"]}
+    assert points.keys() == set(itertools.product((1, 3), BETAS))
+    for (depth, beta), point in points.items():
+        wanted = [
+            [means(m, a, part, [beta], depth)[0] for m, a in (("rate", ""), ("distortion", "samples=1"))]
+            for part in PARTS
+        ]
+        assert [list(np.round(pair, 9)) for pair in point["series"]] == wanted
+        said, spread = dict(point["numbers"])["D (test), nats per image"].split(" ± ")
+        assert (float(said), spread) == (pytest.approx(wanted[1][1], abs=0.051), "0.1")
+        assert (point["picture"] is None) == (beta == 0.1)
+        assert dict(point["numbers"])["seeds"] == "2"
+
+
+def test_the_decoder_shown_is_the_longest_trained_and_deepest_near_beta_1(monkeypatch):
+    members = grid(steps=400, seeds=[0]) + grid([1.0], steps=20, seeds=[0])
+    absent = {
+        m.key
+        for m in members
+        if m.steps == 400 and dict(m.model_args)["depth"] == 3 and dict(m.weights)["beta"] in (1, 3)
+    }
+
+    def load(key):
+        if key in absent:
+            raise StoreError("not here")
+        return member(model_args=ARGUMENTS).build().eval()
+
+    monkeypatch.setattr(study.runs, "load", load)
+    shown = study.decode(frame(members).assign(asked=True), settings())
+    assert shown._state["data"]["caption"] == "3 layers, beta 0.1, seed 0, 400 steps, tetrominoes"
+    absent |= {m.key for m in members}
+    assert "--decoders" in study.decode(frame(members).assign(asked=True), settings()).data
+
+
+def test_the_parts_of_the_rate_in_and_out_of_the_loss():
+    members = [
+        dataclasses.replace(m, objective="mi_kl", weights=(("kl", kl), ("mi", mi)))
+        for m in grid([0.1], [3])
+        for mi, kl in itertools.product((0.0, 1.0), (0.0, 1.0))
+    ]
+    rows = [
+        {
+            "key": m.key,
+            **m.row(),
+            "steps": 20,
+            "step": 20,
+            "status": "finished",
+            "part": "test",
+            "measure": "distortion",
+        }
+        | {
+            "arguments": "samples=1",
+            "value": 60 + dict(m.weights)["kl"] + m.seed,
+            "n": 16,
+            "se": 0.1,
+            "code_version": 1,
+        }
+        for m in members
+    ]
+    table = pd.DataFrame([{name.partition(".")[2] or name: v for name, v in row.items()} for row in rows])
+    (ax,) = drawn(study.parts_removed(table)).axes
+    assert [label.get_text() for label in ax.get_xticklabels()] == [
+        "0 MI + 0 KL", "0 MI + 1 KL", "1 MI + 0 KL", "1 MI + 1 KL",
+    ]  # fmt: skip
+    assert list(ax.containers[0].lines[0].get_ydata()) == [60.5, 61.5, 60.5, 61.5]
+    (ax,) = drawn(study.parts_removed(frame(grid()))).axes
+    assert ax.texts[0].get_text() == "not run yet"
 
 
 @pytest.mark.parametrize("when", ["at once", "late"])

@@ -15,9 +15,7 @@ import torch
 from torch import nn
 
 from vaekit.data import DERIVED, SPLITS, STORED, image_shape
-from vaekit.metrics import encode, evaluate, floor, information, log_likelihood
-from vaekit.data import SPLITS
-from vaekit.metrics import Among, Nearest, encode, evaluate, floor, information, reconstruct
+from vaekit.metrics import Among, Nearest, encode, evaluate, floor, information, log_likelihood, reconstruct
 from vaekit.runs import Member
 from vaekit.settings import option
 from vaekit.studies.base import StudySettings
@@ -207,6 +205,8 @@ def likelihood(model: nn.Module, member: Member, step: int, images: Examples) ->
     if step in fifths(member.steps)[-2 if named else -1 :]:
         found = log_likelihood(model, images.test[:count], images.test_rows[:count], member.seed, samples)
         yield Value.mean("test", "log_likelihood", f"samples={samples}", found)
+
+
 def neighbours(model: nn.Module, member: Member, step: int, images: Examples) -> Iterator[Value]:
     """Memorisation of the nested test images at the last two fifths, and at the end how far they lie from training.
 
