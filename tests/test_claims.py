@@ -31,6 +31,7 @@ from vaekit.claims import (
     effect,
     falls,
     holm,
+    in_brief,
     in_doubt,
     matched_rate,
     number,
@@ -665,6 +666,11 @@ def test_the_table_of_the_book():
     assert shown["seeds"].tolist() == ["3", "3"]
     assert shown["ours"][0] == "difference: 1 [0.752, 1.25] nats (wanted > 0)"
     assert "60 % of the paper's" in shown["scope"][0]
+    brief = in_brief(verdicts([above_zero, no_effect], table(GOOD, steps=600)))
+    assert brief.columns.tolist() == ["outcome", "claims", "which"]
+    assert sorted(", ".join(brief["which"]).split(", ")) == sorted(shown["claim"])
+    assert all(row.claims == str(len(row.which.split(", "))) for row in brief.itertuples())
+    assert in_brief([]).empty
     nothing = verdict_table([above_zero], pd.DataFrame())
     assert nothing.loc[0, ["ours", "outcome", "scope"]].tolist() == ["", "not run (no member of it)", ""]
     assert verdict_table([], pd.DataFrame()).empty

@@ -313,6 +313,9 @@ def test_no_fleet_is_begun_when_time_is_over(stacked, monkeypatch):
     assert [fleet_size("cpu", 1.0, left) for left in (3.0, 1.5, 0.5, 0.0, -1.0, -60.0)] == [2, 1, 0, 0, 0, 0]
     monkeypatch.setattr(sweep, "default_backend", lambda device: "cores")
     assert [fleet_size("cpu", 1.0, left) for left in (3.0, 1.0, 0.5, -9.0)] == [1, 1, 0, 0]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    sizes = {waiting: fleet_size("cpu", 1.0, 6.5, waiting=waiting) for waiting in (1, 4, 5, 6, 7, 8)}
+    assert sizes == {1: 4, 4: 4, 5: 5, 6: 6, 7: 4, 8: 4}  # seven would end after 7 s
 
 
 def test_time_that_is_over_begins_nothing_more(store, stacked, trained, clock):

@@ -224,7 +224,7 @@ def run(
     while ready := next((found for group in waiting if (found := _ready(group, store))), None):
         group, able = ready
         begun = time.monotonic()
-        size = fleet_size(device, each[id(group)], end - begun, room(able[0], device))
+        size = fleet_size(device, each[id(group)], end - begun, room(able[0], device), len(able))
         fleet = able[: _begun_size(able[:size], store, device) or size]
         if not fleet:
             say(f"not begun, for want of time: {len(group)} members of {describe(group[0])}")
@@ -275,9 +275,8 @@ def report(design: Design, todo: Plan, device: str, store: Store | None = None) 
     minutes = space = 0.0
     for group in todo.groups:
         first = group[0]
-        # A member a core: the last fleet takes as long as a full one.
-        size = fleet_size(device)
-        rounded = -(-len(group) // size) * size if default_backend(device) == "cores" else len(group)
+        # A member a core: fewer than cores take as long as a full fleet.
+        rounded = max(len(group), fleet_size(device)) if default_backend(device) == "cores" else len(group)
         takes = rounded * first.steps * seconds_per_step(first, device) / 60
         fills = sum(bytes_per_run(design, member) for member in group) / 1e6
         begun = _begun_size(group[:_STACKED], store, device)
@@ -376,14 +375,18 @@ def bytes_per_run(design: Design, member: Member) -> int:
     return size * (len(design.kept(member)) + state)
 
 
-def fleet_size(device: str, seconds_each: float = 0.0, seconds_left: float = math.inf, room: int = 64) -> int:
-    """How many members to train together: a member a core, or a stack; none where they would not end in time.
+def fleet_size(
+    device: str, seconds_each: float = 0.0, seconds_left: float = math.inf, room: int = 64, waiting: int = 0
+) -> int:
+    """How many of the members that are `waiting` to train together; none where they would not end in time.
 
-    A member a core takes as long for one as for all cores, so `seconds_each` is a core's share of that. `room` is how
-    many a stack may hold, see `room`.
+    A member a core, which takes as long for one as for all cores, so `seconds_each` is a core's share of that; of the
+    last ones as many as are left, which take turns. Or a stack: `room` is how many it may hold, see `room`.
     """
     if default_backend(device) == "cores":
         size = torch.get_num_threads()
+        if size < waiting < 2 * size and waiting * seconds_each <= seconds_left:
+            return waiting
         return size if size * seconds_each <= seconds_left else 0
     size = min(room, _STACKED)
     if size * seconds_each <= seconds_left:
