@@ -110,6 +110,8 @@ def test_a_page_shows_hostile_names_as_text(tmp_path, monkeypatch, tab):
     assert not [url for url in tab.requests() if "harm" in url]
     for name in HOSTILE:
         assert text.count(" ".join(name.split())) >= 6, name
+    moved = " ".join(tab.evaluate("document.querySelector('.vaekit-widget').innerText").split())
+    assert min(moved.count(" ".join(name.split())) for name in HOSTILE) >= 6  # axis, value, series, number, caption
     alts = tab.evaluate("[...document.images].map(i => i.alt)")
     assert sum(ALL in alt for alt in alts) == 3
 

@@ -273,10 +273,10 @@ def test_point_picture_and_numbers_move_together(tab, tmp_path):
 
     def seen(widget=0) -> dict:
         return page(f"""{{
-            ringed: all({widget}, ".ring").map((ring) => all({widget}, ".mark").findIndex((mark) =>
+            ringed: all({widget}, ".ring").map((ring) => all({widget}, ".dot").findIndex((mark) =>
                 mark.getAttribute("transform") === ring.getAttribute("transform"))),
-            marks: all({widget}, ".mark").length,
-            picture: all({widget}, "img").map((image) => [image.alt, image.src.split(",")[1], image.width]),
+            marks: all({widget}, ".dot").length,
+            picture: all({widget}, "img").map((i) => [i.alt, i.src.split(",")[1], i.attributes.width.value]),
             numbers: all({widget}, "tr").map((row) => row.innerText.split("\\t")),
             says: all({widget}, ".found")[0].innerText,
             graph: all({widget}, "svg[role=img]")[0].getAttribute("aria-label"),
@@ -289,7 +289,7 @@ def test_point_picture_and_numbers_move_together(tab, tmp_path):
         assert now["value"] == f"{beta:g}"
         assert now["marks"] == 6
         assert now["ringed"] == [step, 3 + step]
-        assert now["picture"] == [[f"1, {beta}", base64.b64encode(png(1)).decode(), 400]]
+        assert now["picture"] == [[f"1, {beta}", base64.b64encode(png(1)).decode(), "400"]]
         assert now["numbers"] == [["D (test), nats", f"71 ± {beta}"]]
         assert f"depth 1, beta {beta:g}: train at {10 / beta:.0f}" in now["graph"]
         page.slide(0, 0, "ArrowRight")
@@ -303,7 +303,7 @@ def test_point_picture_and_numbers_move_together(tab, tmp_path):
     assert bare["picture"] == []
     assert bare["says"].startswith("3, 0.3")
     assert bare["ringed"] == [1, 3]
-    page("all(0, '.mark')[0].dispatchEvent(new MouseEvent('click'))")
+    page("all(0, '.dot')[0].dispatchEvent(new MouseEvent('click'))")
     assert seen()["value"] == "0.1"
     assert seen(1) == other
     assert not tab.errors()

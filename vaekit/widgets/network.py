@@ -109,10 +109,10 @@ def _translated(net: nn.Sequential) -> tuple[list[dict[str, Any]], list[tuple[Te
     return layers, matrices
 
 
-def _likelihood(model: nn.Module, out: Tensor) -> Bernoulli | Gaussian:
+def _likelihood(model: Any, out: Tensor) -> Bernoulli | Gaussian:
     """The likelihood that a model makes of its decoder's output, or of images of that shape."""
     if hasattr(model, "likelihood_of"):
-        likelihood: Any = model.likelihood_of(out)
+        likelihood = model.likelihood_of(out)
     else:
         noise = {site: out.new_zeros(len(out), *shape) for site, shape in getattr(model, "noise_sites", {}).items()}
         likelihood = model(out.sigmoid(), noise)["x"]

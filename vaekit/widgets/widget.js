@@ -20,7 +20,7 @@ function slider(name, range, move) {
         input.setAttribute("aria-valuetext", text);
         value.textContent = text;
     };
-    return { node: make("div", { class: "row" }, make("span", { "aria-hidden": true }, name), input, value), show };
+    return { node: make("div", { class: "control" }, make("span", { "aria-hidden": true }, name), input, value), show };
 }
 
 // ---- the decoder: sliders over a code, and the picture that the network makes of it
@@ -102,8 +102,9 @@ function decoder(model) {
         said.textContent = `Length of z: ${decimal(Math.hypot(...code))} (a sample from the prior: about ${typical})`;
     }
 
-    const controls = make("div", {}, ...sliders.map(({ node }) => node), make("div", { class: "buttons" }, ...buttons));
-    return { parts: [make("div", { class: "parts" }, controls, make("div", { class: "picture" }, canvas, said))], show };
+    const controls = make("div", { class: "controls" }, ...sliders.map(({ node }) => node));
+    const left = make("div", {}, controls, make("div", { class: "buttons" }, ...buttons));
+    return { parts: [make("div", { class: "parts" }, left, make("div", { class: "picture" }, canvas, said))], show };
 }
 
 // ---- the curve: members on a plot, and the picture and the numbers of the one chosen
@@ -111,7 +112,7 @@ function decoder(model) {
 const MARKS = ["M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0", "M-3.6-3.6h7.2v7.2h-7.2z", "M0-5l5 5-5 5-5-5z", "M0-5l4.6 8h-9.2z"];
 const RING = "M-9 0a9 9 0 1 0 18 0a9 9 0 1 0-18 0";
 const [WIDTH, HEIGHT] = [360, 270];
-const EDGE = { left: 50, right: 10, top: 8, bottom: 44 };
+const EDGE = { left: 54, right: 10, top: 8, bottom: 48 };
 const across = (value, { low, high }) =>
     EDGE.left + ((value - low) / (high - low)) * (WIDTH - EDGE.left - EDGE.right);
 const up = (value, { low, high }) =>
@@ -125,14 +126,14 @@ function frame(x, y) {
         draw("path", { class: "frame", d: `M${left} ${EDGE.top}V${bottom}H${WIDTH - EDGE.right}` }),
         ...x.ticks.flatMap(([value, text]) => [
             draw("path", { class: "frame", d: `M${across(value, x)} ${bottom}v4` }),
-            label(text, across(value, x), bottom + 17, { "text-anchor": "middle" }),
+            label(text, across(value, x), bottom + 19, { "text-anchor": "middle" }),
         ]),
         ...y.ticks.flatMap(([value, text]) => [
             draw("path", { class: "frame", d: `M${left} ${up(value, y)}h-4` }),
-            label(text, left - 7, up(value, y) + 4, { "text-anchor": "end" }),
+            label(text, left - 7, up(value, y) + 5, { "text-anchor": "end" }),
         ]),
         label(x.label, middle.x, HEIGHT - 6, { "text-anchor": "middle" }),
-        label(y.label, 0, 0, { "text-anchor": "middle", transform: `translate(12 ${middle.y}) rotate(-90)` }),
+        label(y.label, 0, 0, { "text-anchor": "middle", transform: `translate(14 ${middle.y}) rotate(-90)` }),
     ];
 }
 
@@ -145,7 +146,7 @@ function radios({ name, values, labels }, move) {
         return input;
     });
     const choices = inputs.map((input, i) => make("label", {}, input, labels[i]));
-    const node = make("div", { class: "row", role: "radiogroup", "aria-label": name });
+    const node = make("div", { class: "control", role: "radiogroup", "aria-label": name });
     node.append(make("span", { "aria-hidden": true }, name), make("div", { class: "choices" }, ...choices));
     return { node, show: (value) => inputs.forEach((input, i) => (input.checked = values[i] === value)) };
 }
@@ -184,7 +185,7 @@ function curve(model) {
             const there = shown.filter((point) => point.series[s]);
             const at = ({ series }) => `${across(series[s][0], x)} ${up(series[s][1], y)}`;
             const marks = there.map((point) => {
-                const mark = draw("path", { class: "mark", d: MARKS[s], transform: `translate(${at(point)})` });
+                const mark = draw("path", { class: "dot", d: MARKS[s], transform: `translate(${at(point)})` });
                 mark.append(draw("title", {}, names(point.place)));
                 mark.addEventListener("click", () => choose(point.place));
                 return mark;
@@ -223,7 +224,7 @@ function render({ model, el }) {
     el.setAttribute("role", "group");
     el.setAttribute("aria-label", says);
     const { parts, show } = KINDS[model.get("kind")](model);
-    el.append(...parts, ...(caption ? [make("p", { class: "caption" }, caption)] : []));
+    el.append(...parts, ...(caption ? [make("p", { class: "below" }, caption)] : []));
     show();
     model.on("change:value", show);
     return () => model.off("change:value", show);
