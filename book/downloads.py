@@ -43,6 +43,9 @@ def linked(name: str, notebook: NotebookNode) -> NotebookNode:
     """The notebook with its links: in the caption of each figure that has data and, of a study, in a last section."""
     for figure, _ in figures(notebook):
         figure["caption"] += f" Data: {{download}}`{figure['name']}.csv <{name}/{figure['name']}.csv>`."
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop("text/csv", None)  # no form that a page can show
     if is_study(name):
         notebook.cells.append(nbformat.v4.new_markdown_cell(SECTION.format(name=name), id="downloads"))
     return notebook
