@@ -17,16 +17,19 @@ ROOT = Path(__file__).resolve().parents[1]
 SECTION = """\
 ## Downloads
 
-Notebook: {{download}}`{name}.ipynb` as on this page, {{download}}`{name}.py <../../notebooks/{name}.py>` without what
-it gave. Data: {{download}}`members.csv <../../results/{name}/members.csv>` (what was trained, on what, in what time),
-{{download}}`measures.csv <../../results/{name}/measures.csv>` (every value of each) and
-{{download}}`provenance.json <../../results/{name}/provenance.json>` (hashes and commits); what a figure draws is in its
-caption. To cite: {{download}}`{name}.bib <{name}/{name}.bib>`, the paper and vaekit.
+- Notebook: {{download}}`{name}.ipynb` as on this page, {{download}}`{name}.py <../../notebooks/{name}.py>` without
+  outputs
+- Data: {{download}}`members.csv <../../results/{name}/members.csv>` (what was trained, where and how long),
+  {{download}}`measures.csv <../../results/{name}/measures.csv>` (all that was measured),
+  {{download}}`provenance.json <../../results/{name}/provenance.json>` (hashes and commits); those of a figure are in
+  its caption
+- To cite: {{download}}`{name}.bib <{name}/{name}.bib>`, the paper and vaekit
 
-The command that made this page from those data:
+The command that made this page from these data:
 
 ```bash
-.venv/bin/papermill notebooks/{name}.ipynb out.ipynb -p scale published
+.venv/bin/papermill notebooks/{name}.ipynb out.ipynb \\
+    -p scale published
 ```
 """
 
@@ -43,6 +46,9 @@ def linked(name: str, notebook: NotebookNode) -> NotebookNode:
     """The notebook with its links: in the caption of each figure that has data and, of a study, in a last section."""
     for figure, _ in figures(notebook):
         figure["caption"] += f" Data: {{download}}`{figure['name']}.csv <{name}/{figure['name']}.csv>`."
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop("text/csv", None)  # no form that a page can show
     if is_study(name):
         notebook.cells.append(nbformat.v4.new_markdown_cell(SECTION.format(name=name), id="downloads"))
     return notebook

@@ -263,8 +263,8 @@ def test_a_notebooks_downloads_are_made_from_what_it_shows_and_cites(tmp_path, m
     ran = {}
     monkeypatch.setattr(build.papermill, "execute_notebook", lambda path, to, given, **_: ran.update(given))
     build.run_by_papermill(ROOT / "notebooks" / "pruning.ipynb")
-    said = "".join(f" -p {name} {value}" for name, value in ran.items())
-    assert f"papermill notebooks/pruning.ipynb out.ipynb{said}\n" in last.source
+    said = " ".join(f"-p {name} {value}" for name, value in ran.items())
+    assert f"papermill notebooks/pruning.ipynb out.ipynb \\\n    {said}\n" in last.source
     study.cells[0].source = "# Nothing cited"
     with pytest.raises(ValueError, match="cites its paper first"):
         downloads.files("pruning", study)

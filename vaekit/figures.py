@@ -32,7 +32,7 @@ STYLE: dict[Any, Any] = {
 }
 
 
-class DataFigure(Figure):
+class _DataFigure(Figure):
     """A figure that knows the data it draws, as the text of a CSV: for IPython another form of the same picture."""
 
     csv = ""
@@ -53,7 +53,7 @@ def panels(rows: int, columns: int, width: float = 4.2, height: float = 3.4, **h
     """
     use_style()
     size = (width * columns, height * rows)
-    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, FigureClass=DataFigure, **how)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, FigureClass=_DataFigure, **how)
     plt.close(figure)
     return figure, axes
 
@@ -63,7 +63,7 @@ def with_data(figure: Figure, csv: str) -> Figure:
 
     A page of the book offers it in the caption, under the figure's name. Without data the figure stays as it is.
     """
-    assert isinstance(figure, DataFigure)  # panels made it
+    assert isinstance(figure, _DataFigure)  # panels made it
     figure.csv = csv
     return figure
 
