@@ -65,7 +65,7 @@ def test_train_then_export_then_show(place, capsys):
     assert main(["train", NAME]) == 0
     assert "not begun" not in capsys.readouterr().out
     assert main(["export", NAME]) == 0
-    assert f"3 members, 210 values: {place / 'results' / NAME}" in capsys.readouterr().out
+    assert f"3 members, 213 values: {place / 'results' / NAME}" in capsys.readouterr().out
     before = {file.name: file.read_bytes() for file in (place / "results" / NAME).iterdir()}
     assert main(["export", NAME]) == 0
     assert {file.name: file.read_bytes() for file in (place / "results" / NAME).iterdir()} == before
