@@ -315,7 +315,7 @@ def test_the_decoder_shown_is_the_longest_trained_and_deepest_near_beta_1(monkey
     shown = study.decode(frame(members).assign(asked=True), settings())
     assert shown._state["data"]["caption"] == "3 layers, beta 0.1, seed 0, 400 steps, tetrominoes"
     absent |= {m.key for m in members}
-    assert "--decoders" in study.decode(frame(members).assign(asked=True), settings()).data
+    assert "--decoders" in study.decode(frame(members).assign(asked=True), settings())._repr_html_()
 
 
 def test_the_parts_of_the_rate_in_and_out_of_the_loss():

@@ -75,9 +75,10 @@ def mi_kl_objective(params: dict, images: Tensor, labels, weights: Mapping, prog
             'the objective mi_kl needs the code that was drawn: return it as "sample", (batch, d), beside "z" and "x"'
         )
     z, q = params["sample"], params["z"]
-    # Each deviation is divided by the standard deviation before it is squared: a variance may be too small for its
-    # inverse to be a float32.
-    deviation = (z.unsqueeze(1) - q.mu) * (-0.5 * q.logvar).exp()  # of code i from the mean of image j, (B, B, d)
+    # Without a weight on the marginal KL, variances soon collapse. So a deviation is divided by its standard deviation
+    # before it is squared, taken as exp(-40) at least: there, to rounding, a code is its mean already.
+    scale = (-0.5 * q.logvar).clamp(max=40).exp()
+    deviation = (z.unsqueeze(1) - q.mu) * scale  # of code i from the mean of image j, (B, B, d)
     constant = z.shape[1] * math.log(2 * math.pi)
     pairs = -0.5 * (deviation.square().sum(2) + q.logvar.sum(1) + constant)
     log_q = pairs.logsumexp(1) - math.log(len(z))

@@ -23,7 +23,7 @@ from vaekit.sweep import Design
 # What may differ among the panels of a figure, beside the study's own axes; members that agree in the rest of their
 # fields have one budget.
 _PANELS = ("key", "seed", "data", "n_train", "split")
-# What a budget's label says of the networks; of members of another family the column is empty.
+# What a budget's label says of the networks where some are fully connected; of the others that column is empty.
 _WIDTHS = {"hidden": "units", "channels": "channels"}
 # What else a row of a derived member says of its parent: no curve may mix children of parents trained differently.
 _OF_PARENT = {"parent_steps": "steps", "parent_decoder": "decoder", "parent_sampled": "sampled"}
@@ -151,6 +151,7 @@ def budgets(
     `axes` are the study's own (`Design.axes`): the columns that differ among the points of one budget.
     """
     columns = [name for name in _fields(known) if name not in (*_PANELS, *axes)]
+    widths = _WIDTHS.items() if "hidden" in known else ()
     groups = [group for _, group in known.groupby(columns, dropna=False, sort=False)]
     for group in sorted(groups, key=lambda g: (g["steps"].iloc[0], g["n"].max()), reverse=True):
         first = group.iloc[0]
@@ -159,7 +160,7 @@ def budgets(
         least, most = np.min(counts), np.max(counts)
         says = [
             f"{first['steps']:,} steps of {first['batch_size']}",
-            *(f"{first[name]:.0f} {unit}" for name, unit in _WIDTHS.items() if _is_number(first.get(name))),
+            *(f"{first[name]:.0f} {unit}" for name, unit in widths if _is_number(first.get(name))),
             *([first["precision"]] if first["precision"] != "full" else []),
             ", ".join(sorted(group["data"].unique())),
             f"{least} seed{'s' if least > 1 else ''}" if least == most else f"{least} to {most} seeds a point",

@@ -16,11 +16,11 @@ import ipywidgets
 from matplotlib.figure import Figure
 
 from vaekit.settings import Settings
-from vaekit.widgets.movable import Movable, show
+from vaekit.widgets.movable import Movable, Page, show
 from vaekit.widgets.network import decoder
 from vaekit.widgets.plot import curve
 
-__all__ = ["Movable", "curve", "decoder", "explore", "explorer", "show"]
+__all__ = ["Movable", "Page", "curve", "decoder", "explore", "explorer", "show"]
 
 Draw = Callable[..., tuple[Figure, str]]
 

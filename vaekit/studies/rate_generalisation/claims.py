@@ -2,9 +2,6 @@
 
 All D, R, MI and KL in nats per image; D on the whole test set with one sample of z. The paper's grid of beta reaches
 from 0.001 to 5: betas outside it are no part of what it says, so they enter no curve here.
-
-Claims 3.6, 3.8, 3.11 and 3.16 read measures and an objective that are not made yet: what they will hold is described
-where they are read, and without them the claim was not run.
 """
 
 import math

@@ -378,8 +378,6 @@ def explore(table: pd.DataFrame, chosen: Settings):
 
 def decode(table: pd.DataFrame, chosen: Settings):
     """A decoder to move: of the members whose weights are at hand, most steps and layers, beta nearest 1."""
-    from IPython.display import Markdown
-
     from vaekit import widgets
 
     rows = table.drop_duplicates("key")
@@ -393,9 +391,9 @@ def decode(table: pd.DataFrame, chosen: Settings):
             continue  # neither stored here nor carried
         caption = f"{_layers(row.depth)}, beta {row.beta:g}, seed {row.seed}, {row.steps:,} steps, {row.data}"
         return widgets.show(chosen, widgets.decoder(model, caption))
-    return Markdown(
-        'No decoder of these members is here. Train one (`papermill … -p seeds "[7]"`), or carry one in `results/` '
-        "(`python -m vaekit export rate_generalisation --decoders KEY`)."
+    return widgets.Page(
+        "<p>No decoder of these members is here. Train a member of your own, <code>-p seeds \"[7]\"</code>, or carry one "
+        "in results/: <code>python -m vaekit export rate_generalisation --decoders KEY</code>.</p>"
     )
 
 
