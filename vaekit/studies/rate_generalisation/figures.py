@@ -392,7 +392,7 @@ def decode(table: pd.DataFrame, chosen: Settings):
         caption = f"{_layers(row.depth)}, beta {row.beta:g}, seed {row.seed}, {row.steps:,} steps, {row.data}"
         return widgets.show(chosen, widgets.decoder(model, caption))
     return widgets.Page(
-        "<p>No decoder of these members is here. Train a member of your own, <code>-p seeds \"[7]\"</code>, or carry one "
+        '<p>No decoder of these members is here. Train a member of your own, <code>-p seeds "[7]"</code>, or carry one '
         "in results/: <code>python -m vaekit export rate_generalisation --decoders KEY</code>.</p>"
     )
 
