@@ -66,7 +66,7 @@ def test_new_weights_alone_are_trained_and_drawn_beside_the_stored_ones(empty_st
     assert (record["member"]["weights.beta"], record["member"]["seed"]) == (0.25, 7)
     assert record["member"]["steps"] == 1000
     assert record["status"] == "finished"
-    assert pictures(done) == 5
+    assert pictures(done) == 12
     assert "application/vnd.jupyter.widget-view+json" in text(done)  # the explorer: a picture only in the book
     # results/ holds members of this budget: the summary of the table counts them beside the new one.
     assert "training 1 of 1 members" in text(done)
@@ -80,7 +80,7 @@ def test_new_weights_alone_are_trained_and_drawn_beside_the_stored_ones(empty_st
 def test_published_trains_nothing(empty_store, tmp_path):
     done = run("rate_generalisation", tmp_path, scale="published")
     assert not list(empty_store.keys())
-    assert pictures(done) == 6
+    assert pictures(done) == 12
     with pytest.raises(papermill.PapermillExecutionError, match="python -m vaekit train rate_generalisation"):
         run("rate_generalisation", tmp_path, scale="published", betas="[0.123]")
 
