@@ -8,6 +8,7 @@ from vaekit.metrics.disentanglement import DCI, MIG, active_units, dci, mig, rat
 from vaekit.metrics.geometry import Dimension, Imbalance, information_imbalance, intrinsic_dimension
 from vaekit.metrics.information import Information, encode, information
 from vaekit.metrics.layers import geometry_table, layer_geometry
+from vaekit.metrics.neighbours import Among, Nearest, nearest
 from vaekit.metrics.probes import (
     PROBES,
     Accuracy,
@@ -18,7 +19,15 @@ from vaekit.metrics.probes import (
     upper_hull,
 )
 from vaekit.metrics.rates import evaluate, floor, mean_and_se, rd_table
-from vaekit.metrics.samples import PSNR, InceptionScore, generate_images, inception_score, probabilities, psnr
+from vaekit.metrics.samples import (
+    PSNR,
+    InceptionScore,
+    generate_images,
+    inception_score,
+    probabilities,
+    psnr,
+    reconstruct,
+)
 
 __all__ = [
     "DCI",
@@ -26,11 +35,13 @@ __all__ = [
     "PROBES",
     "PSNR",
     "Accuracy",
+    "Among",
     "ClassInformation",
     "Dimension",
     "Imbalance",
     "InceptionScore",
     "Information",
+    "Nearest",
     "accuracy_bound",
     "active_units",
     "class_information",
@@ -47,10 +58,12 @@ __all__ = [
     "layer_geometry",
     "mean_and_se",
     "mig",
+    "nearest",
     "probabilities",
     "probe_accuracy",
     "psnr",
     "rate_per_dimension",
     "rd_table",
+    "reconstruct",
     "upper_hull",
 ]

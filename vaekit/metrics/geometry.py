@@ -80,7 +80,7 @@ def intrinsic_dimension(
         return Dimension(math.nan, math.nan, len(kept), duplicates, reason)
     if duplicates:
         cloud = _Cloud(points[kept], dtype, block)
-    with _full_precision(points.device):
+    with full_precision(points.device):
         neighbours, squares = cloud.neighbours(_CANDIDATES)
     value = _two_nn(squares[:, 0], squares[:, 1])
     of_halves = []
@@ -302,7 +302,7 @@ def _imbalances(
     views += _halves(first.n, half_subsets, seed, index.device) if first.n >= 6 else []
     total = torch.zeros(len(pairs), len(views), dtype=torch.float64, device=index.device)
     ties = torch.zeros(len(pairs), dtype=torch.long, device=index.device)
-    with _full_precision(index.device):
+    with full_precision(index.device):
         for rows in first.blocks():
             whole = {name: torch.cat(list(cloud.fast(rows, first.blocks())), dim=1) for name, cloud in clouds.items()}
             for view, chosen in enumerate(views):
@@ -347,7 +347,7 @@ def _check(half_subsets: int, dtype: torch.dtype) -> None:
 
 
 @contextmanager
-def _full_precision(device: torch.device) -> Iterator[None]:
+def full_precision(device: torch.device) -> Iterator[None]:
     """Products at the precision of their arguments: no TF32, which has 10 bits, and no autocast."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from vaekit import randomness
-from vaekit.metrics.rates import evaluate, mean_and_se
+from vaekit.distributions import as_float
+from vaekit.metrics.rates import check_bytes, evaluate, mean_and_se
 
 # An image is known no better than to a byte: the mean square of rounding to one is as good as nothing. 58.92 dB.
 LEAST_MSE = 1 / (12 * 255**2)
@@ -62,6 +63,19 @@ def psnr(model, images: Tensor, batch_size: int = 1024) -> PSNR:
         -in_db * math.log(max(mse, LEAST_MSE)),
         in_db * se / max(mse, LEAST_MSE),
     )
+
+
+@torch.no_grad()
+def reconstruct(model, images: Tensor) -> Tensor:
+    """The likelihood's means at the means of the codes of uint8 images: (n, C, H, W), float32, on the model's device.
+
+    Of a model with several layers of codes, each mean is given those above it. Errors: ValueError for images that are
+    not uint8.
+    """
+    check_bytes(images)
+    x = images.to(next(model.parameters()).dtype) / 255
+    noise = {site: x.new_zeros((len(x), *shape)) for site, shape in model.noise_sites.items()}
+    return as_float(model(x, noise))["x"].mean.float()
 
 
 @torch.no_grad()
