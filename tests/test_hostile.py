@@ -25,7 +25,7 @@ import torch
 from forks import Forks
 from tiny import ARGUMENTS, member, run_of, tables
 
-from vaekit import data, judges, results, runs
+from vaekit import data, judges, results, runs, sheets
 from vaekit.checkpoints import Checkpoints
 from vaekit.data import DataError, download, stored
 from vaekit.data.stored import STORED
@@ -33,6 +33,7 @@ from vaekit.fleet.state import History, State, below
 from vaekit.models.classifiers import Classifier
 from vaekit.results import ResultsError
 from vaekit.runs import Store, StoreError
+from vaekit.sheets import Sheet, SheetError
 
 COUNT = 400  # mutants of each kind of file
 ROOM = 400 << 20  # bytes that a batch may take beyond what the process has
@@ -234,6 +235,21 @@ def read_decoder(count):
             runs.read_decoder(content, name)
 
 
+def read_sheet(count):
+    """Pictures that results/ carries; a part whose checksum was made to fit, too."""
+    good = sheets.pack(Sheet(member().key, 20, 1, ("a", "b"), np.arange(360, dtype=np.uint8).reshape(2, 4, 5, 3, 3)))
+    name = sheets.file_name(member().key, 20)
+    bodies = sheets._parts(good)
+    for which in range(3):
+        for body in mutants(bodies[which], count // 3 + 1):
+            kinds = (b"IHDR", b"tEXt", b"IDAT", b"IEND")
+            parts = [*bodies[:which], body, *bodies[which + 1 :], b""]
+            content = good[:8] + b"".join(map(sheets._chunk, kinds, parts))
+            with may_refuse(SheetError):
+                found = sheets.unpack(content, name)
+                assert (found.key[:12], found.step, found.pictures.ndim) == (member().key[:12], 20, 5)
+
+
 def read_checkpoint(count):
     """States and snapshots whose names carry their hashes."""
     store = Store(tempfile.mkdtemp())
@@ -431,6 +447,7 @@ READERS = [
     "record",
     "measure",
     "decoder",
+    "sheet",
     "checkpoint",
     "images",
     "originals",

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from vaekit import archive, data, judges, results, runs, studies, sweep, upkeep
+from vaekit import archive, data, judges, pictures, results, runs, studies, sweep, upkeep
 from vaekit.fleet import device_problem
 from vaekit.models.classifiers import NETWORKS
 from vaekit.settings import SettingsError
@@ -162,6 +162,8 @@ def export(chosen: argparse.Namespace) -> int:
         merged = sweep.tables(design, members=members, alone=bool(chosen.scale))
         if chosen.decoders is not None:
             merged.decoders |= decoders_of(chosen.decoders, [member.key for member in members], merged)
+        exported = [member.key for member in members] if chosen.scale else list(merged.members)
+        merged.pictures |= pictures.export(design, exported, merged.pictures, runs.default_store(), say)
     commits = sorted({row["commit"] for row in merged.members.values() if row.get("commit")})
     provenance = {"study": design.name, "measures": design.versions, "commits": commits}
     results.parse(path, results.contents_of(merged, provenance))  # what could not be read again is not written

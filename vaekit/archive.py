@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from vaekit import decoders, disk, results
+from vaekit import disk, results
 from vaekit.results import PROVENANCE, TABLES, ResultsError, Tables
 
 LIMIT = 500_000_000  # bytes
@@ -45,7 +45,7 @@ def read(path: Path, study: str) -> Tables:
     tables = results.parse(path, contents)
     if (of := json.loads(contents[PROVENANCE]).get("study")) != study:
         raise ResultsError(f"{path} holds results of {of!r}, not of {study}")
-    if problem := next(results.damaged_decoders(path, tables), None):
+    if problem := next(results.damaged_files(path, tables), None):
         raise ResultsError(problem)
     return tables
 
@@ -58,7 +58,7 @@ def _contents(path: Path) -> dict[str, bytes]:
             entries = archive.infolist()
             names = [entry.filename for entry in entries]
             if odd := [
-                name for name in names if name not in (*TABLES, PROVENANCE) and not decoders.NAME.fullmatch(name)
+                name for name in names if name not in (*TABLES, PROVENANCE) and not results.member_of_file(name)
             ]:
                 raise ValueError(f"it holds {odd[0]!r}")
             if len({*names}) < len(names):

@@ -63,6 +63,12 @@ def move(source: Path, target: Path, replacing: bool = False) -> None:
     sync(target.parent)
 
 
+def remove(path: Path) -> None:
+    """Delete a file. Errors: OSError."""
+    seam("unlink", path)
+    path.unlink(missing_ok=True)
+
+
 def sync(folder: Path) -> None:
     """Bring the names in a folder to the disk."""
     seam("fsync", folder)

@@ -3,6 +3,7 @@
     members.csv       one row a member: its key, its fields, status, code version, hardware, wall time
     measures.csv      one row a value: member (12 digits of its key), step, part, measure, arguments, value, se, n
     decoder-….safetensors   of a few members, the weights that pictures need (see `vaekit.decoders`)
+    pictures/….png   of members whose weights were there, what a study shows of them (see `vaekit.sheets`)
     provenance.json   hashes of all of them, and what wrote them
 
 Exporting merges: it adds and replaces, and never removes a member that this store lacks. Reading is strict: a table
@@ -20,9 +21,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vaekit import decoders, disk
+from vaekit import decoders, disk, sheets
 from vaekit.runs import SCHEMA, Member, Store, StoreError, key_of, member_of, read_decoder, results_root
 from vaekit.settings import PlainError
+from vaekit.sheets import Sheet, SheetError
 
 RECORDED = ("status", "reason", "code_version", "data_identity", "hardware", "wall_time", "backend", "torch", "commit")
 RECORDED += ("measures",)  # which were taken, as name-version: one that found nothing has no row
@@ -45,12 +47,13 @@ class Tables:
     """Members and their measured values, as rows by the member's key.
 
     A member's row has its key, `Member.row()` and the columns `RECORDED`; a value's row has the columns `MEASURED`.
-    `decoders` are the contents of the decoders' files, by their names.
+    `decoders` are the contents of the decoders' files, by their names; `pictures` those of the sheets' files.
     """
 
     members: dict[str, dict[str, Any]] = field(default_factory=dict)
     measures: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     decoders: dict[str, bytes] = field(default_factory=dict)
+    pictures: dict[str, bytes] = field(default_factory=dict)
 
     def merged(self, other: "Tables") -> "Tables":
         """Both; where they share a member, the other's row, and its values of each measure of which it has no older.
@@ -69,7 +72,7 @@ class Tables:
             rows = [row for row in rows if row["version"] >= newest.get(row["measure"], row["version"])]
             new = {row["measure"] for row in rows}
             measures[key] = [row for row in mine if row["measure"] not in new] + rows
-        return Tables(members, measures, self.decoders | other.decoders)
+        return Tables(members, measures, self.decoders | other.decoders, self.pictures | other.pictures)
 
     def only(self, keys: Iterable[str]) -> "Tables":
         """What there is of these keys."""
@@ -78,7 +81,8 @@ class Tables:
         return Tables(
             {k: self.members[k] for k in kept},
             {k: self.measures.get(k, []) for k in kept},
-            {name: content for name, content in self.decoders.items() if _member_of_decoder(name) in short},
+            {name: content for name, content in self.decoders.items() if member_of_file(name) in short},
+            {name: content for name, content in self.pictures.items() if member_of_file(name) in short},
         )
 
     def member(self, key: str) -> Member:
@@ -144,7 +148,7 @@ def folder(study: str) -> Path:
 def read(path: Path) -> Tables:
     """The tables of one results folder; empty where there is none. Errors: ResultsError names a damaged file."""
     there = [name for name in (*TABLES, PROVENANCE) if (path / name).exists()]
-    there += sorted(file.name for file in path.glob("decoder-*"))
+    there += _carried(path)
     if not there:
         return Tables()
     try:
@@ -166,47 +170,78 @@ def parse(path: Path, contents: Mapping[str, bytes]) -> Tables:
         members[row["key"]] = row
     keys = {key[:SHORT]: key for key in members}
     carried = {name: content for name, content in contents.items() if name not in (*TABLES, PROVENANCE)}
-    tables = Tables(members, {key: [] for key in members}, carried)
+    pictures = {name: carried[name] for name in carried if sheets.NAME.fullmatch(name)}
+    others = {name: carried[name] for name in carried if name not in pictures}
+    tables = Tables(members, {key: [] for key in members}, others, pictures)
     seen: set[tuple] = set()
     for row in values:
         row["arguments"] = row["arguments"] or ""
         if problem := _problem_of_value(row, keys, seen):
             raise ResultsError(f"{path / TABLES[1]}: {problem}; it was edited: check it out again")
         tables.measures[keys[row["member"]]].append(row)
-    if foreign := [name for name in carried if _member_of_decoder(name) not in keys]:
-        raise ResultsError(f"{path / foreign[0]} is the decoder of no member of {TABLES[0]}; check it out again")
+    if foreign := [name for name in carried if member_of_file(name) not in keys]:
+        raise ResultsError(f"{path / foreign[0]} belongs to no member of {TABLES[0]}; check it out again")
     return tables
 
 
 def damage(path: Path) -> Iterator[str]:
     """A sentence for every file of a results folder that is damaged, lacking, or none that `export` writes."""
-    contents = {file.name: file.read_bytes() for file in sorted(path.glob("*")) if file.is_file()}
+    files = [file for place in ("*", f"{sheets.FOLDER}/*") for file in sorted(path.glob(place)) if file.is_file()]
+    contents = {file.relative_to(path).as_posix(): file.read_bytes() for file in files}
     if not contents:
         return
     try:
         found = list(_misfits(path, contents, _listed(path, contents)))
-        yield from found or damaged_decoders(path, parse(path, contents))
+        yield from found or damaged_files(path, parse(path, contents))
     except ResultsError as error:
         yield str(error)
 
 
-def damaged_decoders(path: Path, tables: Tables) -> Iterator[str]:
-    """A sentence for every decoder among tables that is none, or of a member that they lack."""
-    for name, content in tables.decoders.items():
+def damaged_files(path: Path, tables: Tables) -> Iterator[str]:
+    """A sentence for every decoder and sheet among tables that is none, or of a member that they lack."""
+    for name, content in (tables.decoders | tables.pictures).items():
         try:
-            key, _ = read_decoder(content, str(path / name))
-        except StoreError as error:
+            key = _key_in(name, content, str(path / name))
+        except (StoreError, SheetError) as error:
             yield str(error)
         else:
             if key not in tables.members:
-                yield f"{path / name} is the decoder of {key[:SHORT]}, which {TABLES[0]} lacks"
+                yield f"{path / name} belongs to {key[:SHORT]}, which {TABLES[0]} lacks"
+
+
+def _key_in(name: str, content: bytes, path: str) -> str:
+    """The key of the member that a carried file says it belongs to; all of the file is read."""
+    return sheets.unpack(content, path).key if sheets.NAME.fullmatch(name) else read_decoder(content, path)[0]
+
+
+def pictures(study: str) -> dict[str, Sheet]:
+    """The pictures that a study's results carry, by the keys of their members. Errors: ResultsError for any damage."""
+    path = folder(study)
+    try:
+        found = [sheets.unpack(content, str(path / name)) for name, content in read(path).pictures.items()]
+    except SheetError as error:
+        raise ResultsError(str(error)) from None
+    return {sheet.key: sheet for sheet in found}
+
+
+def picture(study: str, key: str) -> Sheet | None:
+    """The pictures of one member that a study's results carry, at its last step; None where there are none.
+
+    Errors: ResultsError where their file is damaged; no other is read.
+    """
+    path = folder(study)
+    try:
+        found = [sheets.read(path / name, digest) for name, digest in sheets.listed(path, key).items()]
+    except SheetError as error:
+        raise ResultsError(str(error)) from None
+    return max((sheet for sheet in found if sheet.key == key), key=lambda sheet: sheet.step, default=None)
 
 
 def _listed(path: Path, contents: Mapping[str, bytes]) -> dict[str, str]:
     """The hash of each file, by name, as a folder's provenance has it. Errors: ResultsError where it is none."""
     try:
         provenance = json.loads(contents[PROVENANCE])
-        return {**provenance["sha256"], **provenance.get("decoders", {})}
+        return {**provenance["sha256"], **provenance.get("decoders", {}), **provenance.get("pictures", {})}
     except _UNREADABLE as error:
         raise ResultsError(f"{path / PROVENANCE} cannot be read ({error}); check out the folder again") from None
 
@@ -269,21 +304,33 @@ def _finite(value: Any) -> bool:
     return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
-def _member_of_decoder(name: str) -> str | None:
-    found = decoders.NAME.fullmatch(name)
+def member_of_file(name: str) -> str | None:
+    """The first digits of the key whose decoder or pictures a file of this name holds; None for any other name."""
+    found = decoders.NAME.fullmatch(name) or sheets.NAME.fullmatch(name)
     return found and found[1]
 
 
+def _carried(path: Path) -> list[str]:
+    """What lies in a results folder beside its tables, by the names that `contents_of` gives."""
+    found = (file for place in ("decoder-*", f"{sheets.FOLDER}/[!.]*") for file in sorted(path.glob(place)))
+    return [file.relative_to(path).as_posix() for file in found]
+
+
 def write(path: Path, tables: Tables, provenance: Mapping[str, Any]) -> None:
-    """Write tables to a results folder, each file by a rename, provenance last.
+    """Write tables to a results folder, each file by a rename, provenance last; what they no longer carry is deleted.
 
     A cut between the renames leaves hashes that do not match, which `read` reports: check the folder out again, then
     export. Errors: ResultsError where the disk refuses.
     """
     try:
-        disk.make_folder(path)
-        for name, content in contents_of(tables, provenance).items():
+        contents = contents_of(tables, provenance)
+        for home in dict.fromkeys((path / name).parent for name in contents):
+            disk.make_folder(home)
+        for name, content in contents.items():
             disk.replace(path / name, content)
+        for name in _carried(path):
+            if name not in contents and member_of_file(name):
+                disk.remove(path / name)
     except OSError as error:
         raise ResultsError(f"the results in {path} could not be written ({error.strerror})") from error
 
@@ -306,10 +353,11 @@ def contents_of(tables: Tables, provenance: Mapping[str, Any]) -> dict[str, byte
     except UnicodeEncodeError as error:
         raise ResultsError(f"these results could not be written: a run holds no text ({error})") from None
     said = {**provenance, "sha256": _hashes(contents)}
-    if tables.decoders:
-        said["decoders"] = _hashes(tables.decoders)
+    for name, files in (("decoders", tables.decoders), ("pictures", tables.pictures)):
+        if files:
+            said[name] = _hashes(files)
     text = json.dumps(said, indent=1, sort_keys=True).encode() + b"\n"
-    return {**contents, **dict(sorted(tables.decoders.items())), PROVENANCE: text}
+    return {**contents, **dict(sorted((tables.decoders | tables.pictures).items())), PROVENANCE: text}
 
 
 def _hashes(contents: Mapping[str, bytes]) -> dict[str, str]:

@@ -93,11 +93,25 @@ class Measure:
 
 
 @dataclass(frozen=True)
+class Pictures:
+    """What a study shows of a trained member, and the version of the code that chooses and makes it.
+
+    `take(model, member, step, examples)` gives uint8 pictures (rows, columns, C, H, W), a label for each row, from a
+    model in eval mode; None where there is nothing to show.
+    """
+
+    version: int
+    labels: tuple[str, ...]
+    take: Callable[[nn.Module, Member, int, Examples], Tensor | None]
+
+
+@dataclass(frozen=True)
 class Design:
     """What a sweep needs to know of a study.
 
     `snapshots(member)` are the steps at which everything is measured, `kept(member)` those whose weights are stored.
     `axes` are the tidy table's columns that differ among the points of one figure (beside seed, data and n_train).
+    `pictures` are made when a member is exported (see `vaekit.pictures`).
     """
 
     name: str
@@ -105,6 +119,7 @@ class Design:
     snapshots: Callable[[Member], tuple[int, ...]]
     kept: Callable[[Member], tuple[int, ...]]
     axes: tuple[str, ...] = ("beta",)
+    pictures: Pictures | None = None
 
     @property
     def versions(self) -> dict[str, int]:
