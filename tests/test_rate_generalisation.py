@@ -9,7 +9,7 @@ from tiny import member, settings
 from vaekit import sweep
 from vaekit.data import DataError
 from vaekit.losses import bernoulli_floor
-from vaekit.metrics import evaluate
+from vaekit.metrics import evaluate, reconstruct
 from vaekit.settings import SettingsError
 from vaekit.studies import rate_generalisation as study
 
@@ -140,10 +140,47 @@ def test_parts_of_the_rate(images):
     assert total == pytest.approx(rate, abs=1)
 
 
+def test_neighbours(images):
+    """By brute searches in float64."""
+    one = member(precision="fp64")
+    found = taken(study.neighbours, one, 20, images)
+    test, train = (part.double().flatten(1) / 255 for part in (images.test, images.train))
+    distances = torch.cdist(test, train).min(1).values
+    counts = torch.histogram(distances, 100, range=(0, 25)).hist
+    bins = {("test", "nearest_distance", f"bin={k}"): count for k, count in enumerate(counts.tolist()) if count}
+    name = "nearest_distance_quantile"
+    quantiles = {("test", name, f"q={q}"): distances.quantile(q).item() for q in (0.1, 0.5, 0.9)}
+    assert found.keys() == {("test", "memorised", ""), *bins, *quantiles}
+    assert {key: found[key].value for key in bins} == bins
+    assert {key: found[key].value for key in quantiles} == pytest.approx(quantiles)
+    assert all(found[key].se > 0 and found[key].n == 16 for key in found if key[1] != "memorised")
+    assert list(study.neighbours(one.build().eval(), one, 12, images)) == []
+    (early,) = study.neighbours(one.build().eval(), one, 16, images)
+    assert early == found["test", "memorised", ""]
+    assert early.value == share_by_hand(reconstruct(one.build().eval(), images.test), images)
+
+
+def share_by_hand(made, images):
+    made, test, train = (part.flatten(1).double() for part in (made, images.test / 255, images.train / 255))
+    return (torch.cdist(made, train).min(1).values < (made - test).norm(dim=1)).double().mean().item()
+
+
+@pytest.mark.parametrize(("weight", "least", "most"), [(1.0, 0, 0), (0.5, 0.1, 0.9), (0.0, 1, 1)])
+def test_a_model_that_returns_training_images_has_memorised_them_all(images, monkeypatch, weight, least, most):
+    """What it returns is a mixture of the test image, by its weight, and a training image."""
+    one, train = member(), images.train[:16]
+    made = (images.test.float() * weight + train.float() * (1 - weight) + 0.1) / 256
+    monkeypatch.setattr(study, "reconstruct", lambda model, part: made)
+    (found,) = study.neighbours(one.build(), one, 16, images)
+    assert (found.value, found.n) == (share_by_hand(made, images), 16)
+    assert least <= found.value <= most
+
+
 def test_measures_give_what_they_say(images):
     gives = {
         "rate_distortion": {"distortion", "rate", "distortion_floor"},
         "rate_parts": {"mutual_information", "marginal_kl", "mi_ceiling"},
+        "neighbours": {"memorised", "nearest_distance", "nearest_distance_quantile"},
     }
     for measure in study.DESIGN.measures:
         assert {key[1] for key in taken(measure.take, member(), 20, images)} == gives[measure.name]
@@ -163,5 +200,6 @@ def test_a_table_has_all_that_claims_and_figures_read(images):
     chosen = settings(betas=[1], precision="fp64")
     table = study.run(chosen)
     found = set(table.loc[table["step"] == 20, ["part", "measure", "arguments"]].itertuples(index=False, name=None))
-    assert len(found) == 18
+    assert len(found - {row for row in found if row[1] == "nearest_distance"}) == 22
+    assert sum(row[1] == "nearest_distance" for row in found) > 3
     assert set(table["step"]) == set(study.snapshots(member(steps=20)))

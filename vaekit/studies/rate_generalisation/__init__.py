@@ -5,6 +5,7 @@ the study's settings, its members and what is measured on each; `figures` and `c
 """
 
 import functools
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -14,11 +15,11 @@ import torch
 from torch import nn
 
 from vaekit.data import SPLITS
-from vaekit.metrics import encode, evaluate, floor, information
+from vaekit.metrics import Among, Nearest, encode, evaluate, floor, information, reconstruct
 from vaekit.runs import Member
 from vaekit.settings import option
 from vaekit.studies.base import StudySettings
-from vaekit.sweep import Design, Examples, Measure, Value, fifths, log_spaced
+from vaekit.sweep import Design, Examples, Measure, Pictures, Value, fifths, log_spaced
 
 PAPER_BETAS = (0.001, 0.005, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 1, 2, 3, 5)
 _COMMON = {
@@ -33,7 +34,9 @@ _COMMON = {
     "n_test": 0,
 }
 _PAPER = _COMMON | {"seeds": (0, 1, 2, 3, 4), "steps": 257_000, "n_train": (16_384, 81_920)}
-NESTED = 10_000  # test images on which ten samples of z are taken
+NESTED = 10_000  # test images on which ten samples of z are taken, and whose nearest training images are sought
+BIN = 0.25  # of the histogram of their distances, L2
+SHOWN = 8  # test images of the pictures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,9 +137,58 @@ def rate_parts(model: nn.Module, member: Member, step: int, images: Examples) ->
     yield Value("train", "mi_ceiling", "", found.ceiling, 0.0, len(images.train))
 
 
+def neighbours(model: nn.Module, member: Member, step: int, images: Examples) -> Iterator[Value]:
+    """Memorisation of the nested test images at the last two fifths, and at the end how far they lie from training.
+
+    `memorised` is the share whose reconstruction (at the mean of z) is nearer to some training image than to the image
+    itself. `nearest_distance` counts the images by their L2 distance to the nearest training image, "bin=k" those in
+    [k, k + 1) / 4; `nearest_distance_quantile` are quantiles of it. The two are the split's own, not the model's.
+    """
+    if step in kept(member)[-2:]:
+        among = _nearest(images)[0]
+        parts = images.test[:NESTED].split(1_000)
+        memorised = torch.cat([among.nearer(reconstruct(model, part), part) for part in parts])
+        yield Value.mean("test", "memorised", "", memorised.double())
+    if step == member.steps:
+        distances = _nearest(images)[1].distance
+        n = len(distances)
+        for k, count in enumerate(torch.bincount((distances / BIN).long()).tolist()):
+            if count:
+                yield Value("test", "nearest_distance", f"bin={k}", count, math.sqrt(count * (1 - count / n)), n)
+        for q in (0.1, 0.5, 0.9):
+            # Between the order statistics that bound it in about two of three samples.
+            around = torch.tensor([0, -1, 1]) * math.sqrt(q * (1 - q) / n) + q
+            value, low, high = distances.quantile(around.clamp(0, 1).to(distances)).tolist()
+            yield Value("test", "nearest_distance_quantile", f"q={q}", value, (high - low) / 2, n)
+
+
+def worst_case(model: nn.Module, member: Member, step: int, images: Examples) -> torch.Tensor | None:
+    """Test images that are hard to reconstruct, their reconstructions, and the training images nearest to those.
+
+    uint8, (3, 8, C, H, W): of the nested test images, the eight around the 90th percentile of the distance to the
+    nearest training image (Bozkurt et al. 2021, figure 3), the same of every member of a split. None where a
+    reconstruction is not finite.
+    """
+    among, found = _nearest(images)
+    first = max(0, min(round(0.9 * len(found.distance)) - SHOWN // 2, len(found.distance) - SHOWN))
+    shown = images.test[found.distance.argsort(stable=True)[first : first + SHOWN]]
+    made = reconstruct(model, shown)
+    if not made.isfinite().all():
+        return None
+    nearest = images.train[among.nearest(made).index]
+    return torch.stack((shown, (255 * made.clamp(0, 1)).round().to(torch.uint8), nearest))
+
+
 @functools.lru_cache(maxsize=2)
 def _floor(images: Examples, part: str) -> torch.Tensor:
     return floor(getattr(images, part))
+
+
+@functools.lru_cache(maxsize=1)
+def _nearest(images: Examples) -> tuple[Among, Nearest]:
+    """The training images, prepared for searches, and those nearest to the nested test images."""
+    among = Among(images.train)
+    return among, among.nearest(images.test[:NESTED])
 
 
 def run(chosen: Settings):
@@ -151,8 +203,10 @@ DESIGN = Design(
     measures=(
         Measure("rate_distortion", 1, rate_distortion),
         Measure("rate_parts", 1, rate_parts),
+        Measure("neighbours", 1, neighbours),
     ),
     snapshots=snapshots,
     kept=kept,
     axes=("beta", "depth"),
+    pictures=Pictures(1, ("test image", "reconstruction", "nearest training image"), worst_case),
 )
