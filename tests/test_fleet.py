@@ -9,6 +9,7 @@ import gc
 import signal
 import subprocess
 import sys
+import threading
 import time
 import weakref
 from itertools import pairwise
@@ -711,6 +712,18 @@ def test_workers_take_denormal_numbers_for_zero_and_nobody_else_does():
     tiny = torch.tensor([1e-39])
     with fleet.workers(1) as pool:
         assert pool.submit(lambda: (tiny * 1.0).item()).result() == 0
+    assert (tiny * 1.0).item() > 0
+
+
+def test_a_fleet_of_one_is_stepped_by_the_thread_that_called_and_leaves_it_as_it_was():
+    tiny, seen = torch.tensor([1e-39]), []
+
+    def watched(*given):
+        seen.append((threading.current_thread(), (tiny * 1.0).item() == 0))
+        return beta_objective(*given)
+
+    train(dense, grid(beta=1.0), steps=3, objective=watched, backend="cores")
+    assert seen[-3:] == [(threading.current_thread(), True)] * 3
     assert (tiny * 1.0).item() > 0
 
 

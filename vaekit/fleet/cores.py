@@ -55,6 +55,12 @@ def train(
             if solo.run((stop, interrupted), bar, BLOCK if turns else task.budget.steps):
                 waiting.append((solo, turns))
 
+    if threads == 1 and not keeper:
+        with _settled(
+            threads_each
+        ):  # torch keeps a team of threads for each of Python's; two teams wait for each other
+            work()
+        return [solo.trained() for solo in solos]
     with workers(threads, threads_each) as pool:
         pending = {pool.submit(work) for _ in range(threads)}
         try:
@@ -264,3 +270,15 @@ def _settle_worker(threads_each: int) -> None:
         np.finfo(kind).smallest_subnormal  # noqa: B018
     torch.set_num_threads(threads_each)
     torch.set_flush_denormal(True)  # this thread's alone
+
+
+@contextmanager
+def _settled(threads_each: int) -> Iterator[None]:
+    """The calling thread as one of `workers`, and as it was afterwards."""
+    threads, flushes = torch.get_num_threads(), not (torch.tensor(1e-39) * 1.0).item()
+    _settle_worker(threads_each)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_flush_denormal(flushes)

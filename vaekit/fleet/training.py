@@ -98,7 +98,7 @@ def train_fleet(
         if backend == "cores":
             if threads_each is None:
                 threads_each = 1 if keeper or threads else max(1, torch.get_num_threads() // len(members))
-            threads = min(threads or torch.get_num_threads(), room)
+            threads = min(threads or torch.get_num_threads(), room, len(members))
             trained = cores.train(task, members, threads, threads_each, room, keeper, interrupted, bar)
         elif keeper:
             trained = stack.train(task, members, keeper, interrupted, bar)
