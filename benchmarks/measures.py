@@ -14,7 +14,7 @@ from torch import nn
 
 from benchmarks.records import Row
 from vaekit import data
-from vaekit.fleet import Fleet, FleetMember, one_thread_each, train_fleet
+from vaekit.fleet import Fleet, FleetMember, train_fleet, workers
 from vaekit.losses import OBJECTIVES
 from vaekit.pruning import projection
 from vaekit.runs import Member
@@ -143,5 +143,5 @@ def _seconds(one: Measure, fleet: Fleet, member: Member, step: int, images: Exam
             pass
         return time.perf_counter() - begun
 
-    with one_thread_each(2) as pool:
+    with workers(2) as pool:
         return sum(pool.map(take, (fleet.model(0), fleet.model(1)))) / 2

@@ -9,6 +9,7 @@ import gc
 import signal
 import subprocess
 import sys
+import threading
 import time
 import weakref
 from itertools import pairwise
@@ -32,6 +33,7 @@ from vaekit.fleet import (
     stack,
     train_fleet,
 )
+from vaekit.fleet.stepping import BLOCK
 from vaekit.losses import beta_objective, hierarchical_warmup_objective, rate
 from vaekit.models import GHVAE, LVAE, ConvVAE, DenseVAE
 
@@ -143,6 +145,47 @@ def test_cores_a_member_is_bit_for_bit_the_same_in_any_company(make_model, preci
     (alone,) = train(make_model, members[3:4], threads=1, **settings)
     for threads in (1, 2, 4):
         assert same(train(make_model, members, threads=threads, **settings)[3], alone)
+
+
+def test_cores_the_members_that_fill_no_round_take_turns():
+    """Three on two cores: none is stepped alone at the end, while a core is idle."""
+    steps = dict.fromkeys((1.0, 2.0, 3.0), 0)
+    apart = []
+
+    def watched(params, images, labels, weights, progress):
+        steps[float(weights["beta"])] = int(progress)
+        apart.append(max(steps.values()) - min(steps.values()))
+        return beta_objective(params, images, labels, weights, progress)
+
+    members = grid(beta=list(steps))
+    turns = train(dense, members, steps=90, objective=watched, backend="cores", threads=2)
+    assert set(steps.values()) == {89}
+    assert max(apart) <= 2 * BLOCK  # before anyone's third turn all have had their first
+    alone = train(dense, members, steps=90, backend="cores", threads=1)
+    assert all(same(a, b) for a, b in zip(turns, alone, strict=True))
+
+
+def test_a_fleet_smaller_than_the_machine_shares_its_threads_unless_its_bits_matter():
+    seen = set()
+
+    def watched(*given):
+        seen.add(torch.get_num_threads())
+        return beta_objective(*given)
+
+    def threads(members, **how):
+        seen.clear()
+        train(conv, grid(seed=range(members), beta=1.0), steps=2, objective=watched, backend="cores", **how)
+        return seen - {4}, 4 in seen  # the rehearsal sees all
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        assert threads(1) == (set(), True)
+        assert threads(2) == ({2}, True)
+        assert threads(5) == ({1}, True)
+        assert threads(1, keeper=Memory()) == threads(1, threads=4) == threads(1, threads_each=1) == ({1}, True)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_cores_autocast_s_shared_cache_does_not_couple_members():
@@ -426,9 +469,12 @@ def test_fleet_gives_models_back_and_training_helps():
 def test_the_backend_is_a_fixed_choice():
     assert [default_backend(device) for device in ("cpu", "cuda", "cuda:1")] == ["cores", "stack", "stack"]
     # On a CPU it is a matter of the model's size and of its images': the study's own models are too large for a stack.
-    assert default_backend("cpu", dense(), SHAPE) == "stack"
-    assert default_backend("cpu", DenseVAE((3, 32, 32), 1, 4, 2), (3, 32, 32)) == "cores"
-    assert default_backend("cpu", DenseVAE(SHAPE, 1, 512, 10), SHAPE) == "cores"
+    assert [default_backend("cpu", dense(), SHAPE, members) for members in (1, 3, 4, 64)] == [
+        *["cores"] * 2,
+        *["stack"] * 2,
+    ]
+    assert default_backend("cpu", DenseVAE((3, 32, 32), 1, 4, 2), (3, 32, 32), 64) == "cores"
+    assert default_backend("cpu", DenseVAE(SHAPE, 1, 512, 10), SHAPE, 64) == "cores"
 
 
 @pytest.mark.parametrize("make_model", [dense, conv])
@@ -664,8 +710,20 @@ def test_mistakes_in_a_model_or_an_objective_are_said_before_any_work(make_model
 
 def test_workers_take_denormal_numbers_for_zero_and_nobody_else_does():
     tiny = torch.tensor([1e-39])
-    with fleet.one_thread_each(1) as pool:
+    with fleet.workers(1) as pool:
         assert pool.submit(lambda: (tiny * 1.0).item()).result() == 0
+    assert (tiny * 1.0).item() > 0
+
+
+def test_a_fleet_of_one_is_stepped_by_the_thread_that_called_and_leaves_it_as_it_was():
+    tiny, seen = torch.tensor([1e-39]), []
+
+    def watched(*given):
+        seen.append((threading.current_thread(), (tiny * 1.0).item() == 0))
+        return beta_objective(*given)
+
+    train(dense, grid(beta=1.0), steps=3, objective=watched, backend="cores")
+    assert seen[-3:] == [(threading.current_thread(), True)] * 3
     assert (tiny * 1.0).item() > 0
 
 
@@ -673,8 +731,8 @@ def test_numpy_may_be_asked_for_its_limits_in_a_worker():
     """They are cached: a process that has never asked would warn in a thread that takes denormals for zero."""
     program = (
         "import warnings; warnings.simplefilter('error')\n"
-        "import numpy as np\nfrom vaekit.fleet import one_thread_each\n"
-        "with one_thread_each(1) as pool:\n"
+        "import numpy as np\nfrom vaekit.fleet import workers\n"
+        "with workers(1) as pool:\n"
         "    pool.submit(lambda: [str(np.finfo(kind)) for kind in (np.float32, np.float64)]).result()\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from vaekit import checkpoints, data, pruning, results, runs
 from vaekit.checkpoints import Checkpoints
-from vaekit.fleet import Budget, FleetMember, default_backend, memory, one_thread_each, train_fleet
+from vaekit.fleet import Budget, FleetMember, default_backend, memory, train_fleet, workers
 from vaekit.fleet.stepping import Task, rehearse
 from vaekit.losses import OBJECTIVES
 from vaekit.metrics import mean_and_se
@@ -501,7 +501,7 @@ def _train(
         return found
 
     kept = set(design.kept(first))
-    with one_thread_each(None if device == "cpu" else 1) as pool:
+    with workers(None if device == "cpu" else 1) as pool:
         taken = pool.map(measure, range(len(fleet)))
         for member, result, found, spent in zip(fleet, trained, taken, seconds, strict=True):
             # The run comes last: where it is there, so are its measures, those at steps that are not kept included.

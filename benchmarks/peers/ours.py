@@ -23,7 +23,6 @@ def prepare(task: Task) -> Callable[[], Iterable[nn.Module]]:
             labels,
             budget=budget,
             backend=task.backend,
-            threads=task.threads,
             progress=False,
         )
         return (fleet.model(i) for i in range(task.members))

@@ -7,15 +7,16 @@ clipped or counted over members.
 
 Two backends do the same work. *cores* steps each member as an ordinary module on a thread of its own, one intra-op
 thread each: on a CPU that is faster than stepping one model with all threads, and bit for bit the same in any company
-and with any number of cores. *stack* steps all members as one model with a leading axis (`torch.func.vmap`): the way
-of a GPU, where a step is one CUDA graph, and of models so small that Python's overhead rules. The two agree to
+and with any number of cores. (A fleet smaller than the machine shares its threads out, unless its state is kept or it
+is asked not to: see `threads_each`.) *stack* steps all members as one model with a leading axis (`torch.func.vmap`):
+the way of a GPU, where a step is one CUDA graph, and of models so small that Python's overhead rules. The two agree to
 rounding.
 
 Nothing here knows a disk, a key or a VAE: the objective says what is minimised, and who wants to keep a fleet's state
 in the middle of its training hands over a `Keeper`.
 """
 
-from vaekit.fleet.cores import one_thread_each
+from vaekit.fleet.cores import workers
 from vaekit.fleet.members import PRECISIONS, Budget, Fleet, FleetMember, Trained, grid
 from vaekit.fleet.state import HISTORY_EVERY, Keeper, State
 from vaekit.fleet.stepping import batch_indices, new_model
@@ -35,6 +36,6 @@ __all__ = [
     "device_problem",
     "grid",
     "new_model",
-    "one_thread_each",
     "train_fleet",
+    "workers",
 ]

@@ -3,8 +3,9 @@
 import math
 import queue
 import threading
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from vaekit.fleet import stepping
 from vaekit.fleet.members import FleetMember, Trained
 from vaekit.fleet.state import History, Keeper, State, below, under
-from vaekit.fleet.stepping import Draws, Task
+from vaekit.fleet.stepping import BLOCK, Draws, Task
 
 _POLL = 0.5  # seconds between two looks at whether a checkpoint is due
 
@@ -22,32 +23,61 @@ _POLL = 0.5  # seconds between two looks at whether a checkpoint is due
 def train(
     task: Task,
     members: Sequence[FleetMember],
-    threads: int | None,
+    threads: int,
+    threads_each: int,
+    room: int,
     keeper: Keeper | None,
     interrupted: threading.Event,
     bar,
 ) -> list[Trained]:
-    """Train all members; where `interrupted` is set, return what there is, after the step at hand."""
+    """Train all members, `threads` at a time; where `interrupted` is set, return what there is, after the step at hand.
+
+    Of members that no number of full rounds would hold, the last ones take turns, so that no core is idle while one
+    member of three is stepped alone; as far as memory has room for more members than threads.
+    """
     solos = [Solo(task, member, keep=keeper is not None) for member in members]
     if keeper and (state := keeper.latest()):
         for i, solo in enumerate(solos):
             solo.restore(i, state)
     bar.update(sum(solo.step for solo in solos))
     stop = threading.Event()
-    with one_thread_each(threads) as pool:
-        jobs = [pool.submit(solo.run, (stop, interrupted), bar) for solo in solos]
+    rest = len(solos) % threads
+    fits = 2 * threads + rest - 1 <= room  # those that take turns, and the last of the others
+    taking_turns = solos[-threads - rest :] if rest and threads < len(solos) and fits else []
+    waiting = deque((solo, solo in taking_turns) for solo in solos)
+
+    def work() -> None:
+        while waiting:
+            try:
+                solo, turns = waiting.popleft()
+            except IndexError:  # another thread took the last one
+                return
+            if solo.run((stop, interrupted), bar, BLOCK if turns else task.budget.steps):
+                waiting.append((solo, turns))
+
+    if threads == 1 and not keeper:
+        with _settled(
+            threads_each
+        ):  # torch keeps a team of threads for each of Python's; two teams wait for each other
+            work()
+        return [solo.trained() for solo in solos]
+    with workers(threads, threads_each) as pool:
+        pending = {pool.submit(work) for _ in range(threads)}
         try:
-            pending = set(jobs)
             while pending:
                 done, pending = wait(pending, _POLL if keeper else None, FIRST_COMPLETED)
                 for job in done:
                     job.result()  # an error in one ends all, now and not when the others are done
                 if keeper and pending and not interrupted.is_set() and keeper.due():
-                    keeper.save(_state(solos, jobs))
+                    state = _state(solos)
+                    for job in pending:
+                        if job.done():
+                            job.result()  # what a step that failed left is no state
+                    keeper.save(state)
         finally:
             stop.set()
     if keeper:
-        keeper.save(_state(solos, jobs))
+        keeper.save(_state(solos))
     return [solo.trained() for solo in solos]
 
 
@@ -63,24 +93,34 @@ class Solo:
         self.means = torch.compile(stepping.means) if task.compiled else stepping.means
         self.model: nn.Module | None = None
         self.optimizer: torch.optim.Adam | None = None
+        self._draws: Draws | None = None
         self._given: dict[str, Tensor] | None = None
         self._asked: queue.SimpleQueue | None = None
+        self._stepping = threading.Lock()  # held by the thread that steps it
 
-    def run(self, stops: tuple[threading.Event, ...], bar) -> None:
-        """Step to the end of the budget, to divergence, or until one of `stops` is set."""
+    def run(self, stops: tuple[threading.Event, ...], bar, steps: int) -> bool:
+        """Step at most `steps` times; return whether there is more to do.
+
+        There is not at the end of the budget, at divergence, and where one of `stops` is set.
+        """
+        with self._stepping:
+            until = min(self.step + steps, self.task.budget.steps)
+            if self.step < until and self.result.status != "diverged":
+                self._run(stops, bar, until)
+            return self.step == until < self.task.budget.steps
+
+    def _run(self, stops: tuple[threading.Event, ...], bar, until: int) -> None:
         task, budget, member, result = self.task, self.task.budget, self.member, self.result
-        if self.step >= budget.steps or result.status == "diverged":
-            return
         model, optimizer = self._begin()
         state = {name: value.detach() for name, value in model.state_dict().items()}  # shares the model's memory
         weights = {name: torch.tensor(value, dtype=task.dtype) for name, value in member.weights.items()}
-        draws = Draws(task, [member], model.noise_sites)  # pyright: ignore
+        draws = self._draws = self._draws or Draws(task, [member], model.noise_sites)  # pyright: ignore
         if self.step == 0:
             if task.project:
                 stepping.project(task.project, state, weights, 0)
             if 0 in budget.snapshots:
                 result.snapshots[0] = _copied(state)
-        while self.step < budget.steps and not any(stop.is_set() for stop in stops):
+        while self.step < until and not any(stop.is_set() for stop in stops):
             place = draws.ready(self.step)
             index = draws.rows[0, place]
             x = task.images[index].to(task.dtype).div_(255)
@@ -107,9 +147,11 @@ class Solo:
             self.step += 1
             bar.update()
             self.answer()
+        if self.step == until < budget.steps and result.status != "diverged":
+            return  # for now: its turn is over
+        self._draws = None
         if not self.keep:
             self.model = self.optimizer = None
-        self.answer()
 
     def _handed_over(self) -> dict[str, Tensor]:
         """The model's own weights, which nobody changes any more: no second copy beside gradients and moments."""
@@ -126,19 +168,20 @@ class Solo:
         self.result.snapshots = {s: w for s, w in self.result.snapshots.items() if s in {*self.task.snapshots}}
         return self.result
 
-    def ask(self, job: Future) -> tuple[dict[str, Tensor], dict[int, dict[str, Tensor]]]:
-        """The member's tensors and snapshots between two of its steps, whatever its thread is doing."""
+    def ask(self) -> tuple[dict[str, Tensor], dict[int, dict[str, Tensor]]]:
+        """The member's tensors and snapshots between two of its steps, whoever is stepping it."""
         asked: queue.SimpleQueue = queue.SimpleQueue()
-        while not job.done():
+        while not self._stepping.acquire(timeout=0.01):
             self._asked = asked  # again, should a step have ended between another question and its answer
             try:
                 return asked.get(timeout=0.05)
             except queue.Empty:
-                if not job.running() and not job.done():  # it had not begun, and is as it was given
-                    return dict(self._given or {}), dict(self.result.snapshots)
-        if not job.cancelled():
-            job.result()  # what a step that failed left is no state
-        return self.tensors(), dict(self.result.snapshots)
+                continue  # a long step; or its turn has ended
+        try:
+            self._asked = None
+            return self.tensors(), dict(self.result.snapshots)
+        finally:
+            self._stepping.release()
 
     def answer(self) -> None:
         """Give the tensors to who asked for them: called by the thread that steps, between two steps."""
@@ -167,6 +210,8 @@ class Solo:
                 self.result.reason = state.text.get(f"{i}.reason", "")
 
     def _begin(self) -> tuple[nn.Module, torch.optim.Adam]:
+        if self.model is not None and self.optimizer is not None:
+            return self.model, self.optimizer  # another turn
         model = self.task.new_model(self.member)
         optimizer = stepping.adam(model.parameters(), self.task.budget)
         if self._given:
@@ -180,11 +225,11 @@ class Solo:
         return model, optimizer
 
 
-def _state(solos: Sequence[Solo], jobs: Sequence[Future]) -> State:
+def _state(solos: Sequence[Solo]) -> State:
     """The state of a fleet, each member as it is between two of its own steps."""
     state = State(text={"backend": "cores"})
-    for i, (solo, job) in enumerate(zip(solos, jobs, strict=True)):
-        tensors, snapshots = solo.ask(job)
+    for i, solo in enumerate(solos):
+        tensors, snapshots = solo.ask()
         state.tensors |= under(f"{i}.", tensors)
         state.snapshots |= {(i, step): weights for step, weights in snapshots.items()}
         if solo.result.status == "diverged":
@@ -202,25 +247,38 @@ def _all_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 @contextmanager
-def one_thread_each(threads: int | None = None) -> Iterator[ThreadPoolExecutor]:
-    """A pool whose workers run torch with one intra-op thread each (None: as many workers as torch has threads).
+def workers(number: int | None = None, threads_each: int = 1) -> Iterator[ThreadPoolExecutor]:
+    """A pool whose workers run torch with so many intra-op threads each (None: as many workers as torch has threads).
 
-    Whatever one of them computes has the same bits on any number of cores; and nothing waits for a thread that a busy
-    machine does not run, which costs small operations ten times their work. They take denormal numbers for zero: on
-    images with much black, gradients and Adam's moments fall below 1e-38, where a processor is many times slower.
+    With one each, whatever a worker computes has the same bits on any number of cores; and nothing waits for a thread
+    that a busy machine does not run, which costs small operations ten times their work. They take denormal numbers for
+    zero: on images with much black, gradients and Adam's moments fall below 1e-38, where a processor is many times
+    slower.
     """
     before = torch.get_num_threads()
-    pool = ThreadPoolExecutor(threads or before, initializer=_settle_worker)
+    pool = ThreadPoolExecutor(number or before, initializer=_settle_worker, initargs=(threads_each,))
     try:
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)
-        # A worker's set_num_threads(1) is also the default of threads made later.
+        # A worker's set_num_threads is also the default of threads made later.
         torch.set_num_threads(before)
 
 
-def _settle_worker() -> None:
+def _settle_worker(threads_each: int) -> None:
     for kind in ("float32", "float64"):  # numpy asks for its limits once, and warns where the least number is zero
         np.finfo(kind).smallest_subnormal  # noqa: B018
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads_each)
     torch.set_flush_denormal(True)  # this thread's alone
+
+
+@contextmanager
+def _settled(threads_each: int) -> Iterator[None]:
+    """The calling thread as one of `workers`, and as it was afterwards."""
+    threads, flushes = torch.get_num_threads(), not (torch.tensor(1e-39) * 1.0).item()
+    _settle_worker(threads_each)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_flush_denormal(flushes)

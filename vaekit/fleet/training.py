@@ -20,6 +20,7 @@ from vaekit.fleet.stepping import Task
 from vaekit.losses import Objective
 
 _TINY = (50_000, 256)  # parameters, and values of an image, up to which a CPU stacks; see `default_backend`
+_FEW = 4  # members from which on it does: stacking two costs as much as it saves
 
 
 def train_fleet(
@@ -34,6 +35,7 @@ def train_fleet(
     device: str = "cpu",
     backend: str | None = None,
     threads: int | None = None,
+    threads_each: int | None = None,
     compiled: bool = False,
     keeper: Keeper | None = None,
     progress: bool | None = None,
@@ -57,6 +59,9 @@ def train_fleet(
         device: "cpu", "cuda", …
         backend: "cores", "stack", or None: `default_backend`'s choice.
         threads: how many members *cores* steps at a time; None: torch's number of threads.
+        threads_each: with how many intra-op threads *cores* steps each. With 1 a member has the same bits in any
+            company and on any number of cores. None: 1 with a keeper or with `threads`; otherwise a fleet smaller than
+            torch's number of threads shares them out.
         compiled: run the model and the objective through `torch.compile`: a minute more before the first step, some
             rounding, and a compiler is needed.
         keeper: keeps the fleet's state now and then, so that a fleet that is stopped goes on where it was. SIGINT and
@@ -79,7 +84,7 @@ def train_fleet(
             'shape that one image needs, e.g. {"z": (10,)}'
         )
     activations = stepping.rehearse(template, task, members[0])
-    backend = backend or default_backend(device, template, images.shape[1:])
+    backend = backend or default_backend(device, template, images.shape[1:], len(members))
     hidden = progress is False or (progress is None and "ipykernel" not in sys.modules and not sys.stderr.isatty())
     room = memory.members_at_once(template, activations, budget, device)
     del template  # a model more would be in memory all the while
@@ -91,8 +96,10 @@ def train_fleet(
         torch.cuda.device(device) if torch.device(device).type == "cuda" else nullcontext(),
     ):
         if backend == "cores":
-            threads = min(threads or torch.get_num_threads(), max(1, room))
-            trained = cores.train(task, members, threads, keeper, interrupted, bar)
+            if threads_each is None:
+                threads_each = 1 if keeper or threads else max(1, torch.get_num_threads() // len(members))
+            threads = min(threads or torch.get_num_threads(), room, len(members))
+            trained = cores.train(task, members, threads, threads_each, room, keeper, interrupted, bar)
         elif keeper:
             trained = stack.train(task, members, keeper, interrupted, bar)
         else:
@@ -125,15 +132,17 @@ def _in_parts(task: Task, members: Sequence[FleetMember], room: int, interrupted
     return trained
 
 
-def default_backend(device: str, model: nn.Module | None = None, image_shape: Sequence[int] = ()) -> str:
-    """The backend of a device and a model: a fixed choice, so that a repeated run takes the same path.
+def default_backend(
+    device: str, model: nn.Module | None = None, image_shape: Sequence[int] = (), members: int = 1
+) -> str:
+    """The backend of a device and a fleet: a fixed choice, so that a repeated run takes the same path.
 
-    *stack* on a GPU. On a CPU *cores*, but for a model so small (at most 50,000 parameters, on images of at most 256
-    values) that Python's overhead rules; see the benchmarks.
+    *stack* on a GPU. On a CPU *cores*, but for four or more members of a model so small (at most 50,000 parameters, on
+    images of at most 256 values) that Python's overhead rules; see the benchmarks.
     """
     if torch.device(device).type != "cpu":
         return "stack"
-    if model is None:
+    if model is None or members < _FEW:
         return "cores"
     parameters = sum(value.numel() for value in model.parameters())
     tiny = parameters <= _TINY[0] and math.prod(image_shape) <= _TINY[1]
