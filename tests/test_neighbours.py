@@ -1,4 +1,4 @@
-"""Nearest images: those of a brute search in whole numbers, whatever the bounds let through, ties and odd points too."""
+"""Nearest images: those of a brute search in whole numbers, whatever the bounds let through; ties; odd points."""
 
 import math
 

@@ -316,7 +316,8 @@ def test_neighbours(images):
     distances = torch.cdist(test, train).min(1).values
     counts = torch.histogram(distances, 100, range=(0, 25)).hist
     bins = {("test", "nearest_distance", f"bin={k}"): count for k, count in enumerate(counts.tolist()) if count}
-    quantiles = {("test", "nearest_distance_quantile", f"q={q}"): distances.quantile(q) for q in (0.1, 0.5, 0.9)}
+    name = "nearest_distance_quantile"
+    quantiles = {("test", name, f"q={q}"): distances.quantile(q).item() for q in (0.1, 0.5, 0.9)}
     assert found.keys() == {("test", "memorised", ""), *bins, *quantiles}
     assert {key: found[key].value for key in bins} == bins
     assert {key: found[key].value for key in quantiles} == pytest.approx(quantiles)
@@ -324,20 +325,23 @@ def test_neighbours(images):
     assert list(study.neighbours(one.build().eval(), one, 12, images)) == []
     (early,) = study.neighbours(one.build().eval(), one, 16, images)
     assert early == found["test", "memorised", ""]
-    # An untrained model makes all images grey: nearer to the darkest of all than to any other.
-    made = reconstruct(one.build().eval(), images.test).flatten(1).double()
-    share = (torch.cdist(made, train).min(1).values < (made - test).norm(dim=1)).double().mean().item()
-    assert early.value == share
-    assert 0 < share < 1
+    assert early.value == share_by_hand(reconstruct(one.build().eval(), images.test), images)
 
 
-def test_a_model_that_returns_training_images_has_memorised_them_all(images, monkeypatch):
-    one = member()
-    for made, share in ((images.train[:1], 1.0), (images.test, 0.0)):
-        shown = (made.float().expand(16, -1, -1, -1) + 1) / 257
-        monkeypatch.setattr(study, "reconstruct", lambda model, part, shown=shown: shown)
-        (found,) = study.neighbours(one.build(), one, 16, images)
-        assert (found.value, found.n) == (share, 16)
+def share_by_hand(made, images):
+    made, test, train = (part.flatten(1).double() for part in (made, images.test / 255, images.train / 255))
+    return (torch.cdist(made, train).min(1).values < (made - test).norm(dim=1)).double().mean().item()
+
+
+@pytest.mark.parametrize(("weight", "least", "most"), [(1.0, 0, 0), (0.5, 0.1, 0.9), (0.0, 1, 1)])
+def test_a_model_that_returns_training_images_has_memorised_them_all(images, monkeypatch, weight, least, most):
+    """What it returns is a mixture of the test image, by its weight, and a training image."""
+    one, train = member(), images.train[:16]
+    made = (images.test.float() * weight + train.float() * (1 - weight) + 0.1) / 256
+    monkeypatch.setattr(study, "reconstruct", lambda model, part: made)
+    (found,) = study.neighbours(one.build(), one, 16, images)
+    assert (found.value, found.n) == (share_by_hand(made, images), 16)
+    assert least <= found.value <= most
 
 
 def test_measures_give_what_they_say(images):

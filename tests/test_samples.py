@@ -8,7 +8,7 @@ from torch import nn
 
 from vaekit import randomness
 from vaekit.distributions import Gaussian
-from vaekit.metrics import evaluate, generate_images, inception_score, probabilities, psnr
+from vaekit.metrics import evaluate, generate_images, inception_score, probabilities, psnr, reconstruct
 from vaekit.metrics.samples import LEAST_MSE
 from vaekit.models import ConvVAE, DenseVAE
 
@@ -67,6 +67,15 @@ def test_psnr_is_that_of_the_modes_whatever_the_batches(model):
         cut = psnr(model, IMAGES, batch_size)
         torch.testing.assert_close(cut.of_images, found.of_images)
         assert cut.of_all == pytest.approx(found.of_all)
+
+
+@torch.no_grad()
+def test_reconstructions_are_means_at_the_codes_means(model):
+    x = IMAGES.double() / 255
+    wanted = model.decode(model.encode(x).mu).mean
+    assert torch.equal(reconstruct(model, IMAGES), wanted.float())
+    with pytest.raises(ValueError, match="uint8"):
+        reconstruct(model, x)
 
 
 def test_samples_depend_on_seed_and_number_alone(model):

@@ -96,8 +96,8 @@ class Measure:
 class Pictures:
     """What a study shows of a trained member, and the version of the code that chooses and makes it.
 
-    `take(model, member, step, examples)` gives uint8 pictures (rows, columns, C, H, W), a label for each row, from a model
-    in eval mode; None where there is nothing to show.
+    `take(model, member, step, examples)` gives uint8 pictures (rows, columns, C, H, W), a label for each row, from a
+    model in eval mode; None where there is nothing to show.
     """
 
     version: int

@@ -107,7 +107,7 @@ class Among:
     def _squares(self, short: Tensor) -> Tensor:
         """Squared lengths of short vectors, (n, 1), less what keeps every bound that is made of two of them a bound.
 
-        A product of k terms in float32 is off by k eps at the most, of both squared lengths; the other roundings are few.
+        A product of k terms in float32 is off by at most k eps of both squared lengths; the other roundings are few.
         """
         kept = 1 - torch.finfo(torch.float32).eps * (short.shape[1] + 16)
         return (short.double().square().sum(1, keepdim=True) * kept).float()
@@ -153,7 +153,7 @@ def _levels(images: Tensor) -> Tensor:
 
 
 def _principal(x: Tensor) -> Tensor:
-    """Orthonormal directions, (D, k), in which the rows of x vary most, or nearly (Halko et al. 2011, algorithm 4.4)."""
+    """Orthonormal directions, (D, k), in which rows of x vary most, or nearly so (Halko et al. 2011, algorithm 4.4)."""
     shape = (x.shape[1], min(_DIRECTIONS, *x.shape))
     found = randomness.normal(0, randomness.EVALUATION, 0, "directions", shape, x.dtype, x.device)
     for _ in range(2):

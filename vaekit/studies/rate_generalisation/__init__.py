@@ -235,9 +235,9 @@ def neighbours(model: nn.Module, member: Member, step: int, images: Examples) ->
 def worst_case(model: nn.Module, member: Member, step: int, images: Examples) -> torch.Tensor | None:
     """Test images that are hard to reconstruct, their reconstructions, and the training images nearest to those.
 
-    uint8, (3, 8, C, H, W): of the nested test images, the eight around the 90th percentile of the distance to the nearest
-    training image (Bozkurt et al. 2021, figure 3), the same of every member of a split. None where a reconstruction is
-    not finite.
+    uint8, (3, 8, C, H, W): of the nested test images, the eight around the 90th percentile of the distance to the
+    nearest training image (Bozkurt et al. 2021, figure 3), the same of every member of a split. None where a
+    reconstruction is not finite.
     """
     among, found = _nearest(images)
     first = max(0, min(round(0.9 * len(found.distance)) - SHOWN // 2, len(found.distance) - SHOWN))
