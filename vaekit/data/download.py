@@ -311,7 +311,9 @@ def read_shapes3d(path: Path, wanted: Stored, h5: ModuleType) -> dict[str, np.nd
 
 def area_averaged(images: np.ndarray, factor: int) -> np.ndarray:
     """uint8 images (n, height, width, …) at 1/`factor` of their height and width: the means, halves rounded up."""
-    n, high, wide, *rest = images.shape
-    cells = images.reshape(n, high // factor, factor, wide // factor, factor, *rest)
+    sums = np.zeros_like(images[:, ::factor, ::factor], np.uint16)
+    for row in range(factor):  # a fifth of the time of one sum over the cells
+        for column in range(factor):
+            sums += images[:, row::factor, column::factor]
     area = factor**2
-    return ((2 * cells.sum(axis=(2, 4), dtype=np.uint32) + area) // (2 * area)).astype(np.uint8)
+    return ((2 * sums + area) // (2 * area)).astype(np.uint8)
