@@ -806,11 +806,17 @@ class Hdf5:
         return contextlib.nullcontext(self.arrays)
 
 
+class Dataset(np.ndarray):
+    """An array as HDF5 has them, in chunks."""
+
+    chunks = (9, 4, 4, 1)
+
+
 def shapes3d(arrays):
     """The contents of the small 3D Shapes: factors of 1, 2, 3, 2, 2 and 1 levels, the fifth the shape."""
     levels = [[0.0], [0.0, 0.1], [0.0, 0.1, 0.2], [0.75, 1.25], [0.0, 1.0], [-30.0]]
     factors = np.stack(np.meshgrid(*levels, indexing="ij"), axis=-1).reshape(24, 6)
-    return {"images": arrays["train_images"].repeat(2, 1).repeat(2, 2), "labels": factors}
+    return {"images": arrays["train_images"].repeat(2, 1).repeat(2, 2).view(Dataset), "labels": factors}
 
 
 def test_3d_shapes_is_made_of_its_file(folder, monkeypatch):

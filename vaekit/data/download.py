@@ -292,8 +292,9 @@ def read_shapes3d(path: Path, wanted: Stored, h5: ModuleType) -> dict[str, np.nd
             source, factors = file["images"], np.asarray(file["labels"])
             if source.dtype != np.uint8 or source.shape != (wanted.n_train, 2 * high, 2 * wide, colours):
                 raise ValueError(f"{path.name} holds images of {source.dtype} {source.shape}")
-            for start in range(0, wanted.n_train, _ROWS):
-                images[start : start + _ROWS] = area_averaged(source[start : start + _ROWS], 2)
+            rows = max(_ROWS, (source.chunks or (0,))[0])  # whole chunks: each is unpacked once
+            for start in range(0, wanted.n_train, rows):
+                images[start : start + rows] = area_averaged(source[start : start + rows], 2)
     except (OSError, KeyError) as error:
         raise ValueError(f"{path.name} is not an HDF5 file that holds images and labels: {error!r}") from error
     if factors.shape != (wanted.n_train, 6):
@@ -310,7 +311,9 @@ def read_shapes3d(path: Path, wanted: Stored, h5: ModuleType) -> dict[str, np.nd
 
 def area_averaged(images: np.ndarray, factor: int) -> np.ndarray:
     """uint8 images (n, height, width, …) at 1/`factor` of their height and width: the means, halves rounded up."""
-    n, high, wide, *rest = images.shape
-    cells = images.reshape(n, high // factor, factor, wide // factor, factor, *rest)
+    sums = np.zeros_like(images[:, ::factor, ::factor], np.uint16)
+    for row in range(factor):  # a fifth of the time of one sum over the cells
+        for column in range(factor):
+            sums += images[:, row::factor, column::factor]
     area = factor**2
-    return ((2 * cells.sum(axis=(2, 4), dtype=np.uint32) + area) // (2 * area)).astype(np.uint8)
+    return ((2 * sums + area) // (2 * area)).astype(np.uint8)
