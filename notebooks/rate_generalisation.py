@@ -118,7 +118,7 @@ plots.figure_3(table)
 figures.text_table(plots.numbers(table))
 
 # %% mystnb={"image": {"alt": "For each depth, rows of small colour images: test images, their reconstructions at each beta, and below each reconstruction the training image nearest to it."}, "figure": {"caption": "The paper's figure 3, its pictures: test images that are hard to reconstruct, at the 90th percentile of the distance to the nearest training image; what members of one seed make of them, by beta; and, below, the training image nearest to each reconstruction.", "name": "fig-reconstructions"}}
-plots.figure_3_pictures(table, settings)
+plots.figure_3_pictures(table)
 
 # %% [markdown]
 # *Look at* whether a reconstruction has the shape of its test image, in the first column, or that of the training
