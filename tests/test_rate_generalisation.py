@@ -155,7 +155,8 @@ def test_claim_3_16_reads_such_members_also_beside_others(d, outcome):
     assert (found.outcome, found.seeds) == (outcome, 3)
 
 
-def test_a_table_of_both_networks_and_of_both_objectives_keeps_them_apart():
+def test_a_table_of_both_networks_and_of_both_objectives_keeps_them_apart(monkeypatch):
+    monkeypatch.setattr(sweep, "seconds_per_step", lambda member, device: 0.01)
     how = {"betas": [0.1], "n_train": 32}
     asked = dataclasses.replace(settings(models="[dense_vae, conv_vae]", **how), channels=2)
     table = study.run(asked)
