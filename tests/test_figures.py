@@ -346,7 +346,7 @@ def test_the_parts_of_the_rate_in_and_out_of_the_loss():
     table = pd.DataFrame([{name.partition(".")[2] or name: v for name, v in row.items()} for row in rows])
     (ax,) = drawn(study.parts_removed(table)).axes
     assert [label.get_text() for label in ax.get_xticklabels()] == [
-        "0 MI + 0 KL", "0 MI + 1 KL", "1 MI + 0 KL", "1 MI + 1 KL",
+        "MI 0, KL 0", "MI 0, KL 1", "MI 1, KL 0", "MI 1, KL 1",
     ]  # fmt: skip
     assert list(ax.containers[0].lines[0].get_ydata()) == [60.5, 61.5, 60.5, 61.5]
     (ax,) = drawn(study.parts_removed(frame(grid()))).axes

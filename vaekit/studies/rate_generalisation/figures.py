@@ -299,7 +299,7 @@ def parts_removed(table: pd.DataFrame) -> Figure:
     for ax, (label, shown) in zip(axes[0], budgets, strict=False):
         d = tidy.last(shown, "distortion", part="test", arguments="samples=1").groupby(["mi", "kl"])["value"]
         mean, spread = d.mean(), d.std().fillna(0)
-        names = [f"{mi:g} MI + {kl:g} KL" for mi, kl in mean.index]
+        names = [f"MI {mi:g}, KL {kl:g}" for mi, kl in mean.index]
         ax.errorbar(range(len(mean)), mean, yerr=spread, fmt="o", color=ORANGE, capsize=3)
         ax.set_xticks(range(len(mean)), names, rotation=20)
         ax.set(ylabel="test distortion D (nats per image)", xlim=(-0.5, len(mean) - 0.5))
