@@ -84,5 +84,14 @@ sheet = (torch.cat([x, *reconstructions]).detach() * 255).round().to(torch.uint8
 figures.pictures(sheet, columns=8)
 
 # %% [markdown]
+# And here is its decoder, in your browser: a slider for each of the eight dimensions of the code. In JupyterLab leave
+# `.static()` out, which is for a page without a kernel.
+
+# %%
+from vaekit import widgets
+
+widgets.decoder(fleet.model(1), "The model above at beta = 1, seed 0: 1,000 steps of 64.").static()
+
+# %% [markdown]
 # `fleet.model(i)` and `fleet[i].history` are all there is to it; nothing was written to a disk. Keep what you like with
 # `torch.save` or safetensors. The store that finds a member again serves the studies of this book.
