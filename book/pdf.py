@@ -39,8 +39,11 @@ def print_page(url: str, to: Path) -> None:
             command += ["--no-sandbox"]  # as root, in a container, Chromium does not start with it
         # Virtual time runs until the page rests: its formulas are set by a script.
         command += ["--no-pdf-header-footer", "--virtual-time-budget=30000", f"--print-to-pdf={written}", url]
-        result = subprocess.run(command, capture_output=True, text=True, timeout=300)
-        if not written.exists():
+        try:
+            result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        except subprocess.TimeoutExpired:
+            sys.exit(f"{program} did not end in five minutes: is the machine busy? Try again.")
+        if result.returncode or not written.exists():
             sys.exit(f"{program} printed nothing (exit status {result.returncode}): {result.stderr.strip()[-500:]}")
         to.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(written, to)

@@ -27,10 +27,11 @@
 # information in the code but the prior that it is held to.
 #
 # **Ours.** The paper trained each network for 257,000 steps and five seeds. What is stored here is named in each
-# figure, and the sixteen claims are judged from it below, by rules fixed beforehand: short of the paper's steps an
-# effect can be reproduced but not refuted, and an absence refuted but not reproduced. Where it stands:
+# figure, and the sixteen claims are judged from it by rules fixed beforehand: short of the paper's steps an effect can
+# be reproduced but not refuted, and an absence refuted but not reproduced. Where that stands is the table below; the
+# commands that would settle the rest are at the end of the page.
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 scale: str = "quick"  # quick, short, paper or published: where all that is not given comes from
 betas: list = None  # weights of the rate, numbers of at least 0, e.g. [0.1, 1]
 seeds: list = None  # seed numbers, whole and at least 0, e.g. [0, 1, 2]
@@ -54,18 +55,10 @@ from vaekit.studies.rate_generalisation import figures as plots
 
 settings = parameters.read(study.Settings, globals())
 
-# %%
+# %% tags=["full-width"]
 table = study.run(settings)
 verdicts = claims.verdicts(ours.CLAIMS, table)
 figures.text_table(claims.in_brief(verdicts))
-
-# %% [markdown]
-# What would settle the rest is one command, on a GPU, and one that shows the result here:
-#
-# ```bash
-# .venv/bin/python -m vaekit train rate_generalisation --scale paper -p device cuda
-# .venv/bin/python -m vaekit export rate_generalisation
-# ```
 
 # %% [markdown]
 # ## Move through it
@@ -118,7 +111,7 @@ plots.figure_3(table)
 figures.text_table(plots.numbers(table))
 
 # %% mystnb={"image": {"alt": "For each depth, rows of small colour images: test images, their reconstructions at each beta, and below each reconstruction the training image nearest to it."}, "figure": {"caption": "The paper's figure 3, its pictures: test images that are hard to reconstruct, at the 90th percentile of the distance to the nearest training image; what members of one seed make of them, by beta; and, below, the training image nearest to each reconstruction.", "name": "fig-reconstructions"}}
-plots.figure_3_pictures(table)
+plots.figure_3_pictures(table, settings)
 
 # %% [markdown]
 # *Look at* whether a reconstruction has the shape of its test image, in the first column, or that of the training
@@ -220,5 +213,16 @@ figures.text_table(claims.as_table(verdicts))
 # .venv/bin/papermill notebooks/rate_generalisation.ipynb out.ipynb -p betas "[0.25, 0.7]"
 # ```
 #
-# Other splits, sizes, networks and data are parameters too: `-p split cd -p n_train "[8192, 16384]"`,
-# `-p models "[conv_vae]"`, `-p data "[fashion_mnist, mnist]"`, and claim 3.16's `-p objective mi_kl -p depths 3`.
+# What would settle the claims, at the paper's scale and on a GPU, each line followed by
+# `.venv/bin/python -m vaekit export rate_generalisation`, which shows it here:
+#
+# ```bash
+# train=".venv/bin/python -m vaekit train rate_generalisation --scale paper -p device cuda"
+# $train                                                                # 3.1 to 3.8, 3.14, 3.15
+# $train -p n_train "[8192, 16384, 32768, 57344]"                       # 3.9
+# $train -p n_train "[8192, 16384]" -p split cd                         # 3.10
+# $train -p split checkerboard                                          # 3.11
+# $train -p n_train "[16384]" -p models "[conv_vae]"                    # 3.12
+# $train -p data "[fashion_mnist, mnist, small_norb, shapes3d]"         # 3.13
+# $train -p n_train "[16384]" -p objective mi_kl -p depths 3            # 3.16
+# ```

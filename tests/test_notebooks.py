@@ -85,6 +85,24 @@ def test_published_trains_nothing(empty_store, tmp_path):
         run("rate_generalisation", tmp_path, scale="published", betas="[0.123]")
 
 
+@pytest.mark.slow
+def test_an_empty_store_and_empty_results_give_just_what_was_asked_for(empty_store, tmp_path, monkeypatch):
+    monkeypatch.setenv("VAEKIT_RESULTS", str(tmp_path / "results"))
+    done = run("rate_generalisation", tmp_path, betas="[0.2]", n_train=16384, depths=1, steps=50)
+    [key] = empty_store.keys()
+    member = empty_store.record(key)["member"]
+    assert (member["weights.beta"], member["n_train"], member["split"]) == (0.2, 16_384, "cv")
+    assert pictures(done) == 12
+
+
+@pytest.mark.slow
+def test_the_objective_of_claim_3_16_has_a_page_too(empty_store, tmp_path):
+    done = run("rate_generalisation", tmp_path, objective="mi_kl", mi=1, kl=[0, 1], depths=3, steps=50, seeds=7)
+    assert len(list(empty_store.keys())) == 2
+    assert pictures(done) == 12
+    assert "nothing to move through" in text(done)
+
+
 # What a minute is enough for, of a seed that results/ lacks: trained without any data set and without the network.
 SMALL = {
     "id_transition": {"latent_dims": [2], "epochs": [0, 1], "n_train": 256},

@@ -86,7 +86,7 @@ def rate_distortion(table: pd.DataFrame | Sequence[Mapping[str, Any]], ax: Axes 
         rows = final[(final["part"] == part) & final["measure"].isin(["rate", "distortion"])]
         mean = rd_curve(rows, ax, color=colour, marker=marker, label=label)
         if len(rows) and "asked" in rows and not rows["asked"].all():
-            asked = mean.loc[sorted(rows.loc[rows["asked"], "beta"].unique())]
+            asked = mean.loc[mean.index.intersection(rows.loc[rows["asked"], "beta"].unique())]
             ax.plot(asked["rate"], asked["distortion"], "o", mfc="none", mec="black", ms=11, mew=1.2)
     rd_axes(ax)
     ax.legend(loc="best")
@@ -97,9 +97,17 @@ def rd_curve(rows: pd.DataFrame, ax: Axes, **how: Any) -> pd.DataFrame:
     """Draw one curve of D over R: a point for each beta, the mean over seeds with its standard deviation.
 
     `rows` are those of the measures rate and distortion of one curve; `how` goes to the plot. The star is beta = 1.
-    Returns the means, by beta, with the columns rate and distortion; nothing is drawn of no rows.
+    Returns the means, by beta, with the columns rate and distortion; nothing is drawn of no rows. Errors: ValueError
+    for two values of a beta and a seed, which are of two curves.
     """
-    points = rows.pivot_table(index=["beta", "seed"], columns="measure", values="value").groupby("beta")
+    rows = rows[rows["value"].notna()]
+    if len(twice := rows[rows.duplicated(["beta", "seed", "measure"])]):
+        first = twice.iloc[0]
+        raise ValueError(
+            f"two values of {first['measure']} at beta {first['beta']:g}, seed {first['seed']}; give one curve"
+        )
+    points = rows.pivot(index=["beta", "seed"], columns="measure", values="value")
+    points = points.reindex(columns=["rate", "distortion"]).dropna().groupby("beta")
     mean, spread = points.mean(), points.std().fillna(0)
     if not len(mean):
         return mean
@@ -123,6 +131,8 @@ def over_beta(
     rows = table[(table["step"] == table["steps"]) & (table["measure"] == measure) & (table["part"] == part)]
     points = rows[rows["arguments"] == arguments].groupby("beta")["value"]
     mean, spread = points.mean(), points.std().fillna(0)
+    if not len(mean):
+        return ax
     _beta_axis(ax, mean.index)
     ax.errorbar(mean.index, mean, yerr=spread, capsize=2, **{"marker": "o", "lw": 1.2, **how})
     return ax

@@ -110,7 +110,7 @@ def unpack(content: bytes, name: str) -> Sheet:
 def listed(folder: Path, key: str) -> dict[str, str]:
     """The files of a member's pictures that a results folder's provenance.json names, with their hashes.
 
-    None where that cannot be read.
+    No files where that cannot be read.
     """
     try:
         said: Mapping[str, Any] = json.loads((folder / "provenance.json").read_bytes()).get("pictures", {})

@@ -210,7 +210,7 @@ def csv(known: pd.DataFrame, *measures: str, last: bool = True) -> str:
     shared = [f"{name} {first[name]}" for name in fields if name not in differ and not pd.isna(first[name])]
     comment = [
         f"vaekit: {importlib.metadata.version('vaekit')}",
-        "unit: nats per image, unless the name says otherwise",
+        "unit: nats per image of distortion, rate, information, KL and likelihood; none of counts, shares and scores",
         "value: mean over seeds; sd: over seeds; se: of one seed's value, their mean; n: images or samples of it",
         f"in all rows: {', '.join(shared)}",
         *(f"{name}: {', '.join(said)}" for name, said in made.items() if said),

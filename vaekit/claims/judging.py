@@ -102,19 +102,20 @@ def as_table(found: Iterable[Verdict]) -> pd.DataFrame:
 
 
 def in_brief(found: Iterable[Verdict]) -> pd.DataFrame:
-    """Verdicts at a glance: a row an outcome that some claim has, with how many, and which (all text)."""
-    outcomes = (REPRODUCED, NOT_REPRODUCED, UNDECIDED, NEEDS_DATA, NOT_RUN, CONSTRUCTED)
-    rows: dict[str, list[str]] = {outcome: [] for outcome in outcomes}
+    """Verdicts at a glance: claim, sentence, ours and outcome, the decided ones first (all text).
+
+    Of what was not run, or needs data, and of what is true by construction, one row each says which claims those are.
+    """
+    rows, others = [], {}
     for each in found:
-        rows[each.outcome if each.counted else CONSTRUCTED].append(each.number)
-    return pd.DataFrame(
-        [
-            {"outcome": outcome, "claims": str(len(numbers)), "which": ", ".join(numbers)}
-            for outcome, numbers in rows.items()
-            if numbers
-        ],
-        columns=["outcome", "claims", "which"],
-    )
+        if each.counted and each.outcome not in (NOT_RUN, NEEDS_DATA):
+            shown = each.row()
+            rows.append({name: shown[name] for name in ("claim", "sentence", "ours", "outcome")})
+        else:
+            others.setdefault(each.outcome if each.counted else CONSTRUCTED, []).append(each.number)
+    rows.sort(key=lambda row: row["outcome"].startswith(UNDECIDED))
+    rows += [{"claim": ", ".join(n), "sentence": "", "ours": "", "outcome": outcome} for outcome, n in others.items()]
+    return pd.DataFrame(rows, columns=["claim", "sentence", "ours", "outcome"])
 
 
 def _verdict(claim: Claim, groups: list[Evidence], at_hand: Collection[str]) -> Verdict:

@@ -152,10 +152,11 @@ def image_set(name: str, folder: str | os.PathLike | None = None) -> ImageSet:
     """
     arrays, contents = read(name, folder)
     wanted = STORED[name]
-    images, labels = (
-        torch.cat([torch.from_numpy(arrays.pop(key)) for key in wanted.arrays if key.endswith(what)])
+    parts = (
+        [torch.from_numpy(arrays.pop(key)) for key in wanted.arrays if key.endswith(what)]
         for what in ("images", "labels")
     )
+    images, labels = (torch.cat(part) if len(part) > 1 else part[0] for part in parts)
     images = (images.unsqueeze(-1) if images.ndim == 3 else images).permute(0, 3, 1, 2)
 
     def order() -> torch.Tensor:

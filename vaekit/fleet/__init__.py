@@ -6,11 +6,11 @@ shares its fleet: its start, its batches and its noise are stateless draws of it
 clipped or counted over members.
 
 Two backends do the same work. *cores* steps each member as an ordinary module on a thread of its own, one intra-op
-thread each: on a CPU that is faster than stepping one model with all threads, and bit for bit the same in any company
-and with any number of cores. (A fleet smaller than the machine shares its threads out, unless its state is kept or it
-is asked not to: see `threads_each`.) *stack* steps all members as one model with a leading axis (`torch.func.vmap`):
-the way of a GPU, where a step is one CUDA graph, and of models so small that Python's overhead rules. The two agree to
-rounding.
+thread each: on a CPU that is faster than stepping one model after the other with all threads, and bit for bit the same
+in any company and with any number of cores. (A fleet smaller than the machine shares its threads out, and then its
+rounding depends on both, unless its state is kept or it is asked not to: see `threads_each`.) *stack* steps all members
+as one model with a leading axis (`torch.func.vmap`): the way of a GPU, where a step is one CUDA graph, and of models so
+small that Python's overhead rules. The two agree to rounding.
 
 Nothing here knows a disk, a key or a VAE: the objective says what is minimised, and who wants to keep a fleet's state
 in the middle of its training hands over a `Keeper`.

@@ -43,11 +43,11 @@ def train(
     stop = threading.Event()
     rest = len(solos) % threads
     fits = 2 * threads + rest - 1 <= room  # those that take turns, and the last of the others
-    taking_turns = solos[-threads - rest :] if rest and threads < len(solos) and fits else []
-    waiting = deque((solo, solo in taking_turns) for solo in solos)
+    turns_from = len(solos) - threads - rest if rest and threads < len(solos) and fits else len(solos)
+    waiting = deque((solo, i >= turns_from) for i, solo in enumerate(solos))
 
     def work() -> None:
-        while waiting:
+        while waiting and not (stop.is_set() or interrupted.is_set()):
             try:
                 solo, turns = waiting.popleft()
             except IndexError:  # another thread took the last one
@@ -56,9 +56,8 @@ def train(
                 waiting.append((solo, turns))
 
     if threads == 1 and not keeper:
-        with _settled(
-            threads_each
-        ):  # torch keeps a team of threads for each of Python's; two teams wait for each other
+        # Torch keeps a team of threads for each of Python's, and two teams wait for each other.
+        with _settled(threads_each):
             work()
         return [solo.trained() for solo in solos]
     with workers(threads, threads_each) as pool:
@@ -70,10 +69,8 @@ def train(
                     job.result()  # an error in one ends all, now and not when the others are done
                 if keeper and pending and not interrupted.is_set() and keeper.due():
                     state = _state(solos)
-                    for job in pending:
-                        if job.done():
-                            job.result()  # what a step that failed left is no state
-                    keeper.save(state)
+                    if not any(solo.failed for solo in solos):  # what a step that failed left is no state
+                        keeper.save(state)
         finally:
             stop.set()
     if keeper:
@@ -97,6 +94,7 @@ class Solo:
         self._given: dict[str, Tensor] | None = None
         self._asked: queue.SimpleQueue | None = None
         self._stepping = threading.Lock()  # held by the thread that steps it
+        self.failed = False
 
     def run(self, stops: tuple[threading.Event, ...], bar, steps: int) -> bool:
         """Step at most `steps` times; return whether there is more to do.
@@ -106,7 +104,11 @@ class Solo:
         with self._stepping:
             until = min(self.step + steps, self.task.budget.steps)
             if self.step < until and self.result.status != "diverged":
-                self._run(stops, bar, until)
+                try:
+                    self._run(stops, bar, until)
+                except BaseException:
+                    self.failed = True  # before anyone can look at what a half step left
+                    raise
             return self.step == until < self.task.budget.steps
 
     def _run(self, stops: tuple[threading.Event, ...], bar, until: int) -> None:

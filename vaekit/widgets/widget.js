@@ -7,6 +7,7 @@ const element = (space) => (tag, attributes = {}, ...children) => {
     made.append(...children);
     return made;
 };
+const replaced = (values, i, value) => values.map((old, j) => (j === i ? value : old));
 const make = element("http://www.w3.org/1999/xhtml");
 const draw = element("http://www.w3.org/2000/svg");
 
@@ -74,7 +75,7 @@ function decoder(model) {
         model.save_changes();
     };
     const sliders = start.map((_, i) =>
-        slider(`z${i + 1}`, { min: -limit, max: limit, step: 0.1 }, (to) => choose(model.get("value").with(i, to))),
+        slider(`z${i + 1}`, { min: -limit, max: limit, step: 0.1 }, (to) => choose(replaced(model.get("value"), i, to))),
     );
     const button = (name, code) => {
         const made = make("button", { type: "button" }, name);
@@ -84,7 +85,7 @@ function decoder(model) {
     const buttons = [button("Reset", () => start), button("A sample from the prior", () => start.map(normal))];
     const canvas = make("canvas", { width, height, role: "img" });
     const context = canvas.getContext("2d");
-    const said = make("p", { "aria-live": "polite" });
+    const said = make("p");
 
     function show() {
         const code = model.get("value");
@@ -164,7 +165,7 @@ function curve(model) {
         model.save_changes();
     };
     const controls = axes.map((axis, i) =>
-        (i < last ? radios : steps)(axis, (to) => choose(model.get("value").with(i, to))),
+        (i < last ? radios : steps)(axis, (to) => choose(replaced(model.get("value"), i, to))),
     );
     const names = (place) =>
         axes.map(({ name, values, labels }, i) => `${name} ${labels[values.indexOf(place[i])]}`).join(", ");
@@ -173,7 +174,7 @@ function curve(model) {
         const look = { viewBox: "-6 -6 12 12", class: `series${s}`, "aria-hidden": true };
         return make("span", {}, draw("svg", look, draw("path", { d: MARKS[s] })), name);
     });
-    const found = make("div", { class: "found", "aria-live": "polite" });
+    const found = make("div", { class: "found" });
 
     function show() {
         const value = model.get("value");

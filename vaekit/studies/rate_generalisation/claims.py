@@ -33,6 +33,7 @@ from vaekit.claims import (
     u_depth,
     u_depths,
 )
+from vaekit.studies.rate_generalisation import BIN
 
 BETAS = (0.001, 0.005, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0, 2.0, 3.0, 5.0)
 PAPER = PaperScale(
@@ -324,7 +325,6 @@ def depth_matters_less_at_constant_density(evidence: Evidence) -> Sequence[Part]
 
 
 CHECKERBOARD = DENSE | {"split": "checkerboard"}
-BIN = 0.25  # of L2 distances of images in [0, 1]
 DRAWS = 2_000  # of a bootstrap, the same ones each time: a verdict is a function of the table
 
 

@@ -16,7 +16,21 @@ from vaekit import data, figures, pictures, runs, tidy
 from vaekit.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, panels
 from vaekit.settings import Settings
 from vaekit.sheets import Sheet
-from vaekit.studies.rate_generalisation import DESIGN
+from vaekit.studies.rate_generalisation import BIN, DESIGN
+from vaekit.studies.rate_generalisation.claims import OTHERS as TENTHS
+from vaekit.studies.rate_generalisation.claims import SIZES
+
+SPLITS = {
+    "CV(82k)": ({"split": ("cv",), "n_train": (81_920,)}, BLUE, "o"),  # or the random half, see `_dense`
+    "CV(16k)": ({"split": ("cv",), "n_train": (16_384,)}, ORANGE, "s"),
+    "checkerboard(82k)": ({"split": ("checkerboard",), "n_train": (81_920, None)}, GREEN, "D"),
+}
+DEPTHS = (1, 3)
+AXES = DESIGN.axes
+NETS = {"dense_vae": "MLP", "conv_vae": "CNN"}
+TETROMINOES = {"model": ("dense_vae",), "data": ("tetrominoes",)}
+RD, COUNTS = ("rate", "distortion samples=1"), "nearest_distance"
+OTHERS = {"fashion_mnist": "Fashion-MNIST", "mnist": "MNIST", "small_norb": "SmallNORB", "shapes3d": "3dShapes"}
 
 
 def figure_1(columns: int = 16, rows: int = 6) -> Figure:
@@ -88,9 +102,9 @@ def figure_3(table: pd.DataFrame) -> Figure:
         floor = tidy.last(shown, "distortion_floor", part="test")["value"].mean()
         ax.axhline(floor, color=GREY, ls=":", lw=1)
 
-    both = table[table["part"].isin(figures.PARTS)]
-    drawn = tidy.csv(both, *RD, "distortion_floor")
-    return figures.with_data(_by_depth(table, draw), drawn)
+    drawn = _compared(table)
+    drawn = drawn[drawn["part"].isin(figures.PARTS)]
+    return figures.with_data(_by_depth(table, draw), tidy.csv(drawn, *RD, "distortion_floor"))
 
 
 def numbers(table: pd.DataFrame) -> pd.DataFrame:
@@ -110,35 +124,19 @@ def numbers(table: pd.DataFrame) -> pd.DataFrame:
     for label, group in _panels(_compared(table)):
         for (depth, beta), point in group.groupby(["depth", "beta"]):
             row = {"images": label.split(":")[0], "steps": f"{point['steps'].iloc[0]:,}", "layers": depth}
-            row |= {"beta": f"{beta:g}", "seeds": point["seed"].nunique()}
+            row |= {"units": f"{point['hidden'].iloc[0]:g}", "beta": f"{beta:g}", "seeds": _seeds(point)}
             for name, (part, measure, arguments) in columns.items():
-                values = tidy.last(point, measure, part=part, arguments=arguments)["value"]
-                spread = f" ± {values.std():.1f}" if len(values) > 1 and "floor" not in name else ""
-                row[name] = f"{values.mean():.1f}{spread}"
+                values = tidy.last(point, measure, part=part, arguments=arguments)["value"].dropna()
+                row[name] = _spread(values[:1] if "floor" in name else values) if len(values) else "diverged"
             rows.append(row)
     return pd.DataFrame(rows)
-
-
-BIN = 0.25  # of the distances of `figure_5`
-SIZES = (8_192, 16_384, 32_768, 57_344)
-SPLITS = {
-    "CV(82k)": ({"split": ("cv", "random"), "n_train": (81_920, None)}, BLUE, "o"),
-    "CV(16k)": ({"split": ("cv",), "n_train": (16_384,)}, ORANGE, "s"),
-    "checkerboard(82k)": ({"split": ("checkerboard",), "n_train": (81_920, None)}, GREEN, "D"),
-}
-DEPTHS = (1, 3)
-AXES = DESIGN.axes
-NETS = {"dense_vae": "MLP", "conv_vae": "CNN"}
-TETROMINOES = {"model": ("dense_vae",), "data": ("tetrominoes",)}
-RD, COUNTS = ("rate", "distortion samples=1"), "nearest_distance"
-OTHERS = {"fashion_mnist": "Fashion-MNIST", "mnist": "MNIST", "small_norb": "SmallNORB", "shapes3d": "3dShapes"}
 
 
 def figure_4(table: pd.DataFrame) -> Figure:
     """Figure 4: test curves by size of the training set, at constant volume (top) and at constant density (bottom)."""
     sizes = dict(zip(SIZES, zip(_shades(len(SIZES)), "osD^", strict=False), strict=True))
     mine = _of(table, **TETROMINOES, split=("cv", "cd"), n_train=SIZES)
-    label, shown = _one_budget(mine, ("split", "n_train", "depth"))
+    label, shown = _one_budget(mine)
     figure, axes = panels(2, 2, sharex=True, sharey=True)
     for line, (split, name) in zip(axes, {"cv": "constant volume", "cd": "constant density"}.items(), strict=True):
         for ax, depth in zip(line, DEPTHS, strict=True):
@@ -157,11 +155,13 @@ def figure_5(table: pd.DataFrame) -> Figure:
     changes it. The paper has it in its appendix.
     """
     mine = {name: _of(table, **TETROMINOES, **where) for name, (where, *_) in SPLITS.items()}
-    label, shown = _one_budget(pd.concat(mine.values()), ("split", "n_train", "depth"))
+    mine["CV(82k)"] = _dense(mine["CV(82k)"], _of(table, **TETROMINOES, split=("random",), n_train=(81_920, None)))
+    label, shown = _one_budget(pd.concat(mine.values()))
     figure, axes = panels(1, 3)
     for ax, depth in zip(axes[0], DEPTHS, strict=False):
-        for name, (where, colour, marker) in SPLITS.items():
-            _test_curve(_of(shown, depth=(depth,), **where), ax, color=colour, marker=marker, label=name)
+        for name, (_, colour, marker) in SPLITS.items():
+            rows = shown[(shown["depth"] == depth) & shown["key"].isin(mine[name]["key"])]
+            _test_curve(rows, ax, color=colour, marker=marker, label=name)
         _finish(ax, _layers(depth))
     last = axes[0, 2]
     for name, (_, colour, _) in SPLITS.items():
@@ -171,8 +171,13 @@ def figure_5(table: pd.DataFrame) -> Figure:
     last.set(xlabel="L2 distance to the nearest training image", ylabel="share of test images")
     _finish(last, "no training: images alone", rd=False)
     figures.label_rows(axes, [label])
-    counted = pd.concat(_counted(rows) for rows in mine.values())
-    return figures.with_data(figure, tidy.csv(pd.concat([shown[shown["part"] == "test"], counted]), *RD, COUNTS))
+    drawn = [shown[(shown["part"] == "test") & (shown["measure"] != COUNTS)], *map(_counted, mine.values())]
+    return figures.with_data(figure, tidy.csv(pd.concat(drawn), *RD, COUNTS))
+
+
+def _dense(cv: pd.DataFrame, random: pd.DataFrame) -> pd.DataFrame:
+    """CV(82k/82k) under that of its two names of which there is more, as in claim 3.11: they are never mixed."""
+    return random if random["key"].nunique() > cv["key"].nunique() else cv
 
 
 def distances(rows: pd.DataFrame) -> np.ndarray:
@@ -196,7 +201,7 @@ def figure_6(table: pd.DataFrame) -> Figure:
     labels, drawn = [], []
     for line, (model, net) in zip(axes, NETS.items(), strict=True):
         rows = _of(table, model=(model,), data=("tetrominoes",), split=("cv",), n_train=(16_384,))
-        label, shown = _one_budget(rows, ("depth",))
+        label, shown = _one_budget(rows)
         labels.append(label)
         drawn.append(shown[shown["part"].isin(figures.PARTS)])
         for ax, depth in zip(line, DEPTHS, strict=True):
@@ -212,7 +217,8 @@ def figure_7(table: pd.DataFrame) -> Figure:
     figure, axes = panels(1, len(OTHERS), width=3.4)
     drawn = []
     for ax, (data_set, name) in zip(axes[0], OTHERS.items(), strict=True):
-        label, shown = _one_budget(_of(table, model=("dense_vae",), data=(data_set,)), ("depth",))
+        where = {"model": ("dense_vae",), "data": (data_set,), "split": ("cv",), "n_train": (TENTHS[data_set],)}
+        label, shown = _one_budget(_of(table, **where))
         for depth, colour, marker in zip(DEPTHS, (BLUE, ORANGE), "os", strict=True):
             _test_curve(_of(shown, depth=(depth,)), ax, color=colour, marker=marker, label=_layers(depth))
         _finish(ax, f"{name}\n{label}" if len(shown) else name)
@@ -230,7 +236,8 @@ def learning_curves(table: pd.DataFrame) -> Figure:
         if figures.leftmost(ax):
             ax.legend(ncols=2)
 
-    drawn = tidy.csv(table[table["part"] == "test"], "distortion samples=1", last=False)
+    drawn = _compared(table)
+    drawn = tidy.csv(drawn[drawn["part"] == "test"], "distortion samples=1", last=False)
     return figures.with_data(_by_depth(table, draw), drawn)
 
 
@@ -240,22 +247,23 @@ def early_stopping(table: pd.DataFrame) -> Figure:
     The snapshot is chosen on one half of the test images, D is taken on the other (claim 3.4).
     """
 
+    def both(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+        best = stopped_early(rows)
+        # Whenever a member was stopped, it has one place in the curve: as if that were its end.
+        stopped = best.assign(step=best["steps"], curve="stopped early")
+        end = tidy.last(rows, "distortion", part="test_b", arguments="samples=1")
+        return {"at the end": end.assign(curve="at the end"), "stopped early": stopped}
+
     def draw(ax: Axes, shown: pd.DataFrame) -> None:
-        final = tidy.last(shown, "distortion", part="test_b", arguments="samples=1")
-        for rows, colour, marker, name in (
-            (final, ORANGE, "s", "at the end"),
-            (stopped_early(shown), GREEN, "o", "stopped early"),
-        ):
-            # As if measured at the end, which is what `over_beta` draws.
-            at_end = rows.assign(step=rows["steps"])
-            figures.over_beta(at_end, "distortion", ax, "samples=1", "test_b", color=colour, marker=marker, label=name)
+        how = {"arguments": "samples=1", "part": "test_b"}
+        for (name, rows), colour, marker in zip(both(shown).items(), (ORANGE, GREEN), "so", strict=True):
+            figures.over_beta(rows, "distortion", ax, **how, color=colour, marker=marker, label=name)
         ax.set(ylabel="test distortion D (nats per image)")
         if figures.leftmost(ax):
             ax.legend()
 
-    ends = tidy.last(table, "distortion", part="test_b", arguments="samples=1")
-    both = pd.concat([ends, stopped_early(table)]).drop_duplicates(["key", "step"])
-    return figures.with_data(_by_depth(table, draw), tidy.csv(both, "distortion samples=1", last=False))
+    drawn = pd.concat(both(_compared(table)).values())
+    return figures.with_data(_by_depth(table, draw), tidy.csv(drawn, "distortion samples=1"))
 
 
 def stopped_early(rows: pd.DataFrame) -> pd.DataFrame:
@@ -278,66 +286,64 @@ def figure_8(table: pd.DataFrame) -> Figure:
             ):
                 label = f"{name}, {estimator}"
                 figures.over_beta(shown, measure, ax, color=colour, marker=marker, label=label, **how)
-        ceiling = tidy.last(shown, "mi_ceiling")["value"].iloc[0]
-        ax.axhline(ceiling, color=GREY, ls="--", lw=1, label="ceiling log N")
+        for ceiling in tidy.last(shown, "mi_ceiling")["value"].unique():
+            ax.axhline(ceiling, color=GREY, ls="--", lw=1, label="ceiling log N")
         ax.set(ylabel="nats per image", yscale="log")
         if figures.leftmost(ax):
             ax.legend(loc="lower left")
 
-    drawn = tidy.csv(table, "mutual_information", "marginal_kl", "mi_ceiling")
+    drawn = tidy.csv(_compared(table), "mutual_information", "marginal_kl", "mi_ceiling")
     return figures.with_data(_by_depth(table, draw), drawn)
 
 
 def parts_removed(table: pd.DataFrame) -> Figure:
     """Test D after training with the mutual information and the marginal KL each in the loss or out of it (claim 3.16).
 
-    A panel a budget of the objective `mi_kl`, a bar for each pair of weights, mean over seeds with standard deviation.
+    A panel for each budget and training set of fully connected networks of 3 layers with the objective `mi_kl`, a point
+    for each pair of weights, mean over seeds with standard deviation.
     """
-    mine = table[table["objective"] == "mi_kl"]
-    budgets = list(tidy.budgets(mine, AXES)) if len(mine) else []
-    figure, axes = panels(1, max(1, len(budgets)), width=5.2)
-    for ax, (label, shown) in zip(axes[0], budgets, strict=False):
-        d = tidy.last(shown, "distortion", part="test", arguments="samples=1").groupby(["mi", "kl"])["value"]
+    mine = _of(table, **TETROMINOES, objective=("mi_kl",), depth=(3,))
+    mine = tidy.last(mine, "distortion", part="test", arguments="samples=1")
+    shown = _panels(mine)
+    figure, axes = panels(1, max(1, len(shown)), width=5.2)
+    for ax, (label, rows) in zip(axes[0], shown, strict=False):
+        d = rows.groupby(["mi", "kl"])["value"]
         mean, spread = d.mean(), d.std().fillna(0)
-        names = [f"MI {mi:g}, KL {kl:g}" for mi, kl in mean.index]
         ax.errorbar(range(len(mean)), mean, yerr=spread, fmt="o", color=ORANGE, capsize=3)
-        ax.set_xticks(range(len(mean)), names, rotation=20)
+        ax.set_xticks(range(len(mean)), [f"MI {mi:g}, KL {kl:g}" for mi, kl in mean.index], rotation=20)
         ax.set(ylabel="test distortion D (nats per image)", xlim=(-0.5, len(mean) - 0.5))
-        ax.set_title(label, fontsize=8, parse_math=False)
-    if not budgets:
-        _finish(axes[0, 0], "D + MI weight x MI + KL weight x KL")
-    return figures.with_data(figure, tidy.csv(mine[mine["part"] == "test"], "distortion samples=1"))
+        ax.set_title(f"3 layers, {label}", fontsize=8, parse_math=False)
+    if not shown:
+        _finish(axes[0, 0], "3 layers, D + MI weight x MI + KL weight x KL")
+    return figures.with_data(figure, tidy.csv(mine, "distortion samples=1"))
 
 
-def figure_3_pictures(table: pd.DataFrame, shown: int = 3) -> Figure:
+def figure_3_pictures(table: pd.DataFrame, chosen: Settings, images: int = 3) -> Figure:
     """Figure 3's pictures: hard test images, and what members of one seed make of them, by beta.
 
     Below each reconstruction is the training image that is nearest to it. A panel for each depth, of the budget that
     can be moved through (`explore`).
     """
     label, rows = _to_move_through(table)
-    sheets = _sheets(rows)
-    depths = sorted({depth for depth, _ in sheets})
-    figure, axes = panels(max(1, len(depths)), 1, width=8, height=0.9 * 2 * shown)
-    for ax, depth in zip(axes[:, 0], depths, strict=False):
-        mine = {beta: sheet.pictures[:, :shown] for (d, beta), sheet in sheets.items() if d == depth}
-        target, nothing = next(iter(mine.values()))[0], np.full_like(next(iter(mine.values()))[0], 255)
-        columns = [np.stack([target, nothing]), *(pictures[1:3] for pictures in mine.values())]
+    seeds = _sheets(rows, chosen)
+    figure, axes = panels(max(1, len(seeds)), 1, width=8, height=0.9 * 2 * images)
+    for ax, (depth, (seed, sheets)) in zip(axes[:, 0], seeds.items(), strict=False):
+        tiles = [sheet.pictures[:, :images] for sheet in sheets.values()]
+        columns = [np.stack([tiles[0][0], np.full_like(tiles[0][0], 255)]), *(each[1:3] for each in tiles)]
         # (row, image, column, H, W, C): of each image its row of reconstructions above its row of neighbours.
-        tiles = np.stack(columns, axis=2).swapaxes(0, 1)
-        height, width, colours = tiles.shape[-3:]
-        flat = torch.from_numpy(tiles.reshape(-1, height, width, colours)).permute(0, 3, 1, 2)
+        placed = np.stack(columns, axis=2).swapaxes(0, 1)
+        height, width, colours = placed.shape[-3:]
+        flat = torch.from_numpy(placed.reshape(-1, height, width, colours)).permute(0, 3, 1, 2)
         figures.pictures(flat, len(columns), ax)
         ax.set_axis_on()
         ax.spines[:].set_visible(False)
         middle = np.arange(len(columns)) * (width + 1) + width / 2
-        ax.set_xticks(middle, ["test image", *(f"beta {beta:g}" for beta in mine)])
-        ax.set_yticks(
-            np.arange(2 * shown) * (height + 1) + height / 2, ["reconstruction", "nearest training image"] * shown
-        )
+        ax.set_xticks(middle, ["test image", *(f"beta {beta:g}" for beta in sheets)])
+        names = ["reconstruction", "nearest training image"] * images
+        ax.set_yticks(np.arange(2 * images) * (height + 1) + height / 2, names)
         ax.tick_params(length=0, labelsize=8)
-        ax.set_title(f"{_layers(depth)}: {label}", fontsize=8, parse_math=False)
-    if not depths:
+        ax.set_title(f"{_layers(depth)}, seed {seed}: {label}", fontsize=8, parse_math=False)
+    if not seeds:
         axes[0, 0].text(0, 0.5, "No pictures are stored of these members.")
         axes[0, 0].set_axis_off()
     return figure
@@ -347,54 +353,63 @@ def explore(table: pd.DataFrame, chosen: Settings):
     """Move through the members of one budget: the point on the curve, its pictures and its numbers follow.
 
     Sliders over depth and beta, in JupyterLab and on a page alike. Means over seeds with standard deviations; the
-    pictures are of one seed.
+    pictures are of one seed a depth. Where no member has a place on the curve, a sentence says so.
     """
     from vaekit import widgets  # a figure is drawn without them
 
     label, shown = _to_move_through(table)
-    sheets = _sheets(shown)
+    seeds = _sheets(shown, chosen)
     points = []
     for (depth, beta), rows in shown.groupby(["depth", "beta"]):
-        numbers, series = {"seeds": str(rows["seed"].nunique())}, {}
+        numbers, series = {"seeds": _seeds(rows)}, {}
         for part, (_, _, name) in figures.PARTS.items():
-            r = tidy.last(rows, "rate", part=part)["value"]
-            d = tidy.last(rows, "distortion", part=part, arguments="samples=1")["value"]
-            if not len(r) or not np.isfinite([r.mean(), d.mean()]).all():
-                continue  # it diverged
-            series[name] = (r.mean(), d.mean())
-            numbers |= {f"D ({part}), nats per image": _spread(d), f"R ({part}), nats per image": _spread(r)}
-        memorised = tidy.last(rows, "memorised", part="test")["value"]
+            r = tidy.last(rows, "rate", part=part)["value"].dropna()
+            d = tidy.last(rows, "distortion", part=part, arguments="samples=1")["value"].dropna()
+            if len(r) and len(d):
+                series[name] = (r.mean(), d.mean())
+                numbers |= {f"D ({part}), nats per image": _spread(d), f"R ({part}), nats per image": _spread(r)}
+        memorised = tidy.last(rows, "memorised", part="test")["value"].dropna()
         if len(memorised):
-            numbers["share memorised (test)"] = _spread(memorised, 3)
-        sheet = sheets.get((depth, beta))
-        says = f"{_layers(depth)}, beta {beta:g}: "
-        alt = says + (f"from above: {', '.join(sheet.labels)}" if sheet else "no pictures are stored")
+            numbers["share of test images memorised"] = _spread(memorised, 3)
+        seed, sheets = seeds.get(depth, (None, {}))
+        place = f"{_layers(depth)}, beta {beta:g}"
+        sheet = sheets.get(beta)
+        alt = f"{place}, seed {seed}; from above: {', '.join(sheet.labels)}" if sheet else f"{place}: no pictures here"
         points.append(
             {"axes": {"layers": int(depth), "beta": float(beta)}, "series": series, "numbers": numbers}
             | {"picture": _png(sheet) if sheet else None, "alt": alt}
         )
+    if not any(point["series"] for point in points):
+        return widgets.Page("<p>There is nothing to move through: no member of a beta was trained to its end.</p>")
     return widgets.show(chosen, widgets.curve(points, caption=label))
 
 
 def decode(table: pd.DataFrame, chosen: Settings):
-    """A decoder to move: of the members whose weights are at hand, most steps and layers, beta nearest 1."""
+    """A decoder to move: of the members whose weights are at hand, most steps and layers, beta nearest 1.
+
+    At scale "published" those alone that `results/` carries: a page is the same whoever builds it.
+    """
     from vaekit import widgets
 
-    rows = table.drop_duplicates("key")
-    rows = rows[(rows["model"] == "dense_vae") & rows["beta"].notna() & (rows["status"] == "finished")]
+    rows = _of(table.drop_duplicates("key"), **TETROMINOES, status=("finished",))
+    rows = rows[rows["beta"].notna()]
     rows = rows.assign(off=np.abs(np.log(rows["beta"].clip(lower=1e-6))))
     rows = rows.sort_values(["steps", "depth", "off", "seed"], ascending=[False, False, True, True])
     for row in rows.itertuples():
-        try:
-            model = runs.load(row.key)
-        except runs.StoreError:
-            continue  # neither stored here nor carried
         caption = f"{_layers(row.depth)}, beta {row.beta:g}, seed {row.seed}, {row.steps:,} steps, {row.data}"
-        return widgets.show(chosen, widgets.decoder(model, caption))
+        try:
+            return widgets.show(chosen, widgets.decoder(runs.load(row.key, store=_store(chosen)), caption))
+        except (runs.StoreError, ValueError):
+            continue  # neither stored here nor carried; or more than a page can run
     return widgets.Page(
         '<p>No decoder of these members is here. Train a member of your own, <code>-p seeds "[7]"</code>, or carry one '
         "in results/: <code>python -m vaekit export rate_generalisation --decoders KEY</code>.</p>"
     )
+
+
+def _store(chosen: Settings) -> runs.Store:
+    """Where weights are taken from: at scale "published" from results/, which is no store and has decoders alone."""
+    return runs.Store(runs.results_root()) if chosen.scale == "published" else runs.default_store()
 
 
 def _to_move_through(table: pd.DataFrame) -> tuple[str, pd.DataFrame]:
@@ -405,18 +420,29 @@ def _to_move_through(table: pd.DataFrame) -> tuple[str, pd.DataFrame]:
         points = len(found[1].drop_duplicates(["depth", "beta"]))
         return found[1]["beta"].nunique() >= 3, int(found[1]["steps"].iloc[0]), points
 
-    return max(_panels(mine), key=worth)
+    return max(_panels(mine), key=worth, default=("", mine))
 
 
-def _sheets(rows: pd.DataFrame) -> dict[tuple[int, float], Sheet]:
-    """Pictures by (depth, beta), of the first seed that has any of all; members without any are left out."""
-    members = rows.drop_duplicates("key").sort_values(["depth", "beta", "seed"])
-    found: dict[tuple[int, float], Sheet] = {}
-    for row in members.itertuples():
-        place = (int(row.depth), float(row.beta))
-        if place not in found and (sheet := pictures.of(DESIGN, row.key)):
-            found[place] = sheet
+def _sheets(rows: pd.DataFrame, chosen: Settings) -> dict[int, tuple[int, dict[float, Sheet]]]:
+    """For each depth the seed of which there are most pictures, and those by beta; depths without any are left out."""
+    found: dict[int, tuple[int, dict[float, Sheet]]] = {}
+    members = rows.drop_duplicates("key").sort_values(["depth", "seed", "beta"])
+    for (depth, seed), same in members.groupby(["depth", "seed"]):
+        try:
+            sheets = {row.beta: pictures.of(DESIGN, row.key, _store(chosen)) for row in same.itertuples()}
+        except data.DataError:
+            continue  # pictures would have to be made, of images that are not here
+        there = {float(beta): sheet for beta, sheet in sheets.items() if sheet}
+        if len(there) > len(found.get(int(depth), (0, {}))[1]):
+            found[int(depth)] = (int(seed), there)
     return found
+
+
+def _seeds(rows: pd.DataFrame) -> str:
+    """How many seeds have a distortion at the end, and how many members diverged, as text."""
+    there = tidy.last(rows, "distortion", part="test", arguments="samples=1")
+    lost = rows["key"].nunique() - there.loc[there["value"].notna(), "key"].nunique()
+    return f"{there.loc[there['value'].notna(), 'seed'].nunique()}" + (f" ({lost} diverged)" if lost else "")
 
 
 def _png(sheet: Sheet, gap: int = 2, times: int = 2) -> bytes:
@@ -441,6 +467,10 @@ def _by_depth(table: pd.DataFrame, draw: Callable[[Axes, pd.DataFrame], None]) -
     table = _compared(table)
     rows = _panels(table)
     depths = sorted(table["depth"].unique())
+    if not rows:
+        figure, axes = panels(1, 1)
+        _finish(axes[0, 0], "D + beta R")
+        return figure
     figure, axes = panels(len(rows), len(depths), sharey="row")
     for line, (_, group) in zip(axes, rows, strict=True):
         for ax, depth in zip(line, depths, strict=True):
@@ -474,18 +504,21 @@ def _of(table: pd.DataFrame, **where: Sequence) -> pd.DataFrame:
     return table
 
 
-def _one_budget(table: pd.DataFrame, curves: Sequence[str]) -> tuple[str, pd.DataFrame]:
+def _one_budget(table: pd.DataFrame) -> tuple[str, pd.DataFrame]:
     """The budget to compare curves at: the largest with two curves of three betas; without one, that of most points.
 
-    `curves` are the columns that tell one curve from another. An empty table has an empty label.
+    An empty table has an empty label.
     """
+    curves = ("split", "n_train", "depth")
 
     def worth(found: tuple[str, pd.DataFrame]) -> tuple[bool, int, int]:
-        each = found[1].groupby(list(curves), dropna=False)["beta"].nunique()
+        each = found[1].groupby([*curves], dropna=False)["beta"].nunique()
         two = (each >= 3).sum() >= 2
         return two, int(found[1]["steps"].iloc[0]) if two else 0, int(each.sum())
 
-    return max(tidy.budgets(table, AXES), key=worth, default=("", table)) if len(table) else ("", table)
+    table = table[table["beta"].notna()]
+    budgets = tidy.budgets(table, (*AXES, *curves)) if len(table) else ()
+    return max(budgets, key=worth, default=("", table))
 
 
 def _curve(rows: pd.DataFrame, part: str, ax: Axes, **how: Any) -> None:
@@ -520,9 +553,10 @@ def _shades(number: int) -> list:
 
 
 def _panels(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """The rows of a figure: one for each budget, data set, split and size of the training set."""
-    return [
-        (f"{split.upper()}{'' if pd.isna(n_train) else f'({int(n_train):,})'}: {label}", group)
-        for label, budget in tidy.budgets(table, AXES)
-        for (_, split, n_train), group in budget.groupby(["data", "split", "n_train"], dropna=False)
+    """The rows of a figure: one for each budget, data set, split and size of the training set; the largest first."""
+    found = [
+        (f"{split.upper()}{'' if pd.isna(n_train) else f'({int(n_train):,})'}: {label}", budget)
+        for (_, split, n_train), group in table.groupby(["data", "split", "n_train"], dropna=False)
+        for label, budget in tidy.budgets(group, AXES)
     ]
+    return sorted(found, key=lambda one: one[1]["steps"].iloc[0], reverse=True)
