@@ -468,16 +468,20 @@ def test_the_study_shows_the_numbers_of_its_results(book):
     ends = defaultdict(list)
     for row in rows_of(folder / "measures.csv"):
         member = members[row["member"]]
-        if row["step"] == member["steps"] and row["arguments"] in ("", "samples=1"):
-            point = int(member["steps"]), int(member["model_args.depth"]), float(member["weights.beta"])
-            ends[(*point, row["measure"], row["part"])].append(float(row["value"]))
+        named = member["split"] in ("cv", "random") and member["n_train"] in ("4096", "16384", "81920", "")
+        named = named and (member["data"], member["model"]) == ("tetrominoes", "dense_vae")
+        if named and member["weights.beta"] and row["value"] and row["step"] == member["steps"]:
+            images = member["split"].upper() + (f"({int(member['n_train']):,})" if member["n_train"] else "")
+            point = images, int(member["steps"]), int(member["model_args.hidden"]), int(member["model_args.depth"])
+            if row["arguments"] in ("", "samples=1"):
+                ends[(*point, float(member["weights.beta"]), row["measure"], row["part"])].append(float(row["value"]))
     shown = next(t for t in tables(book / "book/studies/rate_generalisation.html") if "D (test)" in t[0])
-    assert len(shown) == len({point[:3] for point in ends})
+    assert len(shown) == len({point[:5] for point in ends})
     for row in shown:
-        steps = int(row["steps"].replace(",", ""))
+        point = row["images"], int(row["steps"].replace(",", "")), int(row["units"]), int(row["layers"])
         for name, measure in {"R": "rate", "D": "distortion", "floor": "distortion_floor"}.items():
             for part in ("train", "test"):
-                values = ends[(steps, int(row["layers"]), float(row["beta"]), measure, part)]
+                values = ends[(*point, float(row["beta"]), measure, part)]
                 mean, *spread = row[f"{name} ({part})"].split(" ± ")
                 assert float(mean) == pytest.approx(statistics.mean(values), abs=0.051)
                 if spread:

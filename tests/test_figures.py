@@ -227,12 +227,30 @@ def test_figures_6_and_7_say_what_was_not_run():
     assert [ax.texts[0].get_text() for ax in figure.axes if ax.texts] == ["not run yet"] * 3
 
 
+def test_no_curve_mixes_training_sets_nor_a_label_counts_another_s_seeds():
+    members = grid(data="mnist", n_train=6_000) + grid(data="mnist", n_train=100)
+    members += grid(n_train=81_920, seeds=[0]) + grid(split="random", n_train=None, betas=BETAS[:3], seeds=[0])
+    members += grid(n_train=16_384)
+    table = frame(members)
+    wanted = [means("rate", "", "test"), means("distortion", "samples=1", "test")]
+    ax = drawn(study.figure_7(table)).axes[1]
+    assert errorbars(ax)["1 layer"] == wanted
+    one = [means("rate", "", "test", seeds=[0]), means("distortion", "samples=1", "test", seeds=[0])]
+    assert errorbars(drawn(study.figure_5(table)).axes[0])["CV(82k)"] == one
+    labels = [ax.texts[0].get_text() for ax in drawn(study.figure_3(table)).axes[::2]]
+    seeds = {label.split(":")[0]: label.rpartition(", ")[2] for label in labels}
+    assert seeds == {"CV(81,920)": "1 seed", "RANDOM": "1 seed", "CV(16,384)": "2 seeds"}
+    both = table[(table["data"] == "tetrominoes") & (table["depth"] == 1)]
+    with pytest.raises(ValueError, match=r"two values of rate at beta 0.01, seed 0; give one curve"):
+        rate_distortion(both)
+
+
 def test_curves_are_compared_at_the_largest_budget_that_has_two_of_them():
     table = frame(
         grid(n_train=16_384) + grid(n_train=16_384, steps=400, depths=[1]) + grid([0.1], n_train=16_384, steps=800)
     )
     for wanted, shown in ((20, table), (400, table[(table["steps"] != 20) & (table["beta"] != 0.01)])):
-        label, _ = study._one_budget(shown, ["depth"])
+        label, _ = study._one_budget(shown)
         assert label.startswith(f"{wanted} steps")
 
 
@@ -260,14 +278,16 @@ def with_pictures(monkeypatch):
     """Members of beta 0.1 have none; the others' are of a shade that their keys give."""
     members = grid(n_train=16_384)
     shades = {m.key: 100 * (dict(m.weights)["beta"] == 1) for m in members if dict(m.weights)["beta"] != 0.1}
-    monkeypatch.setattr(study.pictures, "of", lambda design, key: sheet(key, shades[key]) if key in shades else None)
+    monkeypatch.setattr(
+        study.pictures, "of", lambda design, key, store: sheet(key, shades[key]) if key in shades else None
+    )
     return frame(members).assign(asked=True)
 
 
 def test_figure_3_s_pictures_stand_below_their_beta(with_pictures):
-    figure = drawn(study.figure_3_pictures(with_pictures, shown=2))
+    figure = drawn(study.figure_3_pictures(with_pictures, settings(), images=2))
     assert [ax.get_title() for ax in figure.axes] == [
-        f"{name}: CV(16,384): 20 steps of 8, 4 units, tetrominoes, 2 seeds" for name in ("1 layer", "3 layers")
+        f"{name}, seed 0: CV(16,384): 20 steps of 8, 4 units, tetrominoes, 2 seeds" for name in ("1 layer", "3 layers")
     ]
     ax = figure.axes[0]
     assert [label.get_text() for label in ax.get_xticklabels()] == ["test image", "beta 0.01", "beta 1", "beta 3"]
@@ -298,6 +318,17 @@ def test_what_moves_has_each_member_s_numbers_and_pictures(with_pictures):
         assert dict(point["numbers"])["seeds"] == "2"
 
 
+@pytest.mark.parametrize("when", ["at once", "late"])
+def test_where_all_diverged_a_sentence_says_so(when):
+    diverged = tables(grid([0.1], [3]), status="diverged" if when == "at once" else "finished")
+    for key, rows in diverged.measures.items():
+        diverged.measures[key] = [row for row in rows if row["step"] < 20]
+    table = tidy.frame(diverged).assign(asked=True)
+    assert "nothing to move through" in study.explore(table, settings())._repr_html_()
+    assert study.numbers(table)["D (test)"].tolist() == ["diverged"]
+    assert study.numbers(table)["seeds"].tolist() == ["0 (2 diverged)"]
+
+
 def test_the_decoder_shown_is_the_longest_trained_and_deepest_near_beta_1(monkeypatch):
     members = grid(steps=400, seeds=[0]) + grid([1.0], steps=20, seeds=[0])
     absent = {
@@ -306,7 +337,7 @@ def test_the_decoder_shown_is_the_longest_trained_and_deepest_near_beta_1(monkey
         if m.steps == 400 and dict(m.model_args)["depth"] == 3 and dict(m.weights)["beta"] in (1, 3)
     }
 
-    def load(key):
+    def load(key, store):
         if key in absent:
             raise StoreError("not here")
         return member(model_args=ARGUMENTS).build().eval()
@@ -321,36 +352,28 @@ def test_the_decoder_shown_is_the_longest_trained_and_deepest_near_beta_1(monkey
 def test_the_parts_of_the_rate_in_and_out_of_the_loss():
     members = [
         dataclasses.replace(m, objective="mi_kl", weights=(("kl", kl), ("mi", mi)))
-        for m in grid([0.1], [3])
+        for m in grid([0.1], [1, 3]) + grid([0.1], [3], n_train=64, seeds=[0])
         for mi, kl in itertools.product((0.0, 1.0), (0.0, 1.0))
     ]
-    rows = [
-        {
-            "key": m.key,
-            **m.row(),
-            "steps": 20,
-            "step": 20,
-            "status": "finished",
-            "part": "test",
-            "measure": "distortion",
-        }
-        | {
-            "arguments": "samples=1",
-            "value": 60 + dict(m.weights)["kl"] + m.seed,
-            "n": 16,
-            "se": 0.1,
-            "code_version": 1,
-        }
-        for m in members
+    made = {"step": 20, "part": "test", "measure": "distortion", "arguments": "samples=1", "n": 16, "se": 0.1}
+    made |= {"status": "finished", "code_version": 1}
+    rows = [{"key": m.key, **m.row(), **made} for m in members]
+    table = pd.DataFrame([{name.partition(".")[2] or name: value for name, value in row.items()} for row in rows])
+    table["value"] = 60 + table["kl"] + table["seed"] + 9 * table["depth"]
+    figure = drawn(study.parts_removed(table))
+    assert [ax.get_title() for ax in figure.axes] == [
+        "3 layers, CV(32): 20 steps of 8, 4 units, tetrominoes, 2 seeds",
+        "3 layers, CV(64): 20 steps of 8, 4 units, tetrominoes, 1 seed",
     ]
-    table = pd.DataFrame([{name.partition(".")[2] or name: v for name, v in row.items()} for row in rows])
-    (ax,) = drawn(study.parts_removed(table)).axes
-    assert [label.get_text() for label in ax.get_xticklabels()] == [
-        "MI 0, KL 0", "MI 0, KL 1", "MI 1, KL 0", "MI 1, KL 1",
-    ]  # fmt: skip
-    assert list(ax.containers[0].lines[0].get_ydata()) == [60.5, 61.5, 60.5, 61.5]
+    names = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert names == ["MI 0, KL 0", "MI 0, KL 1", "MI 1, KL 0", "MI 1, KL 1"]
+    for ax, least in zip(figure.axes, (87.5, 87.0), strict=True):
+        assert list(ax.containers[0].lines[0].get_ydata()) == [least, least + 1, least, least + 1]
     (ax,) = drawn(study.parts_removed(frame(grid()))).axes
     assert ax.texts[0].get_text() == "not run yet"
+    for make in (study.figure_3, study.learning_curves, study.early_stopping, study.figure_8):
+        (ax,) = drawn(make(table.assign(beta=np.nan))).axes
+        assert ax.texts[0].get_text() == "not run yet"
 
 
 @pytest.mark.parametrize("when", ["at once", "late"])
