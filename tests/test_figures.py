@@ -214,7 +214,7 @@ def test_figure_5_s_histogram_is_a_split_s_own():
 
 
 def test_figures_6_and_7_say_what_was_not_run():
-    table = frame(grid(n_train=16_384) + grid(data="mnist", seeds=[0]))
+    table = frame(grid(n_train=16_384) + grid(data="mnist", n_train=6_000, seeds=[0]))
     figure = drawn(study.figure_6(table))
     assert errorbars(figure.axes[1])["test images"] == [
         means("rate", "", "test", depth=3),
@@ -241,7 +241,7 @@ def test_no_curve_mixes_training_sets_nor_a_label_counts_another_s_seeds():
     seeds = {label.split(":")[0]: label.rpartition(", ")[2] for label in labels}
     assert seeds == {"CV(81,920)": "1 seed", "RANDOM": "1 seed", "CV(16,384)": "2 seeds"}
     both = table[(table["data"] == "tetrominoes") & (table["depth"] == 1)]
-    with pytest.raises(ValueError, match=r"two values of rate at beta 0.01, seed 0; give one curve"):
+    with pytest.raises(ValueError, match=r"two values of distortion at beta 0.01, seed 0; give one curve"):
         rate_distortion(both)
 
 
@@ -424,7 +424,7 @@ def test_figures_1_and_2_draw_the_data():
 def test_the_numbers_of_figure_3_are_the_tables():
     shown = study.numbers(frame(grid(betas=[0.1], depths=[3])))
     (row,) = shown.to_dict("records")
-    assert (row["layers"], row["beta"], row["seeds"]) == (3, "0.1", 2)
+    assert (row["layers"], row["beta"], row["seeds"], row["units"]) == (3, "0.1", "2", "4")
     assert (row["images"], row["steps"]) == ("CV(32)", "20")
     (mean,) = means("distortion", "samples=1", "test", [0.1], depth=3)
     assert row["D (test)"] == f"{mean:.1f} ± 0.1"

@@ -280,7 +280,7 @@ def test_the_likelihood_of_the_last_weights(images, monkeypatch):
     [
         ({}, True),
         ({"steps": 257_000, "seed": 4}, True),
-        ({"steps": 49_999}, False),
+        ({"steps": 19_999}, False),
         ({"n_train": 81_920}, False),
         ({"split": "cd"}, False),
         ({"data": "dsprites_like"}, False),
@@ -300,7 +300,7 @@ def test_the_members_of_claim_3_8_have_more_samples_at_two_steps(images, monkeyp
     monkeypatch.setattr(study, "log_likelihood", counted)
     many = dataclasses.replace(images, test=images.test.repeat(100, 1, 1, 1), test_rows=images.test_rows.repeat(100))
     args = {"depth": 3, "hidden": 512, "latent_dim": 10}
-    one = member(**({"model_args": args, "steps": 50_000, "n_train": 16_384, "n_test": None} | changes))
+    one = member(**({"model_args": args, "steps": 20_000, "n_train": 16_384, "n_test": None} | changes))
     for step in study.kept(one):
         found = list(study.likelihood(torch.nn.Identity(), one, step, many))
         wanted = 2 if named else 1
