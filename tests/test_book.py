@@ -381,7 +381,13 @@ def test_every_link_picture_and_anchor_within_the_book_leads_somewhere(book):
 STUDIES = ("id_transition", "hierarchical_rates", "rate_generalisation", "pruning")
 # Figures of images; of one place in another figure; of what nobody has measured so far.
 WITHOUT_DATA = {"fig-tetrominoes", "fig-splits", "fig-hierarchical-pictures"}
-WITHOUT_DATA |= {"fig-reconstructions", "fig-id-explorer", "fig-hierarchical-explorer", "fig-explore-pruning"}
+WITHOUT_DATA |= {
+    "fig-reconstructions",
+    "fig-other-data",
+    "fig-id-explorer",
+    "fig-hierarchical-explorer",
+    "fig-explore-pruning",
+}
 WITHOUT_DATA |= {"fig-pruning-mig", "fig-pruning-mig-sparsity"}
 
 

@@ -248,22 +248,22 @@ def early_stopping(table: pd.DataFrame) -> Figure:
     """
 
     def both(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
-        best = stopped_early(rows)
-        # Whenever a member was stopped, it has one place in the curve: as if that were its end.
-        stopped = best.assign(step=best["steps"], curve="stopped early")
         end = tidy.last(rows, "distortion", part="test_b", arguments="samples=1")
-        return {"at the end": end.assign(curve="at the end"), "stopped early": stopped}
+        found = {"at the end": end, "stopped early": stopped_early(rows)}
+        return {name: rows.assign(curve=name) for name, rows in found.items()}
 
     def draw(ax: Axes, shown: pd.DataFrame) -> None:
         how = {"arguments": "samples=1", "part": "test_b"}
         for (name, rows), colour, marker in zip(both(shown).items(), (ORANGE, GREEN), "so", strict=True):
-            figures.over_beta(rows, "distortion", ax, **how, color=colour, marker=marker, label=name)
+            # Whenever a member was stopped, it has one place in the curve: as if that were its end.
+            ended = rows.assign(step=rows["steps"])
+            figures.over_beta(ended, "distortion", ax, **how, color=colour, marker=marker, label=name)
         ax.set(ylabel="test distortion D (nats per image)")
         if figures.leftmost(ax):
             ax.legend()
 
     drawn = pd.concat(both(_compared(table)).values())
-    return figures.with_data(_by_depth(table, draw), tidy.csv(drawn, "distortion samples=1"))
+    return figures.with_data(_by_depth(table, draw), tidy.csv(drawn, "distortion samples=1", last=False))
 
 
 def stopped_early(rows: pd.DataFrame) -> pd.DataFrame:
@@ -402,8 +402,8 @@ def decode(table: pd.DataFrame, chosen: Settings):
         except (runs.StoreError, ValueError):
             continue  # neither stored here nor carried; or more than a page can run
     return widgets.Page(
-        '<p>No decoder of these members is here. Train a member of your own, <code>-p seeds "[7]"</code>, or carry one '
-        "in results/: <code>python -m vaekit export rate_generalisation --decoders KEY</code>.</p>"
+        "<p>No decoder of these members is here. Train a member of your own, say of seed 7, or carry one in results/ "
+        "(export --decoders).</p>"
     )
 
 
