@@ -669,7 +669,7 @@ def test_the_table_of_the_book():
     brief = in_brief(verdicts([above_zero, no_effect], table(GOOD, steps=600)))
     assert brief.equals(shown[["claim", "sentence", "ours", "outcome"]])
     brief = in_brief(verdicts([above_zero, no_effect], pd.DataFrame()))
-    assert brief.to_dict("records") == [{"claim": "0.1, 0.2", "sentence": "", "ours": "", "outcome": "not run"}]
+    assert brief.to_dict("records") == [{"claim": "2 more", "sentence": "0.1, 0.2", "ours": "", "outcome": "not run"}]
     assert in_brief([]).empty
     nothing = verdict_table([above_zero], pd.DataFrame())
     assert nothing.loc[0, ["ours", "outcome", "scope"]].tolist() == ["", "not run (no member of it)", ""]

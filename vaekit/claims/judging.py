@@ -114,7 +114,8 @@ def in_brief(found: Iterable[Verdict]) -> pd.DataFrame:
         else:
             others.setdefault(each.outcome if each.counted else CONSTRUCTED, []).append(each.number)
     rows.sort(key=lambda row: row["outcome"].startswith(UNDECIDED))
-    rows += [{"claim": ", ".join(n), "sentence": "", "ours": "", "outcome": outcome} for outcome, n in others.items()]
+    for outcome, numbers in others.items():
+        rows.append({"claim": f"{len(numbers)} more", "sentence": ", ".join(numbers), "ours": "", "outcome": outcome})
     return pd.DataFrame(rows, columns=["claim", "sentence", "ours", "outcome"])
 
 
