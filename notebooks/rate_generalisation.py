@@ -71,7 +71,8 @@ plots.explore(table, settings)
 
 # %% [markdown]
 # *Look at* the last two rows of pictures as $\beta$ grows. A reconstruction that is nearer to a training image than to
-# its own target was remembered, not seen: claim 3.6 counts how often that happens.
+# its own target was remembered, not seen: claim 3.6 counts how often that happens. A grey blob counts, too, being nearest
+# to the smallest training image: after the quick scale's 1,000 steps nearly all do, which says nothing of memory.
 
 # %% [markdown]
 # ## The data

@@ -87,6 +87,24 @@ def test_a_bound_is_never_above_its_distance(images, monkeypatch):
 
 
 @pytest.mark.usefixtures("small")
+def test_a_grey_blob_is_not_compared_with_every_image(images, monkeypatch):
+    """No bound rules anything out for it; but it is enough to find one image that is nearer."""
+    points, among = images
+    blobs = torch.full(points.shape, 0.45) + 0.01 * torch.rand(points.shape)
+    prepared, asked = Among(among), []
+    exact = prepared._exact
+    monkeypatch.setattr(
+        prepared, "_exact", lambda points, row, column: (asked.append(len(row)), exact(points, row, column))[1]
+    )
+    squares = (255 * blobs.double().flatten(1).unsqueeze(1) - among.double().flatten(1)).square().sum(2).min(1).values
+    own = (255 * blobs.double() - points.double()).flatten(1).square().sum(1)
+    found = prepared.nearer(blobs, points)
+    assert torch.equal(found, squares < own * (1 - 1e-12))
+    assert found.double().mean() > 0.8
+    assert sum(asked) < len(points) * len(among) / 2
+
+
+@pytest.mark.usefixtures("small")
 def test_nearer_than_the_target(images):
     points, among = images
     targets = torch.cat((points[:15], points.roll(1, 0)[15:]))  # fifteen are their own: nothing is nearer

@@ -7,7 +7,6 @@ provenance.json beside it has its hash.
 """
 
 import copy
-import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -19,11 +18,12 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from vaekit import carried
+from vaekit.carried import SHORT
 from vaekit.randomness import NOISE, normal
 from vaekit.settings import PlainError
 
 LIMIT = 6_000_000  # bytes of a file
-SHORT = 12  # digits of the key that name its member
 PIXEL = 1 / 255
 NAME = re.compile(rf"decoder-([0-9a-f]{{{SHORT}}})-(0|[1-9][0-9]*)\.safetensors")
 _SAMPLES = 64
@@ -110,31 +110,16 @@ def fit(model: nn.Module, state: Mapping[str, Tensor], name: str) -> nn.Module:
     return model.eval()
 
 
-def listed(folder: Path) -> dict[str, str]:
-    """The decoders that a results folder's provenance.json names, with their hashes; none where it cannot be read."""
-    try:
-        return dict(json.loads((folder / "provenance.json").read_bytes()).get("decoders", {}))
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
-        return {}
-
-
 def read(path: Path, digest: str | None) -> bytes:
     """A decoder's file, verified. Errors: DecoderError where it is absent, too large or not what was listed."""
-    try:
-        with open(path, "rb") as file:
-            content = file.read(LIMIT + 1)
-    except OSError as error:
-        raise DecoderError(f"{path} cannot be read ({error.strerror}); check it out again") from None
-    if hashlib.sha256(content).hexdigest() != digest:
-        raise DecoderError(f"{path} is not what its provenance.json says; check it out again")
-    return content
+    return carried.read(path, digest, LIMIT, DecoderError)
 
 
 def find(root: Path, key: str) -> dict[int, tuple[Path, str | None]]:
     """The decoders of a member among the studies in `root`, by step, each with the hash that its folder lists."""
     found = sorted(root.glob(f"*/decoder-{key[:SHORT]}-*.safetensors"))
     return {
-        int(match[2]): (path, listed(path.parent).get(path.name))
+        int(match[2]): (path, carried.listed(path.parent, "decoders").get(path.name))
         for path in found
         if (match := NAME.fullmatch(path.name))
     }

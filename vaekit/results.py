@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vaekit import decoders, disk, sheets
+from vaekit import carried, decoders, disk, sheets
 from vaekit.runs import SCHEMA, Member, Store, StoreError, key_of, member_of, read_decoder, results_root
 from vaekit.settings import PlainError
 from vaekit.sheets import Sheet, SheetError
@@ -32,7 +32,7 @@ MEASURED = ("member", "step", "part", "measure", "arguments", "value", "se", "n"
 _TEXT = {"key", "model", "data", "split", "objective", "precision", "parent", "arm", "status", "reason"}
 _TEXT |= {"data_identity", "hardware", "backend", "torch", "commit", "measures"}
 _TEXT |= {"member", "part", "measure", "arguments"}
-SHORT = decoders.SHORT  # digits of the key that name a member in measures.csv
+SHORT = carried.SHORT  # digits of the key that name a member in measures.csv
 TABLES = ("members.csv", "measures.csv")
 PROVENANCE = "provenance.json"
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)

@@ -7,19 +7,17 @@ itself (a text entry, JSON), its hash in provenance.json. PNG is written and rea
 core has no library of images.
 """
 
-import hashlib
 import json
 import re
 import struct
 import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from vaekit.decoders import SHORT
+from vaekit import carried
+from vaekit.carried import SHORT
 from vaekit.settings import PlainError
 
 FOLDER = "pictures"
@@ -112,12 +110,8 @@ def listed(folder: Path, key: str) -> dict[str, str]:
 
     No files where that cannot be read.
     """
-    try:
-        said: Mapping[str, Any] = json.loads((folder / "provenance.json").read_bytes()).get("pictures", {})
-        names = ((NAME.fullmatch(name), digest) for name, digest in said.items())
-        return {name[0]: str(digest) for name, digest in names if name and name[1] == key[:SHORT]}
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
-        return {}
+    names = ((NAME.fullmatch(name), digest) for name, digest in carried.listed(folder, FOLDER).items())
+    return {name[0]: str(digest) for name, digest in names if name and name[1] == key[:SHORT]}
 
 
 def read(path: Path, digest: str) -> Sheet:
@@ -125,14 +119,7 @@ def read(path: Path, digest: str) -> Sheet:
 
     Errors: SheetError where it is absent, too large, not what was listed, or none.
     """
-    try:
-        with open(path, "rb") as file:
-            content = file.read(LIMIT + 1)
-    except OSError as error:
-        raise SheetError(f"{path} cannot be read ({error.strerror}); check it out again") from None
-    if hashlib.sha256(content).hexdigest() != digest:
-        raise SheetError(f"{path} is not what its provenance.json says; check it out again")
-    return unpack(content, str(path))
+    return unpack(carried.read(path, digest, LIMIT, SheetError), str(path))
 
 
 def _chunk(kind: bytes, body: bytes) -> bytes:

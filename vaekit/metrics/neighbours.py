@@ -75,13 +75,14 @@ class Among:
         found = []
         for part, own in zip(self._flat(points).split(_POINTS), self._flat(targets).split(_POINTS), strict=True):
             x = _levels(part)
-            found.append(self._search(x, (x - _levels(own)).square().sum(1) * (1 - _TIE))[1] >= 0)
+            found.append(self._search(x, (x - _levels(own)).square().sum(1) * (1 - _TIE), any_will_do=True)[1] >= 0)
         return torch.cat(found)
 
-    def _search(self, points: Tensor, best: Tensor) -> tuple[Tensor, Tensor]:
+    def _search(self, points: Tensor, best: Tensor, any_will_do: bool = False) -> tuple[Tensor, Tensor]:
         """Squared distances and numbers of the nearest images to points, as levels, of those nearer than `best`.
 
-        The number is -1 where there is none.
+        The number is -1 where there is none. Where any will do, that of some nearer image: bounds say little of a grey
+        blob, and all images would be compared with it.
         """
         index = torch.full_like(best, -1, dtype=torch.long)
         short = self._shorten(points)
@@ -90,10 +91,16 @@ class Among:
             with full_precision(points.device):
                 bounds = left @ self._short[start : start + _IMAGES].T
             least, place = bounds.min(1)
-            rows = (least <= best.float()).nonzero().squeeze(1)
+            open_yet = (index < 0) if any_will_do else torch.ones_like(index, dtype=torch.bool)
+            rows = (open_yet & (least <= best.float())).nonzero().squeeze(1)
+            likely = self._exact(points, rows, place[rows] + start)
+            if any_will_do:
+                there = likely < best[rows]
+                best[rows[there]], index[rows[there]] = likely[there], place[rows[there]] + start
+                rows, likely = rows[~there], likely[~there]
             if not len(rows):
                 continue
-            limit = torch.minimum(best[rows], self._exact(points, rows, place[rows] + start))
+            limit = torch.minimum(best[rows], likely)
             row, column = (bounds[rows] <= limit.float().unsqueeze(1)).nonzero(as_tuple=True)
             column += start
             exact = self._exact(points, rows[row], column)
@@ -122,11 +129,11 @@ class Among:
     def _exact(self, points: Tensor, row: Tensor, column: Tensor) -> Tensor:
         """Squared distances of points and images by their numbers, from their differences."""
         size = max(1, _PAIRS // points.shape[1])
-        parts = [
-            (points[i] - _levels(self._images[j])).square().sum(1)
-            for i, j in zip(row.split(size), column.split(size), strict=True)
-        ]
-        return torch.cat(parts)
+        # Written in place: a result kept between any two blocks would leave the memory of each in pieces.
+        found = points.new_empty(len(row))
+        for i, j, part in zip(row.split(size), column.split(size), found.split(size), strict=True):
+            part.copy_((points[i] - _levels(self._images[j])).square().sum(1))
+        return found
 
     def _flat(self, points: Tensor) -> Tensor:
         if points.shape[1:] != self._shape:
