@@ -108,6 +108,28 @@ def test_no_time_trains_nothing(untrained, capsys):
         assert "wanted a number above 0" in error(capsys, "train", NAME, f"--minutes={minutes}")
 
 
+def test_a_measure_left_for_later_is_taken_from_the_weights(place, capsys):
+    assert main(["train", NAME, "--later", "likelihood", "neighbours"]) == 0
+    store = runs.default_store()
+    key = next(iter(store.keys()))
+    assert store.measures(key).keys() == {"rate_distortion", "rate_parts"}
+    assert main(["train", NAME, "--later", "likelihood", "--dry-run"]) == 0
+    assert "0 members known, 2 to be measured from their weights" in capsys.readouterr().out
+    assert main(["export", NAME]) == 0
+    before = results.read(results.folder(NAME)).measures
+    assert main(["train", NAME]) == 0
+    assert store.measures(key).keys() == study.DESIGN.versions.keys()
+    assert main(["export", NAME]) == 0
+    for key, rows in results.read(results.folder(NAME)).measures.items():
+        assert len(rows) > len(before[key])
+        assert all(row in rows for row in before[key])
+
+
+def test_measures_that_are_none_or_all_are_one_error(untrained, capsys):
+    assert "likelihood, neighbours" in error(capsys, "train", NAME, "--later", "likelyhood")
+    assert "one or more to be taken" in error(capsys, "train", NAME, "--later", *study.DESIGN.versions)
+
+
 def test_export_takes_the_members_that_are_asked_for(place, capsys):
     stored(beta=0.1)
     stored(beta=6)

@@ -30,6 +30,10 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("--minutes", type=float, help="begin no fleet that would not end within so many minutes")
     command.add_argument("--shard", metavar="I/N", help="the members of part I of N alone, e.g. 2/4: one a machine")
     command.add_argument("--dry-run", action="store_true", help="say what is missing and what it takes; stop there")
+    command.add_argument(
+        "--later", nargs="+", default=[], metavar="MEASURE",
+        help="leave these measures to a later run without it, which takes them at the steps whose weights are stored",
+    )  # fmt: skip
     command.set_defaults(run=train)
 
     command = commands.add_parser("export", help="merge stored runs into results/: a study's, or those of one scale")
@@ -109,14 +113,15 @@ def train(chosen: argparse.Namespace) -> int:
     if chosen.minutes is not None and not 0 < chosen.minutes < math.inf:
         raise SettingsError(f"--minutes: got {chosen.minutes}; wanted a number above 0")
     refuse_published(settings.scale)
+    design = study.DESIGN.without(chosen.later)
     members = study.members(settings)
     if chosen.shard is not None:
         whole, members = len(members), sweep.shard(members, *shard_of(chosen.shard))
         say(f"shard {chosen.shard}: {len(members)} of {whole} members")
     if chosen.dry_run:
-        print(sweep.report(study.DESIGN, sweep.plan(study.DESIGN, members, store), settings.device))
+        print(sweep.report(design, sweep.plan(design, members, store), settings.device))
         return 0
-    trained = sweep.run(study.DESIGN, members, store, settings.device, chosen.minutes, say=say).missing
+    trained = sweep.run(design, members, store, settings.device, chosen.minutes, say=say).missing
     ended = [store.record(member.key)["status"] for member in trained if member.key in store]
     print(
         f"{len(ended)} members were trained, {ended.count('diverged')} of them diverged; {len(members)} were asked for"

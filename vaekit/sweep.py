@@ -27,6 +27,7 @@ from vaekit.fleet.stepping import Task, rehearse
 from vaekit.losses import OBJECTIVES
 from vaekit.metrics import mean_and_se
 from vaekit.runs import Member, Run, Store, StoreError
+from vaekit.settings import SettingsError
 
 _STACKED = 512  # members of a stacked fleet at the most, where memory holds as many
 
@@ -130,6 +131,16 @@ class Design:
     def possible(self) -> list[Measure]:
         """The measures that can be taken on this machine."""
         return [measure for measure in self.measures if measure.possible]
+
+    def without(self, names: Iterable[str]) -> "Design":
+        """The same study without these measures. Errors: SettingsError for a name that is none, or for all of them."""
+        names = {*names}
+        if unknown := sorted(names - self.versions.keys()):
+            raise SettingsError(f"got the measure {unknown[0]!r}; {self.name} has {', '.join(self.versions)}")
+        left = tuple(measure for measure in self.measures if measure.name not in names)
+        if not left:
+            raise SettingsError(f"got all measures of {self.name}; wanted one or more to be taken at once")
+        return dataclasses.replace(self, measures=left)
 
 
 @dataclass
