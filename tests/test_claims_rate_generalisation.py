@@ -14,6 +14,7 @@ from vaekit.claims import (
     REPRODUCED,
     UNDECIDED,
     Verdict,
+    in_brief,
     t_interval,
     u_depths,
     verdict,
@@ -582,6 +583,7 @@ def nearest(check, sparse=5.0, dense=2.0, images=10_000, split="cv", **how):
         ([*checked(3.5, seeds=(0, 1)), *nearest(5.4)], (UNDECIDED, "seeds: 2 of at least 3")),
         ([*checked(2.0), *nearest(5.4)], (UNDECIDED, "interval")),
         ([*checked(3.5), *nearest(8.0, images=30)], (UNDECIDED, "interval")),  # 3 and 6 / 2: too few images to tell
+        ([*checked(3.5), *nearest(5.4, steps=500, n_test=2_000)], (REPRODUCED, "")),  # no training changes a distance
         (checked(3.5), (NOT_RUN, None)),
         (checked(3.5)[1:], (NOT_RUN, None)),
         (nearest(5.4), (NOT_RUN, None)),
@@ -596,6 +598,14 @@ def test_distances_are_compared_as_histograms():
     assert shape.estimate == pytest.approx(3.5 - 0.5, abs=0.1)
     assert distance.estimate == pytest.approx(0.4 - 3.4 / 2, abs=0.01)  # W1 of shifted curves is the shift
     assert distance.high - distance.low == pytest.approx(2 * 1.96 * 0.5 / 100 * math.sqrt(1.5), rel=0.15)
+    # Without the curves it stands alone, and is shown.
+    alone = judged("3.11", *nearest(5.4, steps=500))
+    assert (alone.outcome, alone.findings[1].estimate) == (NOT_RUN, distance.estimate)
+    assert in_brief([alone])["ours"].tolist() == [alone.row()["ours"]] != [""]
+    # Of members of several budgets, one is read: that of the most test images.
+    few = [frame.assign(n=1_000) for frame in nearest(9.0, images=1_000, steps=900)]
+    many = [frame.assign(n=10_000) for frame in nearest(5.4, steps=500)]
+    assert judged("3.11", *checked(3.5), *few, *many).findings[1].values == distance.values
     # Both names of the dense split at once: the one with more members is read, and the two never mix.
     both = judged("3.11", *checked(3.5), *checked(3.5, "random", seeds=(0,))[2:], *nearest(5.4))
     assert both.findings[0].values == shape.values

@@ -123,12 +123,19 @@ class Evidence:
         )
 
 
-def budgets(table: pd.DataFrame, *, compares: Collection[str] = (), within: Collection[str] = ()) -> list[Evidence]:
+def budgets(
+    table: pd.DataFrame,
+    *,
+    compares: Collection[str] = (),
+    within: Collection[str] = (),
+    untrained: Collection[str] = (),
+) -> list[Evidence]:
     """Split the table into evidence of one budget each, the largest first.
 
     `compares`: fields of `BUDGET` that the claim itself compares, so they do not split; `within`: further fields that
-    do. To compare "steps" is for what no training changes, read by `select(steps="any")`. Of equal steps, the newest
-    code comes first, then the finest precision, then what has more rows.
+    do. To compare "steps" is for what no training changes, read by `select(steps="any")`; where that is but a part of a
+    claim, `untrained` names those measures, and evidence of any budget has all their rows of the same data. Of equal
+    steps, the newest code comes first, then the finest precision, then what has more rows.
     """
     if table.empty:
         return []
@@ -140,6 +147,7 @@ def budgets(table: pd.DataFrame, *, compares: Collection[str] = (), within: Coll
     fields = [name for name in (*BUDGET, *within) if name in table and name not in compares]
     table = table.assign(arguments=table["arguments"].fillna("")).reset_index(drop=True)
     usable = (table["status"] == "finished") & np.isfinite(table["value"])
+    shared = only(table, usable & table["measure"].isin(list(untrained)))
     found = []
     for values, rows in table.groupby(fields, dropna=False, sort=False) if fields else [((), table)]:
         pairs = zip(fields, tuple(values), strict=True)  # pyright: ignore[reportArgumentType]
@@ -149,6 +157,13 @@ def budgets(table: pd.DataFrame, *, compares: Collection[str] = (), within: Coll
             budget["batch_size"] = rows["batch_size"].min()
         groups = only(rows, usable.loc[rows.index]).groupby("measure")
         measures = {str(name): group for name, group in groups}
+        if len(shared):
+            alike = (
+                only(shared, shared["data_identity"] == budget["data_identity"])
+                if "data_identity" in budget
+                else shared
+            )
+            measures |= {str(name): group for name, group in alike.groupby("measure")}
         lost = only(rows, rows["status"] != "finished").drop_duplicates("key")
         found.append(Evidence(measures, lost, budget, step=int(budget["steps"])))
     return sorted(found, key=order_of)

@@ -82,10 +82,10 @@ def verdicts(claims: Iterable[Claim], table: pd.DataFrame, *, at_hand: Collectio
     found = []
     for each in claims:
         within = each.within if isinstance(each.scale, PaperScale) else (*each.within, "data")
-        how = each.study, each.compares, within
+        how = each.study, each.compares, within, each.untrained
         if how not in split:
             rows = only(table, table["study"] == each.study) if each.study and "study" in table else table
-            split[how] = budgets(rows, compares=each.compares, within=within)
+            split[how] = budgets(rows, compares=each.compares, within=within, untrained=each.untrained)
         found.append(_verdict(each, split[how], at_hand))
     return found
 
@@ -104,16 +104,18 @@ def as_table(found: Iterable[Verdict]) -> pd.DataFrame:
 def in_brief(found: Iterable[Verdict]) -> pd.DataFrame:
     """Verdicts at a glance: claim, sentence, ours and outcome, the decided ones first (all text).
 
-    Of what was not run, or needs data, and of what is true by construction, one row each says which claims those are.
+    Of those of which nothing was found, not run or for want of data, and of those true by construction, one row each
+    says which claims they are.
     """
     rows, others = [], {}
     for each in found:
-        if each.counted and each.outcome not in (NOT_RUN, NEEDS_DATA):
+        said = each.outcome not in (NOT_RUN, NEEDS_DATA) or not all(part.silent for part in each.findings)
+        if each.counted and said:
             shown = each.row()
             rows.append({name: shown[name] for name in ("claim", "sentence", "ours", "outcome")})
         else:
             others.setdefault(each.outcome if each.counted else CONSTRUCTED, []).append(each.number)
-    rows.sort(key=lambda row: row["outcome"].startswith(UNDECIDED))
+    rows.sort(key=lambda row: row["outcome"].startswith((UNDECIDED, NOT_RUN, NEEDS_DATA)))
     for outcome, numbers in others.items():
         rows.append({"claim": f"{len(numbers)} more", "sentence": ", ".join(numbers), "ours": "", "outcome": outcome})
     return pd.DataFrame(rows, columns=["claim", "sentence", "ours", "outcome"])

@@ -29,8 +29,9 @@ class Claim:
 
     `paper` is the paper's value, in words; `parts` the statistics on given evidence; `steps` (of `batch_size` images)
     the least budget that may decide, 0 where nothing is trained; `seeds` the least number of them; `study` keeps to the
-    rows of one study where the table has several. `compares` and `within` are those of `budgets`. With `copies_decide`
-    False a copy of the paper's data (a JPEG copy) is shown but decides nothing. `note` is for the page (rule 8).
+    rows of one study where the table has several. `compares`, `within` and `untrained` are those of `budgets`. With
+    `copies_decide` False a copy of the paper's data (a JPEG copy) is shown but decides nothing. `note` is for the page
+    (rule 8).
 
     Where the paper says it of several data sets, `scale` maps each to what the paper ran on it: `parts` is then called
     with evidence of one set at a time (`Evidence.of`), each at its own best budget, and all of them must hold. `quorum`
@@ -48,6 +49,7 @@ class Claim:
     study: str = ""
     compares: tuple[str, ...] = ()
     within: tuple[str, ...] = ()
+    untrained: tuple[str, ...] = ()
     quorum: float = 1.0
     copies_decide: bool = True
     by_construction: bool = False

@@ -325,26 +325,35 @@ def depth_matters_less_at_constant_density(evidence: Evidence) -> Sequence[Part]
 
 
 CHECKERBOARD = DENSE | {"split": "checkerboard"}
+COUNTS = "nearest_distance"
 DRAWS = 2_000  # of a bootstrap, the same ones each time: a verdict is a function of the table
 
 
 def _dense(evidence: Evidence) -> dict[str, Any]:
-    """`DENSE` under that of its two names of which there is more."""
-    named = [DENSE | {"split": name} for name in DENSE["split"]]
-    return max(named, key=lambda where: len(evidence.select("distortion", part="test", arguments="samples=1", **where)))
+    """`DENSE` under that of its two names of which there is more: more curves or, without any, more distances."""
+
+    def rows(where: Mapping[str, Any]) -> tuple[int, int]:
+        drawn = evidence.select("distortion", part="test", arguments="samples=1", **where)
+        return len(drawn), len(_distances(evidence, where).values.columns)
+
+    return max(({**DENSE, "split": name} for name in DENSE["split"]), key=rows)
 
 
 def _distances(evidence: Evidence, where: Mapping[str, Any]) -> Curve:
     """How many test images lie how far from the training images: a split's own, so read off one of its members.
 
     It is the measure `nearest_distance` (part test, arguments "bin=k"): how many of the first 10,000 test images have
-    the training image that is nearest (L2) at a distance in [k, k + 1) / 4. A bin without images needs no row.
+    the training image that is nearest (L2) at a distance in [k, k + 1) / 4. A bin without images needs no row. A member
+    of any budget will do, of those the one that saw the most test images.
     """
-    name = "nearest_distance"
+    name = COUNTS
     if name in evidence.measures:
-        rows = evidence.measures[name].sort_values(["version", "key", "step"], ascending=[False, True, False])
+        rows = evidence.measures[name].assign(n=lambda rows: rows.get("n", 0))
+        rows = rows.sort_values(["version", "n", "key", "step"], ascending=[False, False, True, False])
+        split = [rows[field].fillna("") for field in where]
+        rows = rows.loc[rows["key"] == rows.groupby(split)["key"].transform("first")]
         rows = rows.assign(bin=pd.to_numeric(rows["arguments"].str.removeprefix("bin=")), arguments="")
-        evidence = replace(evidence, measures={name: rows.drop_duplicates([*where, "bin"])})
+        evidence = replace(evidence, measures={name: rows.drop_duplicates(["key", "bin"])})
     return evidence.curve(name, part="test", over="bin", steps="any", **where)
 
 
@@ -369,6 +378,9 @@ def _nearer(evidence: Evidence, dense: Mapping[str, Any], seeds: pd.Index) -> St
         return float(low), float(high)
 
     name = "W1(check, CV16k) - W1(check, CV82k) / 2, bootstrap over test images"
+    seeds = (
+        seeds if len(seeds) else curves[0].values.index[:1]
+    )  # no training: what no seed has trained has a value, too
     if any(curve.lacks for curve in curves):
         return statistic(name, pd.Series(np.nan, seeds), *curves, unit="L2")
     return statistic(name, pd.Series(difference(counts), seeds), *curves, unit="L2", bounds=bounds)
@@ -381,6 +393,7 @@ def _nearer(evidence: Evidence, dense: Mapping[str, Any], seeds: pd.Index) -> St
     "distribution over pixel-distances between test set and nearest training examples (Figure 5)",
     scale=SHALLOW,
     steps=50_000,
+    untrained=(COUNTS,),
     note="In the U-depth of test D with 1 layer, and in how far test images lie from the nearest training image, which "
     "no training changes.",
 )
