@@ -3,6 +3,8 @@
 import dataclasses
 import io
 import itertools
+import re
+from functools import partial
 
 import matplotlib
 import numpy as np
@@ -311,11 +313,78 @@ def test_what_moves_has_each_member_s_numbers_and_pictures(with_pictures):
             [means(m, a, part, [beta], depth)[0] for m, a in (("rate", ""), ("distortion", "samples=1"))]
             for part in PARTS
         ]
-        assert [list(np.round(pair, 9)) for pair in point["series"]] == wanted
+        assert [list(np.round(pair[:2], 9)) for pair in point["series"]] == wanted
         said, spread = dict(point["numbers"])["D (test), nats per image"].split(" ± ")
         assert (float(said), spread) == (pytest.approx(wanted[1][1], abs=0.051), "0.1")
         assert (point["picture"] is None) == (beta == 0.1)
         assert dict(point["numbers"])["seeds"] == "2"
+
+
+def test_what_moves_has_the_spread_of_figure_3_and_a_sentence(with_pictures):
+    data = study.explore(with_pictures, settings())._state["data"]
+    (plot,) = data["plots"]
+    assert re.fullmatch(r"equal D \+ R, \d+ apart", plot["legend"])
+    figure = drawn(study.figure_3(with_pictures))
+    for ax, depth in zip(figure.axes, (1, 3), strict=True):
+        points = [point for point in data["points"] if point["place"][0] == depth]
+        for s, (label, part) in enumerate(zip(("training images", "test images"), PARTS, strict=True)):
+            container = next(c for c in ax.containers if c.get_label() == label)
+            bars = [collection.get_segments() for collection in container.lines[2]]
+            for point, across, up in zip(points, *bars, strict=True):
+                x, y, sd_x, sd_y = point["series"][s]
+                assert np.diff(across, axis=0)[0] == pytest.approx([2 * sd_x, 0], abs=1e-9), part
+                assert np.diff(up, axis=0)[0] == pytest.approx([0, 2 * sd_y], abs=1e-9), part
+                assert sd_x > 0
+                assert sd_y > 0
+                assert across.mean(0) == pytest.approx([x, y])
+    point = data["points"][0]
+    assert point["place"] == [1, 0.01]
+    x, y, *_ = point["series"][1]
+    assert point["says"] == f"beta 0.01, 1 layer: test D {y:.1f}, R {x:.1f} nats per image, 2 seeds"
+
+
+def moved(table, monkeypatch, pictures=()):
+    """Where the widget of a table begins, and what it holds; some of its members have pictures."""
+    keys = {m.key for m in pictures}
+    monkeypatch.setattr(study.pictures, "of", lambda design, key, store: sheet(key, 0) if key in keys else None)
+    state = study.explore(table.assign(asked=True), settings())._state
+    return state["value"], state["data"]
+
+
+def test_it_begins_with_the_largest_budget_that_has_two_betas_and_pictures(monkeypatch):
+    largest = grid([0.3], steps=400, seeds=[0])
+    large = grid([0.001, 0.1], [1], steps=200, seeds=[0])
+    middle = grid([0.1, 1.0, 3.0], steps=100, seeds=[0])
+    small = grid([0.1, 1.0], [1], seeds=[0])
+    pictured = [m for m in middle if dict(m.weights)["beta"] == 3 and dict(m.model_args)["depth"] == 1]
+    chosen = partial(moved, frame(largest + large + middle + small), monkeypatch)
+
+    value, data = chosen(pictures=pictured + small)
+    names = data["axes"][0]["values"]
+    assert [name.split(" steps")[0].split(": ")[1] for name in names] == ["100", "200", "20"]  # one beta is no curve
+    assert value == [names[0], 1, 3.0]  # the one that has pictures
+    # Of each budget its own members alone.
+    for name, members in zip(names, (middle, large, small), strict=True):
+        places = {tuple(point["place"][1:]) for point in data["points"] if point["place"][0] == name}
+        assert places == {(dict(m.model_args)["depth"], dict(m.weights)["beta"]) for m in members}
+    assert [plot["of"] for plot in data["plots"]] == [[name] for name in names]
+    value, data = chosen(pictures=middle)
+    assert value == [names[0], 3, 1.0]
+    value, _ = chosen(pictures=large + small)
+    assert value == [names[1], 1, 0.1]
+    value, _ = chosen()
+    assert value == [names[1], 1, 0.1]
+    value, data = moved(frame(largest), monkeypatch)
+    assert value == [3, 0.3]
+    assert "400 steps" in data["caption"]
+
+
+def test_budgets_of_the_same_label_are_two_curves(monkeypatch):
+    both = grid([0.1, 1.0], [1], seeds=[0]) + grid([0.1, 1.0], [1], seeds=[0], n_test=8)
+    _, data = moved(frame(both), monkeypatch)
+    first, second = data["axes"][0]["values"]
+    assert second == f"{first} (2)"
+    assert len(data["points"]) == 4
 
 
 @pytest.mark.parametrize("when", ["at once", "late"])

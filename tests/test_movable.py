@@ -150,6 +150,13 @@ def point(depth: int, beta: float, **how) -> dict:
 
 # Of what no page shows alone: depth 3 lacks beta 1, and has no picture at 0.3.
 POINTS = [point(1, 1.0), point(1, 0.1), point(1, 0.3), point(3, 0.1), point(3, 0.3, picture=None)]
+
+
+def of(budget: str, one: dict) -> dict:
+    """The same point of a curve that a list chooses."""
+    return one | {"axes": {"budget": budget} | one["axes"]}
+
+
 WRONG = {
     "points to move": [],
     "differ in their axes": [*POINTS, {"axes": {"beta": 1}}],
@@ -194,7 +201,7 @@ def test_a_page_gets_html_and_a_notebook_the_widget():
 
 # ---- in a browser
 
-PRESSED = {"ArrowRight": 39, "ArrowLeft": 37, "Tab": 9, " ": 32, "End": 35}
+PRESSED = {"ArrowRight": 39, "ArrowLeft": 37, "ArrowDown": 40, "Tab": 9, " ": 32, "End": 35, "Home": 36}
 
 
 class Opened:
@@ -295,14 +302,13 @@ def test_point_picture_and_numbers_move_together(tab, tmp_path):
         page.slide(0, 0, "ArrowRight")
     page("all(0, 'input[type=radio]')[0].focus()")
     page.press("ArrowRight")
-    absent = seen()
-    assert absent["says"] == "There is no stored member at depth 3, beta 1."
-    assert (absent["ringed"], absent["picture"], absent["marks"]) == ([], [], 4)
-    page.slide(0, 0, "ArrowLeft")
-    bare = seen()
-    assert bare["picture"] == []
+    bare = seen()  # depth 3 has no beta 1, and goes to the nearest that it has
+    assert bare["value"] == "0.3"
+    assert (bare["picture"], bare["marks"]) == ([], 4)
     assert bare["says"].startswith("3, 0.3")
     assert bare["ringed"] == [1, 3]
+    page.slide(0, 0, "End")
+    assert seen() == bare
     page("all(0, '.dot')[0].dispatchEvent(new MouseEvent('click'))")
     assert seen()["value"] == "0.1"
     assert seen(1) == other
@@ -312,16 +318,177 @@ def test_point_picture_and_numbers_move_together(tab, tmp_path):
 
 @pytest.mark.browser
 def test_a_finger_can_move_it_and_a_phone_is_wide_enough(tab, tmp_path):
-    page = Opened(tab, tmp_path / "page.html", decoder(vae(), "A line."), curve(POINTS, "A line."), width=390)
+    points = [of("long " * 30, one) for one in POINTS] + [of("other " * 30, POINTS[0])]
+    page = Opened(tab, tmp_path / "page.html", decoder(vae(), "A line."), curve(points, "A line."), width=390)
     assert page("document.documentElement.scrollWidth") <= 390
-    sizes = page("widgets.flatMap((w) => [...w.querySelectorAll('input[type=range], button, label')]"
+    sizes = page("widgets.flatMap((w) => [...w.querySelectorAll('input[type=range], button, label, select')]"
                  ".map((e) => e.getBoundingClientRect().height))")  # fmt: skip
-    assert len(sizes) == 15
+    assert len(sizes) == 16
     assert min(sizes) >= 44
     widths = page("widgets.flatMap((w) => [...w.querySelectorAll('input[type=range]')].map((e) => e.offsetWidth))")
     assert min(widths) > 200
     names = page("widgets.flatMap((w) => [...w.querySelectorAll('input[type=range]')].map((e) => e.ariaLabel))")
     assert names == [*(f"z{i}" for i in range(1, 11)), "beta"]
+
+
+def spread(x, y, sd_x=0.0, sd_y=0.0) -> dict:
+    return {"series": {"test": (x, y, sd_x, sd_y)}}
+
+
+# Two budgets, of which the second is short of a depth and of betas, and lies elsewhere.
+LONG, SHORT = "CV(16,384): 50,000 steps of 128", "CV(4,096): 1,000 steps of 64"
+TWO = [of(LONG, point(depth, beta, **spread(30 + beta, 70 + depth))) for depth in (1, 3) for beta in (0.1, 1.0, 3.0)]
+TWO += [of(SHORT, point(1, 0.1, **spread(5, 200, 3, 25))), of(SHORT, point(1, 0.5, **spread(2, 260), picture=None))]
+
+
+def test_each_plot_holds_its_points_with_their_bars_and_diagonals_of_whole_sums():
+    made = state(curve(TWO, diagonals="D + R"))["data"]
+    assert [plot["of"] for plot in made["plots"]] == [[LONG], [SHORT]]
+    for plot in made["plots"]:
+        x, y = plot["x"], plot["y"]
+        for one in (one for one in made["points"] if one["place"][:1] == plot["of"]):
+            for px, py, sd_x, sd_y in one["series"]:
+                assert x["low"] < px - sd_x <= px + sd_x < x["high"]
+                assert y["low"] < py - sd_y <= py + sd_y < y["high"]
+        ends = np.array(plot["diagonals"])
+        assert len(ends) >= 3
+        assert (ends[:, [0, 2]] >= x["low"] - 1e-9).all()
+        assert (ends[:, [0, 2]] <= x["high"] + 1e-9).all()
+        assert (ends[:, [1, 3]] >= y["low"] - 1e-9).all()
+        assert (ends[:, [1, 3]] <= y["high"] + 1e-9).all()
+        sums = ends[:, 0] + ends[:, 1]
+        assert sums == pytest.approx(ends[:, 2] + ends[:, 3])
+        apart = float(plot["legend"].removeprefix("equal D + R, ").removesuffix(" apart"))
+        assert np.diff(sums) == pytest.approx(apart)
+        assert sums / apart == pytest.approx(np.round(sums / apart))
+    assert [plot["diagonals"] for plot in state(curve(TWO))["data"]["plots"]] == [[], []]
+
+
+def test_a_spread_that_is_not_finite_is_refused():
+    with pytest.raises(ValueError, match="at depth 1, beta 1 is"):
+        curve([point(1, 1.0, **spread(1, 1, float("nan"), 0))])
+
+
+@pytest.mark.browser
+def test_a_reader_chooses_the_curve_and_no_curve_holds_two_budgets(tab, tmp_path):
+    page = Opened(tab, tmp_path / "page.html", curve(TWO, start={"budget": LONG, "depth": 3, "beta": 3}), width=390)
+
+    def seen() -> dict:
+        return page("""{
+            places: all(0, ".dot title").map((title) => title.textContent),
+            value: all(0, "input[type=range]")[0].getAttribute("aria-valuetext"),
+            stops: Number(all(0, "input[type=range]")[0].max) + 1,
+            depths: all(0, "input[type=radio]").filter((radio) => !radio.disabled).length,
+            shown: all(0, "select")[0].selectedOptions[0].textContent,
+        }""")
+
+    first = seen()
+    assert first["places"] == [f"budget {LONG}, depth 3, beta {beta}" for beta in ("0.1", "1", "3")]
+    assert (first["value"], first["stops"], first["depths"], first["shown"]) == ("3", 3, 2, LONG)
+    page("all(0, 'select')[0].focus()")
+    page.press("ArrowDown")
+    other = seen()
+    assert other["places"] == [f"budget {SHORT}, depth 1, beta {beta}" for beta in ("0.1", "0.5")]
+    assert (other["value"], other["stops"], other["depths"], other["shown"]) == ("0.5", 2, 1, SHORT)
+    assert page("all(0, '.whole')[0].checkVisibility() && all(0, '.whole')[0].innerText") == SHORT
+    page.slide(0, 0, "Home")
+    assert seen()["value"] == "0.1"
+    assert not tab.errors()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [1200, 390])
+def test_bars_and_diagonals_lie_within_the_axes_behind_what_is_chosen(tab, tmp_path, width):
+    start = {"budget": SHORT, "depth": 1, "beta": 0.1}
+    page = Opened(tab, tmp_path / "page.html", curve(TWO, start=start, diagonals="D + R"), width=width)
+    drawn = page("""(() => {
+        const box = (e) => { const { x, y, width, height } = e.getBBox(); return [x, y, x + width, y + height]; };
+        const [svg] = all(0, "svg[role=img]");
+        return { axes: box(svg.querySelector("path.frame")), diagonals: box(svg.querySelector(".diagonal")),
+            order: [...svg.children].map((e) => e.getAttribute("class")),
+            bars: box(svg.querySelector(".bars")), marks: svg.querySelectorAll(".bars").length,
+            dots: [...svg.querySelectorAll(".dot")].map((e) => e.transform.baseVal[0].matrix).map((m) => [m.e, m.f]),
+            ticks: [...svg.querySelectorAll("text")].map((e) => e.getBoundingClientRect())
+                .map((r) => [r.left, r.top, r.right, r.bottom]),
+            legend: all(0, ".legend")[0].innerText }; })()""")
+    left, top, right, bottom = drawn["axes"]
+    for name in ("diagonals", "bars"):
+        a, b, c, d = drawn[name]
+        assert left - 0.01 <= a < c <= right + 0.01, name
+        assert top - 0.01 <= b < d <= bottom + 0.01, name
+    assert drawn["order"][0] == "diagonal"
+    # Of the two points one has a spread, 3 of 5 across and 25 of 200 up: its bars are centred on it.
+    (x, y), (other_x, other_y) = drawn["dots"]
+    a, b, c, d = drawn["bars"]
+    assert ((a + c) / 2, (b + d) / 2) == pytest.approx((x, y), abs=0.01)
+    assert (c - a) / 2 == pytest.approx(3 / (5 - 2) * (x - other_x), abs=0.01)
+    assert (d - b) / 2 == pytest.approx(25 / (260 - 200) * (y - other_y), abs=0.01)
+    assert "standard deviation over seeds" in drawn["legend"]
+    assert "equal D + R" in drawn["legend"]
+    for i, (a, b, c, d) in enumerate(drawn["ticks"]):
+        assert a >= 0
+        assert c <= width
+        for e, f, g, h in drawn["ticks"][:i]:
+            assert c <= e or g <= a or d <= f or h <= b, "labels overlap"
+    # Where there is one seed, there are no bars, nor words of them.
+    page("all(0, 'select')[0].focus()")
+    page.press("Home")
+    assert page("[all(0, '.bars').length, all(0, '.legend')[0].innerText.includes('deviation')]") == [0, False]
+
+
+@pytest.mark.browser
+def test_a_screen_reader_hears_one_sentence_when_the_slider_rests(tab, tmp_path):
+    says = [f"beta {beta:g}, 1 layer: test D 76.1, R 36.9 nats per image, 1 seed" for beta in (0.1, 0.3, 1.0)]
+    points = [point(1, beta, says=text) for beta, text in zip((0.1, 0.3, 1.0), says, strict=True)]
+    page = Opened(tab, tmp_path / "page.html", curve(points, start={"depth": 1, "beta": 0.1}))
+    tab.evaluate("""(() => { window.heard = []; const live = document.querySelector("[role=status]");
+        new MutationObserver(() => heard.push(live.textContent)).observe(live, { childList: true }); })()""")
+    wait = "new Promise((done) => setTimeout(() => done(heard), 900))"
+    assert tab.evaluate(wait) == []  # a page that opens says nothing
+    assert page("getComputedStyle(all(0, '[role=status]')[0]).display != 'none'")
+    for _ in range(3):  # a drag: to and fro, without rest
+        page("""[2, 1, 0, 1, 2].forEach((to) => { const [slider] = all(0, "input[type=range]");
+            slider.value = to; slider.dispatchEvent(new InputEvent("input", { bubbles: true })); })""")
+    assert tab.evaluate("heard.length") == 0
+    assert tab.evaluate(wait) == [says[2]]
+    page.slide(0, 0, "ArrowLeft")
+    assert tab.evaluate(wait) == [says[2], says[1]]
+    nodes = tab.call("Accessibility.getFullAXTree")["nodes"]
+    named = {node["role"]["value"]: node["name"]["value"] for node in nodes if node.get("name", {}).get("value")}
+    assert named["slider"] == "beta"
+    assert named["radio"] == "1"
+    images = [node["name"]["value"] for node in nodes if node["role"]["value"] == "image" and not node["ignored"]]
+    plot, picture = images  # and no more: the legend's marks are not heard
+    assert plot.startswith("Plot of distortion D (nats per image) over rate R (nats per image): train and test")
+    assert "a point for each beta of 0.1, 0.3, 1. Ringed is depth 1, beta 0.3: train at" in plot
+    assert picture == "1, 0.3"
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [1200, 390])
+def test_nothing_jumps_where_a_member_has_no_picture(tab, tmp_path, width):
+    """Of the same curve: one without a picture, and with fewer numbers."""
+    numbers = {"D (test)": "71", "share": "0.5"}
+    points = [point(1, beta, numbers=numbers, alt="a caption that is long: " + "words " * 20) for beta in (0.1, 1.0)]
+    points[1] |= {"picture": None, "alt": "No pictures are stored of this member.", "numbers": {"D (test)": "72"}}
+    alone = [point(1, 0.1, picture=None, alt="None here.")]
+    both = curve(points, start={"depth": 1, "beta": 0.1}), curve(alone)
+    page = Opened(tab, tmp_path / "page.html", *both, width=width)
+
+    def seen() -> list:
+        return page("""["table", "tr:last-child th", ".found", ".parts", ""].map((selector) => {
+            const box = (selector ? all(0, selector)[0] : widgets[0]).getBoundingClientRect();
+            return [box.left, box.top, box.height].map((each) => Math.round(each)); })""")
+
+    before = seen()
+    page.slide(0, 0, "ArrowRight")
+    assert page("all(0, 'img').length") == 0
+    assert page("all(0, '.room')[0].innerText") == "No pictures are stored of this member."
+    assert page("all(0, 'td').map((cell) => cell.innerText)") == ["72", "–"]
+    assert seen() == before
+    # A curve without any has the sentence alone, and no room.
+    assert page("[all(1, '.room').length, all(1, '.found')[0].innerText.split('\\n')[0]]") == [0, "None here."]
+    assert page("all(1, '.found p')[0].offsetHeight") < 40
 
 
 @pytest.mark.browser

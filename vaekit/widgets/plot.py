@@ -20,22 +20,30 @@ def curve(
     x: str = "rate R (nats per image)",
     y: str = "distortion D (nats per image)",
     start: Mapping[str, Any] | None = None,
+    diagonals: str = "",
 ) -> Movable:
     """Members on a plot, without a kernel: choosing one moves a ring on its curve, its picture and its numbers.
 
-    The last axis has a slider over its stored values, and the points along it are one curve; each axis before it has
-    radio buttons, which choose the curve. A combination that is not stored is said so.
+    The last axis has a slider, and the points along it are one curve; each axis before it has radio buttons, or a list
+    where its values are long texts, which choose the curve. What is offered is stored: a slider stops at the values of
+    its curve alone, and what another curve lacks is moved to the nearest that it has. Curves that differ in the axis
+    before the last share the ranges of the plot, so that they can be compared; others have ranges of their own. Half a
+    second after the last move a screen reader is told the point's sentence.
 
     Args:
         points: each a mapping. `axes` are values by name, e.g. {"depth": 3, "beta": 0.1}, the same names in each point.
             `series` are (x, y) by name in the units of the labels, e.g. {"train": (12.1, 70.2), "test": (12.4, 75.0)},
-            four names at most; the first has the blue dots of training images, the second the orange squares of test
-            images. `numbers` are texts by name, e.g. {"D (test), nats": "75.0 ± 0.3"}. `picture` is a PNG or None.
-            `alt` says what the picture shows; without a picture it stands in its place.
+            or (x, y, sd of x, sd of y), which are drawn as bars; four names at most: the first has the blue dots of
+            training images, the second the orange squares of test images. `numbers` are texts by name, e.g.
+            {"D (test), nats": "75.0 ± 0.3"}. `picture` is a PNG or None. `alt` says what the picture shows, and is
+            its caption; without a picture it stands in its place. `says` is the sentence for who cannot see the plot;
+            without it, the axes and the numbers.
         caption: a line below it: which members these are, and their budget.
         x: label of the horizontal axis, with its unit.
         y: label of the vertical axis, with its unit.
         start: the axes' values to begin with; None: those of the middle point.
+        diagonals: what x + y is, e.g. "D + R": lines of equal sum are drawn behind the curves, at a distance that suits
+            the plot; "" for none.
 
     Errors: ValueError for no points, points without a common set of axes, two at one place, coordinates that are not
     finite, a picture that is no PNG or has no words, and a start that no slider reaches.
@@ -60,22 +68,28 @@ def curve(
         {
             "place": place,
             "series": [_pair(point["series"].get(name), _said(names, place)) for name in series],
-            "numbers": [[str(name), str(text)] for name, text in point.get("numbers", {}).items()],
+            "numbers": _numbers(point, others),
+            "says": point.get("says") or f"{_said(names, place)}: {_listed(point.get('numbers', {}))}",
             **_picture(point.get("picture"), point.get("alt", ""), _said(names, place)),
         }
         for place, point in zip(places, points, strict=True)
+        for others in [[other for at, other in zip(places, points, strict=True) if at[:-1] == place[:-1]]]
     ]
-    pairs = np.array([pair for point in made for pair in point["series"] if pair])
-    if not len(pairs):
+    if not any(pair for point in made for pair in point["series"]):
         raise ValueError("no point has coordinates; give one at least an (x, y)")
     made.sort(key=lambda point: [axis["values"].index(value) for axis, value in zip(axes, point["place"], strict=True)])
     for axis in axes:
         axis["labels"] = [_text(value) for value in axis["values"]]
-    data = {"caption": caption, "axes": axes, "points": made, "series": series}
-    data |= {"x": _scale(x, pairs[:, 0]), "y": _scale(y, pairs[:, 1])}
-    moved = " and ".join(names)
-    says = f"Sliders over {moved}: the point on the curve, its picture and its numbers follow."
+    data = {"caption": caption, "axes": axes, "points": made, "series": series, "x": x, "y": y}
+    data["plots"] = [_plot(of, [p for p in made if p["place"][:-2] == of], diagonals) for of in _once(places)]
+    moved = " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+    says = f"Choose {moved}: the point on the curve, its picture and its numbers follow."
     return Movable("curve", says, data, begin)
+
+
+def _once(places: Sequence[list[Any]]) -> list[list[Any]]:
+    """What chooses the plot, each once: the values of all axes but the last two."""
+    return [list(of) for of in dict.fromkeys(tuple(place[:-2]) for place in places)]
 
 
 def _plain(value: Any) -> Any:
@@ -97,13 +111,24 @@ def _said(names: Sequence[str], place: Sequence[Any]) -> str:
     return ", ".join(f"{name} {_text(value)}" for name, value in zip(names, place, strict=True))
 
 
+def _listed(numbers: Mapping[str, Any]) -> str:
+    return "; ".join(f"{name} {text}" for name, text in numbers.items())
+
+
+def _numbers(point: Mapping[str, Any], curve: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """The numbers of a point, with a place for each that others of its curve have: so the table keeps its height."""
+    names = dict.fromkeys(name for other in curve for name in other.get("numbers", {}))
+    return [[str(name), str(point.get("numbers", {}).get(name, "–"))] for name in names]
+
+
 def _pair(pair: Sequence[float] | None, where: str) -> list[float] | None:
+    """x, y and the standard deviations of both, zero where they are not given."""
     if pair is None:
         return None
-    x, y = (float(value) for value in pair)
-    if not np.isfinite([x, y]).all():
-        raise ValueError(f"the point at {where} is ({x}, {y}); leave out what is not finite")
-    return [x, y]
+    x, y, *spread = (float(value) for value in pair)
+    if not np.isfinite([x, y, *spread]).all():
+        raise ValueError(f"the point at {where} is {tuple(pair)}; leave out what is not finite")
+    return [x, y, *(spread or (0.0, 0.0))]
 
 
 def _picture(content: bytes | None, alt: str, where: str) -> dict[str, Any]:
@@ -119,9 +144,28 @@ def _picture(content: bytes | None, alt: str, where: str) -> dict[str, Any]:
     return {"picture": {"src": source, **size}, "alt": alt}
 
 
-def _scale(label: str, values: np.ndarray) -> dict[str, Any]:
-    """An axis of the plot: its range, a little wider than the values, and the ticks within."""
-    room = 0.06 * (np.ptp(values) or 1)
-    low, high = float(values.min() - room), float(values.max() + room)
-    ticks = [float(tick) for tick in MaxNLocator(5).tick_values(low, high) if low <= tick <= high]
-    return {"label": label, "low": low, "high": high, "ticks": [[tick, f"{tick:g}"] for tick in ticks]}
+def _plot(of: list[Any], points: Sequence[Mapping[str, Any]], diagonals: str) -> dict[str, Any]:
+    """The ranges and the diagonals of the curves that share a plot."""
+    pairs = np.array([pair for point in points for pair in point["series"] if pair]).reshape(-1, 4)
+    x, y = (_scale(pairs[:, i] - pairs[:, i + 2], pairs[:, i] + pairs[:, i + 2]) for i in (0, 1))
+    lines, apart = _diagonals(x, y) if diagonals else ([], 0)
+    legend = f"equal {diagonals}, {apart:g} apart" if lines else ""
+    return {"of": of, "x": x, "y": y, "diagonals": lines, "legend": legend}
+
+
+def _scale(low: np.ndarray, high: np.ndarray) -> dict[str, Any]:
+    """An axis of the plot: its range, a little wider than the values with their bars, and the ticks within."""
+    least, most = (float(low.min()), float(high.max())) if len(low) else (0.0, 1.0)
+    room = 0.06 * ((most - least) or 1)
+    least, most = least - room, most + room
+    ticks = [float(tick) for tick in MaxNLocator(5).tick_values(least, most) if least <= tick <= most]
+    return {"low": least, "high": most, "ticks": [[tick, f"{tick:g}"] for tick in ticks]}
+
+
+def _diagonals(x: Mapping[str, Any], y: Mapping[str, Any]) -> tuple[list[list[float]], float]:
+    """Lines of equal x + y from edge to edge of the plot, each as x, y, x, y, and how far apart their sums are."""
+    low, high = x["low"] + y["low"], x["high"] + y["high"]
+    sums = MaxNLocator(8, steps=[1, 2, 5, 10]).tick_values(low, high)
+    within = [float(total) for total in sums if low < total < high]
+    ends = [(max(x["low"], t - y["high"]), min(x["high"], t - y["low"]), t) for t in within]
+    return [[a, t - a, b, t - b] for a, b, t in ends], float(sums[1] - sums[0])

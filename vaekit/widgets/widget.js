@@ -67,7 +67,7 @@ const decimal = (value) => (Math.round(10 * value) / 10 + 0).toFixed(1).replace(
 const normal = () => Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random());
 
 function decoder(model) {
-    const { shape, layers, weights, rest, start, limit } = model.get("data");
+    const { shape, layers, weights, rest, start, limit, caption } = model.get("data");
     const [colours, height, width] = shape;
     const decode = network(layers, numbers(Int16Array, weights), numbers(Float32Array, rest));
     const choose = (code) => {
@@ -105,12 +105,15 @@ function decoder(model) {
 
     const controls = make("div", { class: "controls" }, ...sliders.map(({ node }) => node));
     const left = make("div", {}, controls, make("div", { class: "buttons" }, ...buttons));
-    return { parts: [make("div", { class: "parts" }, left, make("div", { class: "picture" }, canvas, said))], show };
+    const parts = make("div", { class: "parts" }, left, make("div", { class: "picture" }, canvas, said));
+    return { parts: [parts, make("p", { class: "below" }, caption)], show };
 }
 
 // ---- the curve: members on a plot, and the picture and the numbers of the one chosen
 
 const MARKS = ["M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0", "M-3.6-3.6h7.2v7.2h-7.2z", "M0-5l5 5-5 5-5-5z", "M0-5l4.6 8h-9.2z"];
+const BARS = "M0-5V5M-3-5h6M-3 5h6";
+const REST = 500; // milliseconds without a move
 const RING = "M-9 0a9 9 0 1 0 18 0a9 9 0 1 0-18 0";
 const [WIDTH, HEIGHT] = [360, 270];
 const EDGE = { left: 54, right: 10, top: 8, bottom: 48 };
@@ -119,7 +122,7 @@ const across = (value, { low, high }) =>
 const up = (value, { low, high }) =>
     HEIGHT - EDGE.bottom - ((value - low) / (high - low)) * (HEIGHT - EDGE.top - EDGE.bottom);
 
-function frame(x, y) {
+function frame(x, y, names) {
     const [left, bottom] = [EDGE.left, HEIGHT - EDGE.bottom];
     const middle = { x: (left + WIDTH - EDGE.right) / 2, y: (EDGE.top + bottom) / 2 };
     const label = (text, x, y, how) => draw("text", { x, y, ...how }, text);
@@ -133,12 +136,13 @@ function frame(x, y) {
             draw("path", { class: "frame", d: `M${left} ${up(value, y)}h-4` }),
             label(text, left - 7, up(value, y) + 5, { "text-anchor": "end" }),
         ]),
-        label(x.label, middle.x, HEIGHT - 6, { "text-anchor": "middle" }),
-        label(y.label, 0, 0, { "text-anchor": "middle", transform: `translate(14 ${middle.y}) rotate(-90)` }),
+        label(names.x, middle.x, HEIGHT - 6, { "text-anchor": "middle" }),
+        label(names.y, 0, 0, { "text-anchor": "middle", transform: `translate(14 ${middle.y}) rotate(-90)` }),
     ];
 }
 
-// Radio buttons: `move` is told the value that is chosen.
+// Of an axis: `move` is told the value that is chosen; `show` is told which is, and which of them there are.
+
 function radios({ name, values, labels }, move) {
     const group = Math.random().toString(36); // of its own, whoever else is on the page
     const inputs = values.map((value, i) => {
@@ -149,39 +153,99 @@ function radios({ name, values, labels }, move) {
     const choices = inputs.map((input, i) => make("label", {}, input, labels[i]));
     const node = make("div", { class: "control", role: "radiogroup", "aria-label": name });
     node.append(make("span", { "aria-hidden": true }, name), make("div", { class: "choices" }, ...choices));
-    return { node, show: (value) => inputs.forEach((input, i) => (input.checked = values[i] === value)) };
+    const show = (value, there) => inputs.forEach((input, i) => {
+        input.checked = values[i] === value;
+        input.disabled = !there.includes(values[i]);
+    });
+    return { node, show };
+}
+
+function list({ name, values, labels }, move) {
+    const options = labels.map((label, i) => make("option", { value: i }, label));
+    const select = make("select", { "aria-label": name }, ...options);
+    select.addEventListener("change", () => move(values[select.value]));
+    const whole = make("span", { class: "whole", "aria-hidden": true }); // a phone cuts off what is chosen
+    const show = (value, there) => {
+        select.value = values.indexOf(value);
+        whole.textContent = labels[values.indexOf(value)];
+        options.forEach((option, i) => (option.disabled = !there.includes(values[i])));
+    };
+    return { node: make("div", { class: "control" }, make("span", { "aria-hidden": true }, name), select, whole), show };
 }
 
 function steps({ name, values, labels }, move) {
-    const { node, show } = slider(name, { min: 0, max: values.length - 1, step: 1 }, (i) => move(values[i]));
-    return { node, show: (value) => show(values.indexOf(value), labels[values.indexOf(value)]) };
+    let stops = values;
+    const { node, show } = slider(name, { min: 0, step: 1 }, (i) => move(stops[i]));
+    const input = node.querySelector("input");
+    return { node, show: (value, there) => {
+        stops = there;
+        input.max = stops.length - 1;
+        show(stops.indexOf(value), labels[values.indexOf(value)]);
+    } };
+}
+
+// Texts that do not fit beside each other are chosen from a list.
+const long = ({ labels }) => labels.join("").length > 48;
+const control = (axis, isLast) => (isLast ? steps : long(axis) ? list : radios);
+
+// The spread of a point as bars with caps, where there is any.
+function bars([px, py, sx, sy], x, y) {
+    const [left, right] = [across(px - sx, x), across(px + sx, x)];
+    const [bottom, top] = [up(py - sy, y), up(py + sy, y)];
+    const [h, v] = [up(py, y), across(px, x)];
+    return (sx ? `M${left} ${h}H${right}M${left} ${h - 3}v6M${right} ${h - 3}v6` : "")
+        + (sy ? `M${v} ${bottom}V${top}M${v - 3} ${bottom}h6M${v - 3} ${top}h6` : "");
 }
 
 function curve(model) {
-    const { axes, points, series, x, y } = model.get("data");
+    const { axes, points, series, plots, x: nameX, y: nameY, caption } = model.get("data");
     const last = axes.length - 1;
+    // Of one axis, the values that are stored with those before it.
+    const offered = (value, i) => {
+        const same = points.filter(({ place }) => place.slice(0, i).every((v, j) => v === value[j]));
+        return axes[i].values.filter((v) => same.some(({ place }) => place[i] === v));
+    };
+    // The stored place that is nearest to one that is asked for; the axes before the others.
+    const settled = (wanted) => axes.reduce((value, { values }, i) => {
+        const off = (v) => Math.abs(values.indexOf(v) - values.indexOf(wanted[i]));
+        return [...value, offered(value, i).reduce((a, b) => (off(b) < off(a) ? b : a))];
+    }, []);
     const choose = (value) => {
-        model.set("value", value);
+        model.set("value", settled(value));
         model.save_changes();
     };
     const controls = axes.map((axis, i) =>
-        (i < last ? radios : steps)(axis, (to) => choose(replaced(model.get("value"), i, to))),
+        control(axis, i === last)(axis, (to) => choose(replaced(model.get("value"), i, to))),
     );
     const names = (place) =>
         axes.map(({ name, values, labels }, i) => `${name} ${labels[values.indexOf(place[i])]}`).join(", ");
     const plot = draw("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img" });
-    const legend = series.map((name, s) => {
-        const look = { viewBox: "-6 -6 12 12", class: `series${s}`, "aria-hidden": true };
-        return make("span", {}, draw("svg", look, draw("path", { d: MARKS[s] })), name);
-    });
+    const entry = (name, how, d) => {
+        const look = { viewBox: "-6 -6 12 12", "aria-hidden": true };
+        return make("span", {}, draw("svg", look, draw("path", { ...how, d })), name);
+    };
+    const legend = make("div", { class: "legend" });
     const found = make("div", { class: "found" });
+    const below = make("p", { class: "below" }, caption);
+    // Not the slider's own value text, which would be read at every step of a drag: the sentence comes when it rests.
+    const live = make("p", { class: "spoken", role: "status" });
+    let [resting, silent] = [0, true];
+
+    function speak(sentence) {
+        clearTimeout(resting);
+        if (!silent) resting = setTimeout(() => (live.textContent = sentence), REST);
+        silent = false; // what is there at first is read where it stands
+    }
 
     function show() {
         const value = model.get("value");
-        controls.forEach((control, i) => control.show(value[i]));
+        controls.forEach((each, i) => each.show(value[i], offered(value, i)));
         const shown = points.filter((point) => value.every((v, i) => i === last || point.place[i] === v));
         const chosen = shown.find((point) => point.place[last] === value[last]);
+        const { x, y, diagonals, legend: equal } = plots.find(({ of }) => of.every((v, i) => v === value[i])) ?? plots[0];
 
+        const ends = ([a, b, c, d]) => `M${across(a, x)} ${up(b, y)}L${across(c, x)} ${up(d, y)}`;
+        const behind = draw("path", { class: "diagonal", d: diagonals.map(ends).join("") });
         const layers = series.map((_, s) => {
             const there = shown.filter((point) => point.series[s]);
             const at = ({ series }) => `${across(series[s][0], x)} ${up(series[s][1], y)}`;
@@ -192,40 +256,64 @@ function curve(model) {
                 return mark;
             });
             const line = there.length ? [draw("path", { class: "line", d: `M${there.map(at).join("L")}` })] : [];
+            const spread = there.map(({ series }) => bars(series[s], x, y)).join("");
+            if (spread) line.push(draw("path", { class: "bars", d: spread }));
             const ring = { class: "ring", d: RING };
             const rings = chosen?.series[s] ? [draw("path", { ...ring, transform: `translate(${at(chosen)})` })] : [];
             return draw("g", { class: `series${s}` }, ...line, ...marks, ...rings);
         });
-        plot.replaceChildren(...frame(x, y), ...layers);
-        const near = (pair) => pair.map((value) => Number(value.toPrecision(4))).join(", ");
+        plot.replaceChildren(behind, ...frame(x, y, { x: nameX, y: nameY }), ...layers);
+        const barred = layers.some((layer) => layer.querySelector(".bars"));
+        legend.replaceChildren(
+            ...series.map((name, s) => entry(name, { class: `mark series${s}` }, MARKS[s])),
+            ...(barred ? [entry("standard deviation over seeds", { class: "bars" }, BARS)] : []),
+            ...(equal ? [entry(equal, { class: "diagonal" }, "M-6-6L6 6")] : []),
+        );
+
+        const near = (pair) => pair.slice(0, 2).map((number) => Number(number.toPrecision(4))).join(", ");
         const here = (chosen?.series ?? []).flatMap((pair, s) => (pair ? [`${series[s]} at ${near(pair)}`] : []));
-        plot.setAttribute("aria-label", `${y.label} over ${x.label}. ${names(value)}: ${here.join("; ") || "no point"}`);
-        found.replaceChildren(...(chosen ? shownOf(chosen) : [`There is no stored member at ${names(value)}.`]));
+        const drawn = series.filter((_, s) => shown.some((point) => point.series[s])).join(" and ") || "no point";
+        const stops = offered(value, last).map((v) => axes[last].labels[axes[last].values.indexOf(v)]).join(", ");
+        const label = [
+            `Plot of ${nameY} over ${nameX}: ${drawn}, a point for each ${axes[last].name} of ${stops}`,
+            `Ringed is ${names(value)}: ${here.join("; ") || "no point"}`,
+        ];
+        plot.setAttribute("aria-label", `${label.join(". ")}.`);
+        const absent = `There is no stored member at ${names(value)}.`;
+        found.replaceChildren(...(chosen ? shownOf(chosen, shown.find(({ picture }) => picture)) : [absent]));
+        speak(chosen?.says ?? absent);
     }
 
-    const graph = make("div", {}, plot, make("div", { class: "legend" }, ...legend));
-    const control = make("div", { class: "controls" }, ...controls.map(({ node }) => node));
-    return { parts: [control, make("div", { class: "parts" }, graph, found)], show };
+    const graph = make("div", {}, plot, legend);
+    const top = make("div", { class: "controls" }, ...controls.map(({ node }) => node));
+    return { parts: [top, make("div", { class: "parts" }, graph, found), below, live], show };
 }
 
-// The picture of a point, or what stands in its place, and its numbers.
-function shownOf({ picture, alt, numbers }) {
+// The picture of a point with its caption, and its numbers. Where others of its curve have pictures, like this one, a
+// point without has the same room for it: nothing jumps as the slider moves.
+function shownOf({ picture, alt, numbers }, like) {
     const row = ([name, value]) => make("tr", {}, make("th", { scope: "row" }, name), make("td", {}, value));
-    const { pixelated, ...attributes } = picture ?? {};
-    const image = picture ? make("img", { ...attributes, alt, class: pixelated ? "pixelated" : "" }) : make("p", {}, alt);
-    return [image, make("table", {}, make("tbody", {}, ...numbers.map(row)))];
+    const table = make("table", {}, make("tbody", {}, ...numbers.map(row)));
+    if (!like) return [...(alt ? [make("p", {}, alt)] : []), table];
+    const { pixelated, ...size } = picture ?? like.picture;
+    const caption = make("p", { class: "below", "aria-hidden": true }, picture ? alt : like.alt);
+    if (picture) return [make("img", { ...size, alt, class: pixelated ? "pixelated" : "" }), caption, table];
+    const space = make("div");
+    Object.assign(space.style, { aspectRatio: `${size.width} / ${size.height}`, maxWidth: `${size.width}px` });
+    caption.style.visibility = "hidden";
+    return [make("div", { class: "room" }, space, caption, make("p", {}, alt)), table];
 }
 
 const KINDS = { decoder, curve };
 
 function render({ model, el }) {
-    const { says, caption } = model.get("data");
+    const { says } = model.get("data");
     el.classList.add("vaekit-widget", "mathjax_ignore");
     el.dataset.live = ""; // page.js takes it no second time
     el.setAttribute("role", "group");
     el.setAttribute("aria-label", says);
     const { parts, show } = KINDS[model.get("kind")](model);
-    el.append(...parts, ...(caption ? [make("p", { class: "below" }, caption)] : []));
+    el.append(...parts);
     show();
     model.on("change:value", show);
     return () => model.off("change:value", show);

@@ -1,6 +1,7 @@
 """Study 3's figures, after Bozkurt et al. (2021). Numbers of figures are the paper's."""
 
 import io
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -30,6 +31,7 @@ AXES = DESIGN.axes
 NETS = {"dense_vae": "MLP", "conv_vae": "CNN"}
 TETROMINOES = {"model": ("dense_vae",), "data": ("tetrominoes",)}
 RD, COUNTS = ("rate", "distortion samples=1"), "nearest_distance"
+_Sheets = dict[int, tuple[int, dict[float, Sheet]]]  # by depth: a seed, and its pictures by beta
 OTHERS = {"fashion_mnist": "Fashion-MNIST", "mnist": "MNIST", "small_norb": "SmallNORB", "shapes3d": "3dShapes"}
 
 
@@ -322,10 +324,9 @@ def figure_3_pictures(table: pd.DataFrame, chosen: Settings, images: int = 3) ->
     """Figure 3's pictures: hard test images, and what members of one seed make of them, by beta.
 
     Below each reconstruction is the training image that is nearest to it. A panel for each depth, of the budget that
-    can be moved through (`explore`).
+    `explore` begins with.
     """
-    label, rows = _to_move_through(table)
-    seeds = _sheets(rows, chosen)
+    (label, _, seeds), *_ = _to_move_through(table, chosen) or [("", table, {})]
     figure, axes = panels(max(1, len(seeds)), 1, width=8, height=0.9 * 2 * images)
     for ax, (depth, (seed, sheets)) in zip(axes[:, 0], seeds.items(), strict=False):
         tiles = [sheet.pictures[:, :images] for sheet in sheets.values()]
@@ -350,38 +351,71 @@ def figure_3_pictures(table: pd.DataFrame, chosen: Settings, images: int = 3) ->
 
 
 def explore(table: pd.DataFrame, chosen: Settings):
-    """Move through the members of one budget: the point on the curve, its pictures and its numbers follow.
+    """Move through the members: the point on the curve, its pictures and its numbers follow.
 
-    Sliders over depth and beta, in JupyterLab and on a page alike. Means over seeds with standard deviations; the
-    pictures are of one seed a depth. Where no member has a place on the curve, a sentence says so.
+    A list of budgets and training sets, a curve for each depth, and a slider over beta, in JupyterLab and on a page
+    alike; it begins with the budget of `figure_3_pictures`, and a member that has pictures. Means over seeds with
+    standard deviations; the pictures are of one seed a depth. Where no member has a place on a curve, a sentence says
+    so.
     """
     from vaekit import widgets  # a figure is drawn without them
 
-    label, shown = _to_move_through(table)
-    seeds = _sheets(shown, chosen)
-    points = []
-    for (depth, beta), rows in shown.groupby(["depth", "beta"]):
-        numbers, series = {"seeds": _seeds(rows)}, {}
-        for part, (_, _, name) in figures.PARTS.items():
-            r = tidy.last(rows, "rate", part=part)["value"].dropna()
-            d = tidy.last(rows, "distortion", part=part, arguments="samples=1")["value"].dropna()
-            if len(r) and len(d):
-                series[name] = (r.mean(), d.mean())
-                numbers |= {f"D ({part}), nats per image": _spread(d), f"R ({part}), nats per image": _spread(r)}
-        memorised = tidy.last(rows, "memorised", part="test")["value"].dropna()
-        if len(memorised):
-            numbers["share of test images memorised"] = _spread(memorised, 3)
-        seed, sheets = seeds.get(depth, (None, {}))
-        place = f"{_layers(depth)}, beta {beta:g}"
-        sheet = sheets.get(beta)
-        alt = f"{place}, seed {seed}; from above: {', '.join(sheet.labels)}" if sheet else f"{place}: no pictures here"
-        points.append(
-            {"axes": {"layers": int(depth), "beta": float(beta)}, "series": series, "numbers": numbers}
-            | {"picture": _png(sheet) if sheet else None, "alt": alt}
-        )
+    budgets = _to_move_through(table, chosen)
+    alone = len(budgets) == 1  # then there is nothing to choose
+
+    def place(label: str, depth: int, beta: float) -> dict[str, Any]:
+        return ({} if alone else {"budget": label}) | {"layers": int(depth), "beta": float(beta)}
+
+    points = [
+        {"axes": place(label, depth, beta)} | _point(depth, beta, same, seeds)
+        for label, rows, seeds in budgets
+        for (depth, beta), same in rows.groupby(["depth", "beta"])
+    ]
     if not any(point["series"] for point in points):
         return widgets.Page("<p>There is nothing to move through: no member of a beta was trained to its end.</p>")
-    return widgets.show(chosen, widgets.curve(points, caption=label))
+    label, rows, seeds = budgets[0]
+    start = place(label, *_start(rows, seeds))
+    made = widgets.curve(points, caption=label if alone else "", start=start, diagonals="D + R")
+    return widgets.show(chosen, made)
+
+
+def _point(depth: int, beta: float, rows: pd.DataFrame, seeds: _Sheets) -> dict[str, Any]:
+    """A point of the widget: the members of one budget, depth and beta, which differ in their seeds."""
+    numbers, series, said = {"seeds": _seeds(rows)}, {}, []
+    for part, (_, _, name) in figures.PARTS.items():
+        r = tidy.last(rows, "rate", part=part).set_index("seed")["value"]
+        d = tidy.last(rows, "distortion", part=part, arguments="samples=1").set_index("seed")["value"]
+        both = pd.DataFrame({"r": r, "d": d}).dropna()
+        if len(both):
+            mean, spread = both.mean(), both.std().fillna(0)
+            series[name] = (mean["r"], mean["d"], spread["r"], spread["d"])
+            numbers[f"D ({part}), nats per image"] = _spread(both["d"])
+            numbers[f"R ({part}), nats per image"] = _spread(both["r"])
+            count = f"{len(both)} seed{'s' if len(both) > 1 else ''}"
+            said = [f"{part} D {mean['d']:.1f}, R {mean['r']:.1f} nats per image, {count}"]
+    memorised = tidy.last(rows, "memorised", part="test")["value"].dropna()
+    if len(memorised):
+        numbers["share of test images memorised"] = _spread(memorised, 3)
+    seed, sheets = seeds.get(depth, (None, {}))
+    sheet = sheets.get(beta)
+    alt = "No pictures are stored of this member."
+    if sheet:
+        alt = f"{_layers(depth)}, beta {beta:g}, seed {seed}; rows from above: {', '.join(sheet.labels)}"
+    return {
+        "series": series,
+        "numbers": numbers,
+        "says": f"beta {beta:g}, {_layers(depth)}: {(said or ['not trained to its end'])[0]}",
+        "picture": _png(sheet) if sheet else None,
+        "alt": alt,
+    }
+
+
+def _start(rows: pd.DataFrame, seeds: _Sheets) -> tuple[int, float]:
+    """Where to begin in a budget, as depth and beta: the depth of which most is pictured, of those the largest."""
+    there = {depth: sorted(sheets) for depth, (_, sheets) in seeds.items()}
+    there = there or {depth: sorted(same["beta"].unique()) for depth, same in rows.groupby("depth")}
+    depth = max(there, key=lambda depth: (len(there[depth]), depth))
+    return depth, there[depth][len(there[depth]) // 2]
 
 
 def decode(table: pd.DataFrame, chosen: Settings):
@@ -412,20 +446,38 @@ def _store(chosen: Settings) -> runs.Store:
     return runs.Store(runs.results_root()) if chosen.scale == "published" else runs.default_store()
 
 
-def _to_move_through(table: pd.DataFrame) -> tuple[str, pd.DataFrame]:
-    """The members of one budget and one training set, of those asked for: the largest budget of three betas or more."""
-    mine = table[table["asked"] & table["beta"].notna()]
+def _to_move_through(table: pd.DataFrame, chosen: Settings) -> list[tuple[str, pd.DataFrame, _Sheets]]:
+    """What can be moved through of the members asked for: each budget and training set with its pictures.
 
-    def worth(found: tuple[str, pd.DataFrame]) -> tuple[bool, int, int]:
-        points = len(found[1].drop_duplicates(["depth", "beta"]))
-        return found[1]["beta"].nunique() >= 3, int(found[1]["steps"].iloc[0]), points
+    The first is the most telling: the largest budget with two betas or more and pictures; without pictures, with two
+    betas. The others follow, the largest first. A budget of a single beta, which has no curve, is there where no other
+    is. Each has a label of its own.
+    """
 
-    return max(_panels(mine), key=worth, default=("", mine))
+    def betas(rows: pd.DataFrame) -> int:
+        ends = tidy.last(rows, "distortion", part="test", arguments="samples=1")
+        return ends.loc[ends["value"].notna(), "beta"].nunique()
+
+    def worth(one: tuple[str, pd.DataFrame, _Sheets]) -> tuple[bool, int, int]:
+        return bool(one[2]), int(one[1]["steps"].iloc[0]), len(one[1].drop_duplicates(["depth", "beta"]))
+
+    found = _panels(table[table["asked"] & table["beta"].notna()])
+    found = [(label, rows) for label, rows in found if betas(rows) >= 2] or found
+    shown = [(label, rows, _sheets(rows, chosen)) for label, rows in found]
+    shown.sort(key=worth, reverse=True)
+    first, rest = shown[:1], sorted(shown[1:], key=lambda one: worth(one)[1:], reverse=True)
+    # Budgets that differ in what no label tells, as the number of test images, are no one curve.
+    counts: Counter[str] = Counter()
+    named = []
+    for label, rows, seeds in first + rest:
+        counts[label] += 1
+        named.append((f"{label} ({counts[label]})" if counts[label] > 1 else label, rows, seeds))
+    return named
 
 
-def _sheets(rows: pd.DataFrame, chosen: Settings) -> dict[int, tuple[int, dict[float, Sheet]]]:
+def _sheets(rows: pd.DataFrame, chosen: Settings) -> _Sheets:
     """For each depth the seed of which there are most pictures, and those by beta; depths without any are left out."""
-    found: dict[int, tuple[int, dict[float, Sheet]]] = {}
+    found: _Sheets = {}
     members = rows.drop_duplicates("key").sort_values(["depth", "seed", "beta"])
     for (depth, seed), same in members.groupby(["depth", "seed"]):
         try:
