@@ -63,8 +63,9 @@ figures.text_table(claims.in_brief(verdicts))
 # %% [markdown]
 # ## Move through it
 #
-# Choose a depth and a $\beta$: the ring moves on the curve, and with it what the member makes of eight test images that
-# are hard to reconstruct, far from any training image (at the 90th percentile of the distance to the nearest one).
+# Choose a training, a depth and a $\beta$: the ring moves on the curve, and with it what the member makes of eight test
+# images that are hard to reconstruct, far from any training image (at the 90th percentile of the distance to the nearest
+# one).
 
 # %%
 plots.explore(table, settings)
