@@ -509,31 +509,280 @@ def test_a_table_of_text_is_escaped():
     assert "a &amp; b" in html
 
 
-def data_of(figure) -> pd.DataFrame:
-    """The data that a figure gives a notebook beside its picture."""
-    return pd.read_csv(io.StringIO(figure._repr_mimebundle_()["text/csv"]), comment="#", keep_default_na=False)
+# ---- the data beside a figure: what is drawn, all of it, and nothing else
 
 
-def test_a_figure_carries_the_numbers_it_draws():
-    table = frame(grid(depths=[1]))
-    figure, curves, parts = study.figure_3(table), study.learning_curves(table), study.figure_8(table)
+@pytest.fixture(scope="module")
+def made() -> pd.DataFrame:
+    """A table with all that study 3 draws, and members and values beside it that its figures leave out.
 
-    def of(figure, over, **where) -> list[list[float]]:
-        rows = data_of(figure)
-        for name, wanted in where.items():
-            rows = rows[rows[name] == wanted]
-        return [list(rows[over]), list(rows["value"].round(9))]
+    No two training sets, networks or budgets have a value in common; members stop early at different steps.
+    """
+    sizes = [("cv", 4_096), ("cv", 8_192), ("cv", 16_384), ("cv", 81_920), ("cd", 8_192), ("checkerboard", None)]
+    members = [m for split, n in sizes for m in grid(split=split, n_train=n)]
+    members += grid([0.1, 1], [2], [0], n_train=16_384) + grid(BETAS[1:3], steps=400, n_train=16_384)
+    members += grid(data="mnist", n_train=6_000) + grid(depths=[2], data="mnist", n_train=6_000, seeds=[0])
+    members += [
+        dataclasses.replace(m, model="conv_vae", model_args={"depth": depth, "channels": 4, "latent_dim": 2})
+        for depth in (1, 2, 3)
+        for m in grid(depths=[depth], n_train=16_384)
+    ]
+    table = frame(members)
+    table["value"] += table.groupby(["split", "n_train", "model", "data", "steps"], dropna=False).ngroup() / 100
+    ended, d = table["step"] == table["steps"], table["measure"] == "distortion"
+    sparse, dense = table["n_train"] == 4_096, table["n_train"] == 81_920
+    single = (table["n_train"] == 8_192) & (table["beta"] == 3) & (table["seed"] == 1)
+    late = (sparse & (table["depth"] == 3)) | (dense & (table["beta"] == 0.1) & (table["seed"] == 0))
+    infinite = (table["split"] == "checkerboard") & (table["beta"] == 1) & (table["seed"] == 1)
+    table.loc[infinite & d & ended, "value"] = np.nan
+    best = (table["part"] == "test_a") & d & (table["step"] == 100 * (1 + table["seed"])) & (table["steps"] == 400)
+    table.loc[best, "value"] = 1.0
+    table = table[~(single | (late & ended))]
+    count = table[(table["measure"] == "rate") & (table["part"] == "test") & (table["step"] == table["steps"])]
+    counts = [
+        count.assign(measure="nearest_distance", arguments=f"bin={k}", value=count["n_train"].fillna(9) + k, se=1.0)
+        for k in (0, 2)
+    ]
+    table = pd.concat([table, *counts]).assign(mi=np.nan, kl=np.nan)
+    whole = table[(table["n_train"].isin([8_192, 16_384])) & (table["model"] == "dense_vae") & (table["beta"] == 1)]
+    parts = [
+        whole.assign(objective="mi_kl", beta=np.nan, mi=mi, kl=kl, key=whole["key"] + f"{mi}{kl}").assign(
+            value=whole["value"] + 2 * mi + kl
+        )
+        for mi, kl in itertools.product((0.0, 1.0), (0.0, 1.0))
+    ]
+    return pd.concat([table, *parts], ignore_index=True)
 
-    for part in PARTS:
-        wanted = [of(figure, "beta", measure=name, part=part)[1] for name in ("rate", "distortion")]
-        assert errorbars(figure.axes[0])[figures.PARTS[part][2]] == wanted
-    for how in ("exact", "batch512"):
-        for measure, name in (("mutual_information", "mutual information"), ("marginal_kl", "marginal KL")):
-            wanted = of(parts, "beta", measure=measure, arguments=f"estimator={how}")
-            assert errorbars(parts.axes[0])[f"{name}, {how}"] == wanted
-    for line, beta in zip(curves.axes[0].lines, BETAS, strict=True):
-        steps, values = of(curves, "step", beta=beta)
-        assert curve(line) == [sorted(steps), [value for _, value in sorted(zip(steps, values, strict=True))]]
+
+def as_text(cell) -> str:
+    try:
+        return repr(float(cell))
+    except ValueError:
+        return cell
+
+
+class Data:
+    """The data that a figure gives a notebook: asked for line by line, until `left` says what no line has drawn."""
+
+    def __init__(self, figure):
+        text = figure._repr_mimebundle_()["text/csv"]
+        (shared,) = re.findall(r"^# in all rows: (.*)$", text, re.MULTILINE)
+        rows = pd.read_csv(io.StringIO(text), comment="#", dtype=str, keep_default_na=False)
+        self.rows = rows.assign(**dict(setting.split(" ", 1) for setting in shared.split(", ")))
+        self.drawn = pd.Series(data=False, index=rows.index)
+
+    def line(self, over, **labels):
+        """A line's places, means and standard deviations over seeds, by what a reader is told of it."""
+        rows = self.rows
+        for name, wanted in labels.items():
+            rows = rows[rows[name].map(as_text) == as_text(wanted)]
+        assert not self.drawn[rows.index].any()
+        self.drawn[rows.index] = True
+        assert (rows["sd"] == "").equals(rows["seeds"] == "1")
+        numbers = [rows[over].str.removeprefix("bin="), rows["value"], rows["sd"].replace("", "0")]
+        return sorted(zip(*(column.astype(float) for column in numbers), strict=True))
+
+    @property
+    def left(self) -> pd.DataFrame:
+        return self.rows[~self.drawn]
+
+
+def bars(container):
+    """The points of error bars, each with half the length of its bars across and up."""
+    x, y = (np.asarray(values, float) for values in container.lines[0].get_data())
+    found = iter(container.lines[2])
+    half = [
+        [np.ptp(segment[:, side]) / 2 for segment in next(found).get_segments()] if there else None
+        for side, there in enumerate((container.has_xerr, container.has_yerr))
+    ]
+    return x, y, *half
+
+
+def assert_all_is_in(data, figure, lines):
+    """`lines` are those of the figure: (axes, label), and what the data call it; its x is beta, or R with its D.
+
+    All that is drawn else are stars, which are points of the lines, and levels: returned as (axes, height).
+    """
+    said, levels = dict(lines), []
+    for ax in figure.axes:
+        points = set()
+        of_bars = {part for bars in ax.containers for part in (bars.lines[0], *bars.lines[1])}
+        for container in ax.containers:
+            labels = said.pop((ax, container.get_label()))
+            x, y, across, up = bars(container)
+            points |= set(zip(x, y, strict=True))
+            if "measure" in labels:
+                wanted = data.line("beta", **labels)
+                assert list(x) == [beta for beta, *_ in wanted]
+            else:
+                r = data.line("beta", **labels, measure="rate")
+                wanted = data.line("beta", **labels, measure="distortion")
+                assert [beta for beta, *_ in r] == [beta for beta, *_ in wanted]
+                assert np.transpose([x, across]) == pytest.approx(np.array(r)[:, 1:])
+            assert np.transpose([y, up]) == pytest.approx(np.array(wanted)[:, 1:])
+        for line in set(ax.lines) - of_bars:
+            if line.get_marker() == "*":
+                assert set(zip(*line.get_data(), strict=True)) <= points
+            elif not isinstance(line, AxLine):
+                (level,) = set(line.get_ydata())
+                levels.append((ax, level))
+    assert not said
+    return levels
+
+
+def panels_of(figure):
+    """Each panel that is drawn, with what stands above it and its row: training set, steps and layers."""
+    label = None
+    for ax in figure.axes:
+        if ax.texts and ax.texts[0].get_text().startswith("C"):
+            label = re.match(r"([A-Z]+)(?:\(([\d,]+)\))?: ([\d,]+) steps of", ax.texts[0].get_text())
+        if ax.axison:
+            split, n_train, steps = label.groups()
+            depth = re.match(r"(\d)-layer MLP", ax.get_title())[1]
+            n_train = (n_train or "").replace(",", "")
+            yield ax, {"split": split.lower(), "n_train": n_train, "steps": steps.replace(",", ""), "depth": depth}
+
+
+LAYERS = {"1 layer": 1, "3 layers": 3}
+DRAWN = {"model": "dense_vae", "data": "tetrominoes", "steps": 20, "step": 20}
+
+
+def test_figure_3_s_data_are_what_it_draws(made):
+    figure = study.figure_3(made)
+    data, panels = Data(figure), dict(panels_of(figure))
+    assert len(panels) == 8
+    lines = {
+        (ax, label): where | {"part": part, "step": where["steps"]}
+        for ax, where in panels.items()
+        for part, (_, _, label) in figures.PARTS.items()
+    }
+    for ax, level in assert_all_is_in(data, figure, lines):
+        found = data.line("beta", **panels.pop(ax), part="test", measure="distortion_floor")
+        assert [mean for _, mean, _ in found] == pytest.approx([level] * len(found))
+    assert not panels
+    assert data.left.empty
+
+
+def test_figure_4_s_data_are_what_it_draws(made):
+    figure = study.figure_4(made)
+    lines = {
+        (ax, f"{n:,} images"): DRAWN | {"split": split, "depth": depth, "n_train": n, "part": "test"}
+        for (split, depth), ax in zip(itertools.product(("cv", "cd"), (1, 3)), figure.axes, strict=True)
+        for n in (8_192, 16_384)
+        if split == "cv" or n == 8_192
+    }
+    data = Data(figure)
+    assert not assert_all_is_in(data, figure, lines)
+    assert data.left.empty
+
+
+def test_figure_5_s_data_are_what_it_draws(made):
+    figure = study.figure_5(made)
+    splits = {"CV(82k)": ("cv", 81_920), "CV(16k)": ("cv", 16_384), "checkerboard(82k)": ("checkerboard", "")}
+    said = {name: {"split": split, "n_train": n} for name, (split, n) in splits.items()}
+    lines = {
+        (ax, name): DRAWN | where | {"depth": LAYERS[ax.get_title()], "part": "test"}
+        for ax in figure.axes[:2]
+        for name, where in said.items()
+    }
+    data = Data(figure)
+    assert not assert_all_is_in(data, figure, lines)
+    shares = {steps.get_label(): steps.get_data().values for steps in figure.axes[2].patches}
+    for name, where in said.items():
+        counts = data.line("arguments", **where, measure="nearest_distance")
+        assert [k for k, *_ in counts] == list(np.flatnonzero(shares[name]))
+        assert [count / sum(c for _, c, _ in counts) for _, count, _ in counts] == pytest.approx(
+            shares.pop(name)[[0, 2]].tolist()
+        )
+    assert not shares
+    assert data.left.empty
+
+
+def test_figure_6_s_data_are_what_it_draws(made):
+    figure = study.figure_6(made)
+    nets = {"MLP": "dense_vae", "CNN": "conv_vae"}
+    lines = {
+        (ax, label): DRAWN | {"model": nets[net], "depth": LAYERS[layers], "part": part, "n_train": 16_384}
+        for ax in figure.axes
+        for net, layers in [ax.get_title().split(", ")]
+        for part, (_, _, label) in figures.PARTS.items()
+    }
+    data = Data(figure)
+    assert not assert_all_is_in(data, figure, lines)
+    assert data.left.empty
+
+
+def test_figure_7_s_data_are_what_it_draws(made):
+    figure = study.figure_7(pd.concat([made, frame(grid([0.1, 1], data="fashion_mnist", n_train=6_000))]))
+    lines = {
+        (ax, label): DRAWN | {"data": name, "depth": depth, "part": "test", "n_train": 6_000}
+        for ax, name in zip(figure.axes, ("fashion_mnist", "mnist"), strict=False)
+        for label, depth in LAYERS.items()
+    }
+    data = Data(figure)
+    assert not assert_all_is_in(data, figure, lines)
+    assert data.left.empty
+
+
+def test_figure_8_s_data_are_what_it_draws(made):
+    figure = study.figure_8(made)
+    data, panels = Data(figure), dict(panels_of(figure))
+    lines = {
+        (ax, f"{name}, {how}"): where | {"measure": measure, "arguments": f"estimator={how}", "part": "train"}
+        for ax, where in panels.items()
+        for measure, name in (("mutual_information", "mutual information"), ("marginal_kl", "marginal KL"))
+        for how in ("exact", "batch512")
+    }
+    for ax, level in assert_all_is_in(data, figure, lines):
+        found = data.line("beta", **panels.pop(ax), measure="mi_ceiling")
+        assert [mean for _, mean, _ in found] == pytest.approx([level] * len(found))
+    assert not panels
+    assert data.left.empty
+
+
+def test_the_data_of_learning_curves_are_what_they_draw(made):
+    figure = study.learning_curves(made)
+    data = Data(figure)
+    for ax, where in panels_of(figure):
+        assert len(ax.lines) >= 2
+        for line in ax.lines:
+            beta = line.get_label().removeprefix("beta ")
+            wanted = data.line("step", **where, beta=beta, measure="distortion", part="test")
+            assert np.transpose(line.get_data()) == pytest.approx(np.array(wanted)[:, :2])
+    assert data.left.empty
+
+
+def test_the_data_of_early_stopping_are_what_it_draws_and_name_the_steps(made):
+    figure = study.early_stopping(made)
+    lines = {
+        (ax, label): where | {"curve": label, "measure": "distortion", "part": "test_b"}
+        for ax, where in panels_of(figure)
+        for label in ("at the end", "stopped early")
+    }
+    data = Data(figure)
+    assert not assert_all_is_in(data, figure, lines)
+    assert data.left.empty
+    apart = data.rows[(data.rows["curve"] == "stopped early") & (data.rows["steps"] == "400")]
+    assert set(apart["step"]) == {"100 200"}
+    assert set(apart["seeds"]) == {"2"}
+
+
+def test_the_data_of_the_parts_removed_are_what_it_draws(made):
+    figure = study.parts_removed(made)
+    data = Data(figure)
+    for ax in figure.axes:
+        split, n_train, steps = re.match(r"3 layers, (C[VD])\(([\d,]+)\): (\d+) steps", ax.get_title()).groups()
+        where = {"depth": 3, "split": split.lower(), "n_train": n_train.replace(",", ""), "steps": steps, "step": steps}
+        (container,) = ax.containers
+        x, y, _, up = bars(container)
+        names = dict(zip(ax.get_xticks(), (label.get_text() for label in ax.get_xticklabels()), strict=True))
+        for place, mean, sd in zip(x, y, up, strict=True):
+            mi, kl = re.match(r"MI (\d), KL (\d)", names[place]).groups()
+            (found,) = data.line("mi", **where, mi=mi, kl=kl, measure="distortion", part="test")
+            assert (mean, sd) == pytest.approx(found[1:])
+        assert len(x) == 4
+    assert len(figure.axes) == 4
+    assert data.left.empty
 
 
 def test_a_figure_without_data_is_a_picture_alone():

@@ -1,7 +1,10 @@
 """Study 3: its members, the steps at which it looks, and what it measures on each."""
 
+import contextlib
 import dataclasses
 import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -327,6 +330,28 @@ def test_neighbours(images):
     (early,) = study.neighbours(one.build().eval(), one, 16, images)
     assert early == found["test", "memorised", ""]
     assert early.value == share_by_hand(reconstruct(one.build().eval(), images.test), images)
+
+
+@pytest.mark.parametrize("of", ["floor", "Among"])
+def test_what_the_members_of_a_split_share_is_computed_once_by_threads_that_ask_at_once(images, monkeypatch, of):
+    ask = {"floor": lambda images: study._floor(images, "test"), "Among": study._nearest}[of]
+    compute, both, computed = getattr(study, of), threading.Barrier(2), []
+
+    def counted(part):
+        computed.append(part)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(0.5)  # for another that computes too
+        return compute(part)
+
+    monkeypatch.setattr(study, of, counted)
+    alike = dataclasses.replace(images)  # equal to no other images: nothing is known of these
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(ask, [alike, alike])
+    assert first is second
+    assert len(computed) == 1
+    ask(images)
+    ask(images)
+    assert len(computed) == 2
 
 
 def share_by_hand(made, images):

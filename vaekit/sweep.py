@@ -12,10 +12,12 @@ import importlib.util
 import math
 import platform
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +31,7 @@ from vaekit.metrics import mean_and_se
 from vaekit.runs import Member, Run, Store, StoreError
 from vaekit.settings import SettingsError
 
+T = TypeVar("T")
 _STACKED = 512  # members of a stacked fleet at the most, where memory holds as many
 
 
@@ -431,6 +434,25 @@ def examples(name: str, split: str, n_train: int | None, n_test: int | None, dev
     test = parts.test if n_test is None else parts.test[:n_test]
     known = [None if of is None else of[rows] for of in (images.labels, images.factors) for rows in (parts.train, test)]
     return Examples(images.take(parts.train).to(device), images.take(test).to(device), parts.train, test, *known)
+
+
+def cached(maxsize: int) -> Callable[[Callable[..., T]], Callable[..., T]]:
+    """`functools.lru_cache` for what members of a fleet share, which are measured side by side.
+
+    One thread computes at a time; another that asks for the same waits for it, and does not compute it again.
+    """
+
+    def decorate(function: Callable[..., T]) -> Callable[..., T]:
+        known, lock = functools.lru_cache(maxsize)(function), threading.Lock()
+
+        @functools.wraps(function)
+        def ask(*arguments: Any) -> T:
+            with lock:
+                return known(*arguments)
+
+        return ask
+
+    return decorate
 
 
 def log_spaced(steps: int, first: int = 100) -> tuple[int, ...]:

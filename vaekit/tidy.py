@@ -181,7 +181,7 @@ def last(known: pd.DataFrame, measure: str, **where: Any) -> pd.DataFrame:
     return found
 
 
-def csv(known: pd.DataFrame, *measures: str, last: bool = True) -> str:
+def csv(known: pd.DataFrame, *measures: str, last: bool = True, steps_apart: bool = True) -> str:
     """What a figure draws, as the text of a CSV: a row a point, below comment lines that say how it was made.
 
     Columns: the settings that differ among the rows, `step`, `part`, `measure`, `arguments`, and of each point `value`,
@@ -194,6 +194,7 @@ def csv(known: pd.DataFrame, *measures: str, last: bool = True) -> str:
         known: the tidy table, or the part of it that is drawn.
         measures: what of it is drawn: a measure, "rate", or one with its arguments, "distortion samples=1".
         last: at the end of training alone; else at every step.
+        steps_apart: values of different steps are different points; else they are one, whose `step` names all of them.
     """
     rows = known[known["measure"].isin(measures) | (known["measure"] + " " + known["arguments"]).isin(measures)]
     rows = rows[rows["value"].notna() & ((rows["step"] == rows["steps"]) | (not last))]
@@ -202,7 +203,11 @@ def csv(known: pd.DataFrame, *measures: str, last: bool = True) -> str:
     fields = [name for name in _fields(rows) if name not in ("key", "seed", "parent")]
     rows = rows.assign(**{name: rows[name].map(_plain) for name in fields if rows[name].dtype == object})
     differ = [name for name in fields if rows[name].nunique(dropna=False) > 1]
-    points = rows.groupby([*differ, "step", "part", "measure", "arguments"], dropna=False, sort=False).agg(
+    what = ["step", "part", "measure", "arguments"]
+    if not steps_apart:
+        alike = rows.groupby([*differ, *what[1:]], dropna=False)["step"]
+        rows = rows.assign(step=alike.transform(lambda steps: " ".join(f"{step:.0f}" for step in sorted(set(steps)))))
+    points = rows.groupby([*differ, *what], dropna=False, sort=False).agg(
         value=("value", "mean"), sd=("value", "std"), seeds=("seed", "nunique"), se=("se", "mean"), n=("n", "max")
     )
     first, members = rows.iloc[0], rows.drop_duplicates("key")

@@ -11,7 +11,7 @@ silent its authors' code decides: the net, the loss, Adam's settings, 80 % of th
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from itertools import pairwise, permutations
 from typing import ClassVar
 
@@ -27,7 +27,7 @@ from vaekit.results import ResultsError
 from vaekit.runs import Member
 from vaekit.settings import option
 from vaekit.studies.base import StudySettings
-from vaekit.sweep import Design, Examples, Measure, Value
+from vaekit.sweep import Design, Examples, Measure, Value, cached
 
 DIMS = (2, 4, 8, 16, 32, 64, 128)
 EPOCHS = (0, 1, 2, 5, 10, 20, 50, 75, 100, 150, 200)
@@ -182,7 +182,7 @@ def _dimension(points: Tensor) -> Dimension:
     return intrinsic_dimension(points, dtype=torch.float32)
 
 
-@lru_cache(maxsize=1)
+@cached(maxsize=1)
 def _of_images(images: Examples) -> Dimension:
     """The ID of the test images themselves, which no member changes."""
     return _dimension(images.test.float() / 255)

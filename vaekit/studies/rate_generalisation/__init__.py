@@ -4,7 +4,6 @@ VAEs on Tetrominoes, over beta, depth and the size of the training set: does the
 the study's settings, its members and what is measured on each; `figures` and `claims` beside it read the tidy table.
 """
 
-import functools
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from vaekit.metrics import Among, Nearest, encode, evaluate, floor, information,
 from vaekit.runs import Member
 from vaekit.settings import option
 from vaekit.studies.base import StudySettings
-from vaekit.sweep import Design, Examples, Measure, Pictures, Value, fifths, log_spaced
+from vaekit.sweep import Design, Examples, Measure, Pictures, Value, cached, fifths, log_spaced
 
 PAPER_BETAS = (0.001, 0.005, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 1, 2, 3, 5)
 _COMMON = {
@@ -250,12 +249,12 @@ def worst_case(model: nn.Module, member: Member, step: int, images: Examples) ->
     return torch.stack((shown, (255 * made.clamp(0, 1)).round().to(torch.uint8), nearest))
 
 
-@functools.lru_cache(maxsize=2)
+@cached(maxsize=2)
 def _floor(images: Examples, part: str) -> torch.Tensor:
     return floor(getattr(images, part))
 
 
-@functools.lru_cache(maxsize=1)
+@cached(maxsize=1)
 def _nearest(images: Examples) -> tuple[Among, Nearest]:
     """The training images, prepared for searches, and those nearest to the nested test images."""
     among = Among(images.train)

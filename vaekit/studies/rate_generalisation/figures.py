@@ -104,9 +104,9 @@ def figure_3(table: pd.DataFrame) -> Figure:
         floor = tidy.last(shown, "distortion_floor", part="test")["value"].mean()
         ax.axhline(floor, color=GREY, ls=":", lw=1)
 
-    drawn = _compared(table)
-    drawn = drawn[drawn["part"].isin(figures.PARTS)]
-    return figures.with_data(_by_depth(table, draw), tidy.csv(drawn, *RD, "distortion_floor"))
+    figure, drawn = _by_depth(table, draw)
+    rows = [_points(drawn, *figures.PARTS), tidy.last(drawn, "distortion_floor", part="test")]
+    return figures.with_data(figure, tidy.csv(pd.concat(rows), *RD, "distortion_floor"))
 
 
 def numbers(table: pd.DataFrame) -> pd.DataFrame:
@@ -137,7 +137,7 @@ def numbers(table: pd.DataFrame) -> pd.DataFrame:
 def figure_4(table: pd.DataFrame) -> Figure:
     """Figure 4: test curves by size of the training set, at constant volume (top) and at constant density (bottom)."""
     sizes = dict(zip(SIZES, zip(_shades(len(SIZES)), "osD^", strict=False), strict=True))
-    mine = _of(table, **TETROMINOES, split=("cv", "cd"), n_train=SIZES)
+    mine = _of(table, **TETROMINOES, split=("cv", "cd"), n_train=SIZES, depth=DEPTHS)
     label, shown = _one_budget(mine)
     figure, axes = panels(2, 2, sharex=True, sharey=True)
     for line, (split, name) in zip(axes, {"cv": "constant volume", "cd": "constant density"}.items(), strict=True):
@@ -147,7 +147,7 @@ def figure_4(table: pd.DataFrame) -> Figure:
                 _test_curve(rows, ax, color=colour, marker=marker, label=f"{n_train:,} images")
             _finish(ax, f"{name}, {_layers(depth)}")
     figures.label_rows(axes[:1], [label])
-    return figures.with_data(figure, tidy.csv(shown[shown["part"] == "test"], *RD))
+    return figures.with_data(figure, tidy.csv(_points(shown, "test"), *RD))
 
 
 def figure_5(table: pd.DataFrame) -> Figure:
@@ -158,7 +158,7 @@ def figure_5(table: pd.DataFrame) -> Figure:
     """
     mine = {name: _of(table, **TETROMINOES, **where) for name, (where, *_) in SPLITS.items()}
     mine["CV(82k)"] = _dense(mine["CV(82k)"], _of(table, **TETROMINOES, split=("random",), n_train=(81_920, None)))
-    label, shown = _one_budget(pd.concat(mine.values()))
+    label, shown = _one_budget(_of(pd.concat(mine.values()), depth=DEPTHS))
     figure, axes = panels(1, 3)
     for ax, depth in zip(axes[0], DEPTHS, strict=False):
         for name, (_, colour, marker) in SPLITS.items():
@@ -173,7 +173,7 @@ def figure_5(table: pd.DataFrame) -> Figure:
     last.set(xlabel="L2 distance to the nearest training image", ylabel="share of test images")
     _finish(last, "no training: images alone", rd=False)
     figures.label_rows(axes, [label])
-    drawn = [shown[(shown["part"] == "test") & (shown["measure"] != COUNTS)], *map(_counted, mine.values())]
+    drawn = [_points(shown, "test"), *map(_counted, mine.values())]
     return figures.with_data(figure, tidy.csv(pd.concat(drawn), *RD, COUNTS))
 
 
@@ -202,10 +202,10 @@ def figure_6(table: pd.DataFrame) -> Figure:
     figure, axes = panels(2, 2)
     labels, drawn = [], []
     for line, (model, net) in zip(axes, NETS.items(), strict=True):
-        rows = _of(table, model=(model,), data=("tetrominoes",), split=("cv",), n_train=(16_384,))
-        label, shown = _one_budget(rows)
+        where = {"model": (model,), "data": ("tetrominoes",), "split": ("cv",), "n_train": (16_384,), "depth": DEPTHS}
+        label, shown = _one_budget(_of(table, **where))
         labels.append(label)
-        drawn.append(shown[shown["part"].isin(figures.PARTS)])
+        drawn.append(_points(shown, *figures.PARTS))
         for ax, depth in zip(line, DEPTHS, strict=True):
             for part, (colour, marker, name) in figures.PARTS.items():
                 _curve(_of(shown, depth=(depth,)), part, ax, color=colour, marker=marker, label=name)
@@ -220,12 +220,12 @@ def figure_7(table: pd.DataFrame) -> Figure:
     drawn = []
     for ax, (data_set, name) in zip(axes[0], OTHERS.items(), strict=True):
         where = {"model": ("dense_vae",), "data": (data_set,), "split": ("cv",), "n_train": (TENTHS[data_set],)}
-        label, shown = _one_budget(_of(table, **where))
+        label, shown = _one_budget(_of(table, **where, depth=DEPTHS))
         for depth, colour, marker in zip(DEPTHS, (BLUE, ORANGE), "os", strict=True):
             _test_curve(_of(shown, depth=(depth,)), ax, color=colour, marker=marker, label=_layers(depth))
         _finish(ax, f"{name}\n{label}" if len(shown) else name)
         ax.title.set_fontsize(8)
-        drawn.append(shown[shown["part"] == "test"])
+        drawn.append(_points(shown, "test"))
     return figures.with_data(figure, tidy.csv(pd.concat(drawn), *RD))
 
 
@@ -238,9 +238,8 @@ def learning_curves(table: pd.DataFrame) -> Figure:
         if figures.leftmost(ax):
             ax.legend(ncols=2)
 
-    drawn = _compared(table)
-    drawn = tidy.csv(drawn[drawn["part"] == "test"], "distortion samples=1", last=False)
-    return figures.with_data(_by_depth(table, draw), drawn)
+    figure, drawn = _by_depth(table, draw)
+    return figures.with_data(figure, tidy.csv(drawn[drawn["part"] == "test"], "distortion samples=1", last=False))
 
 
 def early_stopping(table: pd.DataFrame) -> Figure:
@@ -264,8 +263,9 @@ def early_stopping(table: pd.DataFrame) -> Figure:
         if figures.leftmost(ax):
             ax.legend()
 
-    drawn = pd.concat(both(_compared(table)).values())
-    return figures.with_data(_by_depth(table, draw), tidy.csv(drawn, "distortion samples=1", last=False))
+    figure, drawn = _by_depth(table, draw)
+    rows = pd.concat(both(drawn).values())
+    return figures.with_data(figure, tidy.csv(rows, "distortion samples=1", last=False, steps_apart=False))
 
 
 def stopped_early(rows: pd.DataFrame) -> pd.DataFrame:
@@ -288,14 +288,15 @@ def figure_8(table: pd.DataFrame) -> Figure:
             ):
                 label = f"{name}, {estimator}"
                 figures.over_beta(shown, measure, ax, color=colour, marker=marker, label=label, **how)
-        for ceiling in tidy.last(shown, "mi_ceiling")["value"].unique():
+        for ceiling in tidy.last(shown, "mi_ceiling", part="train")["value"].unique():
             ax.axhline(ceiling, color=GREY, ls="--", lw=1, label="ceiling log N")
         ax.set(ylabel="nats per image", yscale="log")
         if figures.leftmost(ax):
             ax.legend(loc="lower left")
 
-    drawn = tidy.csv(_compared(table), "mutual_information", "marginal_kl", "mi_ceiling")
-    return figures.with_data(_by_depth(table, draw), drawn)
+    figure, drawn = _by_depth(table, draw)
+    measures = ("mutual_information", "marginal_kl", "mi_ceiling")
+    return figures.with_data(figure, tidy.csv(drawn[drawn["part"] == "train"], *measures))
 
 
 def parts_removed(table: pd.DataFrame) -> Figure:
@@ -514,26 +515,31 @@ def _spread(values: pd.Series, digits: int = 1) -> str:
     return f"{values.mean():.{digits}f}{spread}"
 
 
-def _by_depth(table: pd.DataFrame, draw: Callable[[Axes, pd.DataFrame], None]) -> Figure:
-    """A panel for each depth, a row for each budget and training set; what is not there stays empty."""
+def _by_depth(table: pd.DataFrame, draw: Callable[[Axes, pd.DataFrame], None]) -> tuple[Figure, pd.DataFrame]:
+    """A panel for each depth, a row for each budget and training set; what is not there stays empty.
+
+    With it come the rows of the panels that are drawn.
+    """
     table = _compared(table)
     rows = _panels(table)
     depths = sorted(table["depth"].unique())
     if not rows:
         figure, axes = panels(1, 1)
         _finish(axes[0, 0], "D + beta R")
-        return figure
+        return figure, table
     figure, axes = panels(len(rows), len(depths), sharey="row")
+    drawn = [table[:0]]
     for line, (_, group) in zip(axes, rows, strict=True):
         for ax, depth in zip(line, depths, strict=True):
             shown = group[group["depth"] == depth]
             if len(tidy.last(shown, "rate")):  # where all diverged, there is nothing to draw
                 draw(ax, shown)
+                drawn.append(shown)
                 ax.set(title=f"{depth}-layer {NETS[shown['model'].iloc[0]]}")
             else:
                 ax.set_axis_off()
     figures.label_rows(axes, [label for label, _ in rows])
-    return figure
+    return figure, pd.concat(drawn)
 
 
 def _compared(table: pd.DataFrame) -> pd.DataFrame:
@@ -571,6 +577,14 @@ def _one_budget(table: pd.DataFrame) -> tuple[str, pd.DataFrame]:
     table = table[table["beta"].notna()]
     budgets = tidy.budgets(table, (*AXES, *curves)) if len(table) else ()
     return max(budgets, key=worth, default=("", table))
+
+
+def _points(rows: pd.DataFrame, *parts: str) -> pd.DataFrame:
+    """The rows that curves of D over R draw, of the parts named: of each member both values, or neither."""
+    both = [tidy.last(rows, "rate"), tidy.last(rows, "distortion", arguments="samples=1")]
+    found = _of(pd.concat(both), part=parts)
+    found = found[found["value"].notna()]
+    return found[found.groupby(["key", "part"])["measure"].transform("size") == 2]
 
 
 def _curve(rows: pd.DataFrame, part: str, ax: Axes, **how: Any) -> None:
