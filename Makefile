@@ -13,8 +13,8 @@ book: .venv/stamp  ## Run the notebooks over results/ and build the book
 pdf: .venv/stamp  ## A page of the built book as PDF: make pdf PAGE=pruning
 	$(PY) book/pdf.py $(PAGE)
 
-test: .venv/stamp  ## All tests, warnings as errors
-	$(PY) -m pytest
+test: .venv/stamp  ## All tests, warnings as errors, two files at a time
+	$(PY) -m pytest -n 2 --dist loadfile
 
 check: .venv/stamp  ## Lint, format, types, import layers, notebooks in step with their sources, links
 	$(PY) -m ruff check
