@@ -29,7 +29,8 @@
 # **Ours.** The paper trained each network for 257,000 steps and five seeds. What is stored here is named in each
 # figure, and the sixteen claims are judged from it by rules fixed beforehand: short of the paper's steps an effect can
 # be reproduced but not refuted, and an absence refuted but not reproduced. Where that stands is the table below; the
-# commands that would settle the rest are at the end of the page.
+# commands that would settle the rest are at the end of the page. A *member* is one trained network; its *budget* is what
+# it was trained on and with: steps, batch, width. {doc}`Notation <../notation>` has the other words.
 
 # %% tags=["parameters", "hide-input"]
 scale: str = "quick"  # quick, short, paper or published: where all that is not given comes from
@@ -63,7 +64,7 @@ figures.text_table(claims.in_brief(verdicts))
 # %% [markdown]
 # ## Move through it
 #
-# Choose a training, a depth and a $\beta$: the ring moves on the curve, and with it what the member makes of eight test
+# Choose a budget, a depth and a $\beta$: the ring moves on the curve, and with it what the member makes of eight test
 # images that are hard to reconstruct, far from any training image (at the 90th percentile of the distance to the nearest
 # one).
 
@@ -72,8 +73,9 @@ plots.explore(table, settings)
 
 # %% [markdown]
 # *Look at* the last two rows of pictures as $\beta$ grows. A reconstruction that is nearer to a training image than to
-# its own target was remembered, not seen: claim 3.6 counts how often that happens. A grey blob counts, too, being nearest
-# to the smallest training image: after the quick scale's 1,000 steps nearly all do, which says nothing of memory.
+# its own target may have been remembered: claim 3.6 counts how often that happens. A poor reconstruction counts as well:
+# of members stopped after 500 or 1,000 steps, which remember nothing yet, it is half or more. So look at the training
+# distortion beside it, and compare members that have come to rest.
 
 # %% [markdown]
 # ## The data
@@ -105,9 +107,9 @@ plots.figure_3(table)
 
 # %% [markdown]
 # *Look at* the right end of the test curve, where $\beta$ is smallest and the rate largest: does it turn up again while
-# the training curve does not? The vertical gap between the two is what the model does not generalise. Only rows of
-# CV(16,384) and CV(81,920) bear on the claims; CV(4,096) is the quick scale, which shows that all of this runs. Where
-# rings are drawn, they mark the members that were asked for. The numbers, in nats per image:
+# the training curve does not? The vertical gap between the two is what the model does not generalise. CV(16,384) and
+# CV(81,920), which is a random half, bear on the claims from 20,000 steps on; CV(4,096) is the quick scale, which shows
+# that all of this runs. The numbers, in nats per image:
 
 # %% tags=["full-width"]
 figures.text_table(plots.numbers(table))
@@ -133,7 +135,8 @@ plots.learning_curves(table)
 plots.early_stopping(table)
 
 # %% [markdown]
-# *Look at* the small $\beta$: where the two curves part, the member was better before the end than at it.
+# *Look at* where the two curves part: there the member was better before the end than at it. With one layer the claim
+# needs that at small $\beta$.
 
 # %% [markdown]
 # ## How many training images, and how near
@@ -173,7 +176,7 @@ plots.figure_7(table)
 # are from the prior. **Claim 3.14.** For $\beta < 1$ the mutual information sits at its ceiling $\log N$.
 # **Claim 3.15.** The marginal KL is small for $\beta > 1$ and grows as $\beta$ falls.
 
-# %% mystnb={"image": {"alt": "Mutual information and marginal KL over beta on logarithmic axes, by two estimators, with the ceiling log N as a dashed line."}, "figure": {"caption": "The paper's figure 8: the two parts of the rate over beta. Solid: q(z) over all N training images. Dotted: the paper's estimate from batches of 512, whose information comes out higher where it is below the ceiling. Dashed: the ceiling log N.", "name": "fig-rate-parts"}}
+# %% mystnb={"image": {"alt": "Mutual information and marginal KL over beta on logarithmic axes, by two estimators, with the ceiling log N as a dashed line."}, "figure": {"caption": "The paper's figure 8: the two parts of the rate over beta. Solid: q(z) over all N training images. Dotted: the paper's estimate from batches of 512, which lies on the solid line but where the information is below the ceiling, and above it there. Dashed: the ceiling log N.", "name": "fig-rate-parts"}}
 plots.figure_8(table)
 
 # %% [markdown]
@@ -186,6 +189,10 @@ plots.figure_8(table)
 
 # %% mystnb={"image": {"alt": "Test distortion after training with the mutual information and the marginal KL each in or out of the loss."}, "figure": {"caption": "Test distortion with either part of the rate in the loss or out of it; 3 layers, mean over seeds with standard deviation.", "name": "fig-parts-removed"}}
 plots.parts_removed(table)
+
+# %% [markdown]
+# *Look at* the steps first: after the quick scale's 1,000, every reconstruction is a blob, and the order of the four says
+# nothing of the claim.
 
 # %% [markdown]
 # ## A decoder to move
@@ -212,19 +219,32 @@ figures.text_table(claims.as_table(verdicts))
 # The command that trains two new weights of the rate at the quick scale, and draws them beside what is stored:
 #
 # ```bash
-# .venv/bin/papermill notebooks/rate_generalisation.ipynb out.ipynb -p betas "[0.25, 0.7]"
+# .venv/bin/papermill notebooks/rate_generalisation.ipynb out.ipynb \
+#     -p betas "[0.25, 0.7]"
 # ```
 #
 # What would settle the claims, at the paper's scale and on a GPU, each line followed by
 # `.venv/bin/python -m vaekit export rate_generalisation`, which shows it here:
 #
 # ```bash
-# train=".venv/bin/python -m vaekit train rate_generalisation --scale paper -p device cuda"
-# $train                                                                # 3.1 to 3.8, 3.14, 3.15
-# $train -p n_train "[8192, 16384, 32768, 57344]"                       # 3.9
-# $train -p n_train "[8192, 16384]" -p split cd                         # 3.10
-# $train -p split checkerboard                                          # 3.11
-# $train -p n_train "[16384]" -p models "[conv_vae]"                    # 3.12
-# $train -p data "[fashion_mnist, mnist, small_norb, shapes3d]"         # 3.13
-# $train -p n_train "[16384]" -p objective mi_kl -p depths 3            # 3.16
+# train() {
+#   .venv/bin/python -m vaekit train rate_generalisation --scale paper -p device cuda "$@"
+# }
+# # 3.1 to 3.8, 3.14, 3.15
+# train
+# # 3.9
+# train -p n_train "[8192, 16384, 32768, 57344]"
+# # 3.10
+# train -p n_train "[8192, 16384]" -p split cd
+# # 3.11
+# train -p split checkerboard
+# # 3.12
+# train -p n_train "[16384]" -p models "[conv_vae]"
+# # 3.13
+# train -p data "[fashion_mnist, mnist, small_norb, shapes3d]"
+# # 3.16
+# train -p n_train "[16384]" -p objective mi_kl -p depths 3
 # ```
+#
+# With `--dry-run` each says how long it will take, and trains nothing. `--scale short`, 50,000 steps and three seeds, is
+# the least that decides most of the claims.

@@ -173,9 +173,9 @@ def test_figure_3_draws_each_depths_own_numbers_above_the_floor():
 def test_figure_8_draws_both_estimators_and_the_ceiling():
     (ax,) = drawn(study.figure_8(frame(grid(depths=[1])))).axes
     wanted = {
-        f"{name}, {how}": [list(BETAS), means(measure, f"estimator={how}", "train")]
+        f"{name}, {said}": [list(BETAS), means(measure, f"estimator={how}", "train")]
         for measure, name in (("mutual_information", "mutual information"), ("marginal_kl", "marginal KL"))
-        for how in ("exact", "batch512")
+        for how, said in study.ESTIMATORS.items()
     }
     assert errorbars(ax) == wanted
     (ceiling,) = [line for line in ax.lines if line.get_label() == "ceiling log N"]
@@ -241,10 +241,39 @@ def test_no_curve_mixes_training_sets_nor_a_label_counts_another_s_seeds():
     assert errorbars(drawn(study.figure_5(table)).axes[0])["CV(82k)"] == one
     labels = [ax.texts[0].get_text() for ax in drawn(study.figure_3(table)).axes[::2]]
     seeds = {label.split(":")[0]: label.rpartition(", ")[2] for label in labels}
-    assert seeds == {"CV(81,920)": "1 seed", "RANDOM": "1 seed", "CV(16,384)": "2 seeds"}
+    assert seeds == {"CV(81,920)": "1 seed", "random half": "1 seed", "CV(16,384)": "2 seeds"}
     both = table[(table["data"] == "tetrominoes") & (table["depth"] == 1)]
     with pytest.raises(ValueError, match=r"two values of distortion at beta 0.01, seed 0; give one curve"):
         rate_distortion(both)
+
+
+def test_budgets_of_different_depths_share_a_row_each_with_its_name():
+    table = frame(grid(depths=[1], steps=400) + grid(depths=[3], steps=40) + grid(steps=20)).assign(asked=True)
+    for make in (study.figure_3, study.learning_curves):
+        figure = drawn(make(table))
+        assert [ax.get_title() for ax in figure.axes] == ["1-layer MLP", "3-layer MLP"] * 2
+        named = [" ".join(ax.texts[0].get_text().split()) if ax.texts else "" for ax in figure.axes]
+        assert [re.sub(" steps of.*", "", name) for name in named] == ["CV(32): 400", "CV(32): 40", "CV(32): 20", ""]
+        assert [bool(ax.get_legend()) for ax in figure.axes[:3]] == [True] * 3
+    alone = drawn(study.figure_3(frame(grid(depths=[3], steps=400) + grid(steps=20)).assign(asked=True)))
+    empty, first = alone.axes[:2]
+    assert (empty.axison, first.axison) == (False, True)
+    assert any(label.get_visible() and label.get_text() for label in first.get_yticklabels())
+
+
+def test_a_budget_of_one_beta_has_no_curve_unless_it_was_asked_for():
+    members = grid(depths=[1]) + grid([0.1], depths=[1], steps=400, seeds=[0])
+    table = frame(members)
+    mine = table["steps"] == 400
+
+    def shown(asked):
+        return [ax.texts[0].get_text().split()[1] for ax in study.figure_3(table.assign(asked=asked)).axes]
+
+    assert shown(True) == ["20"]
+    assert shown(mine) == ["400", "20"]
+    assert shown(~mine) == ["20"]
+    assert set(study.numbers(table.assign(asked=True))["steps"]) == {"20"}
+    assert len(study.figure_3(table[mine].assign(asked=True)).axes) == 1
 
 
 def test_curves_are_compared_at_the_largest_budget_that_has_two_of_them():
@@ -298,7 +327,10 @@ def test_figure_3_s_pictures_stand_below_their_beta(with_pictures):
         [0, 10, 110, 10], [255, 20, 120, 20],  # the first test image's reconstructions, and their neighbours
         [1, 11, 111, 11], [255, 21, 121, 21],
     ]  # fmt: skip
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["reconstruction", "nearest training image"] * 2
+    assert [label.get_text() for label in ax.get_yticklabels()] == [
+        "image, reconstructions",
+        "nearest training image",
+    ] * 2
 
 
 def test_what_moves_has_each_member_s_numbers_and_pictures(with_pictures):
@@ -413,7 +445,7 @@ def test_the_decoder_shown_is_the_longest_trained_and_deepest_near_beta_1(monkey
 
     monkeypatch.setattr(study.runs, "load", load)
     shown = study.decode(frame(members).assign(asked=True), settings())
-    assert shown._state["data"]["caption"] == "3 layers, beta 0.1, seed 0, 400 steps, tetrominoes"
+    assert shown._state["data"]["caption"] == "3 layers, beta 0.1, seed 0, 400 steps, tetrominoes, CV(32)"
     absent |= {m.key for m in members}
     assert "--decoders" in study.decode(frame(members).assign(asked=True), settings())._repr_html_()
 
@@ -435,7 +467,7 @@ def test_the_parts_of_the_rate_in_and_out_of_the_loss():
         "3 layers, CV(64): 20 steps of 8, 4 units, tetrominoes, 1 seed",
     ]
     names = [label.get_text() for label in figure.axes[0].get_xticklabels()]
-    assert names == ["MI 0, KL 0", "MI 0, KL 1", "MI 1, KL 0", "MI 1, KL 1"]
+    assert names == ["MI out, KL out", "MI out, KL in", "MI in, KL out", "MI in, KL in"]
     for ax, least in zip(figure.axes, (87.5, 87.0), strict=True):
         assert list(ax.containers[0].lines[0].get_ydata()) == [least, least + 1, least, least + 1]
     (ax,) = drawn(study.parts_removed(frame(grid()))).axes
@@ -728,10 +760,10 @@ def test_figure_8_s_data_are_what_it_draws(made):
     figure = study.figure_8(made)
     data, panels = Data(figure), dict(panels_of(figure))
     lines = {
-        (ax, f"{name}, {how}"): where | {"measure": measure, "arguments": f"estimator={how}", "part": "train"}
+        (ax, f"{name}, {said}"): where | {"measure": measure, "arguments": f"estimator={how}", "part": "train"}
         for ax, where in panels.items()
         for measure, name in (("mutual_information", "mutual information"), ("marginal_kl", "marginal KL"))
-        for how in ("exact", "batch512")
+        for how, said in study.ESTIMATORS.items()
     }
     for ax, level in assert_all_is_in(data, figure, lines):
         found = data.line("beta", **panels.pop(ax), measure="mi_ceiling")
@@ -777,7 +809,7 @@ def test_the_data_of_the_parts_removed_are_what_it_draws(made):
         x, y, _, up = bars(container)
         names = dict(zip(ax.get_xticks(), (label.get_text() for label in ax.get_xticklabels()), strict=True))
         for place, mean, sd in zip(x, y, up, strict=True):
-            mi, kl = re.match(r"MI (\d), KL (\d)", names[place]).groups()
+            mi, kl = (str(int(where == "in")) for where in re.match(r"MI (\w+), KL (\w+)", names[place]).groups())
             (found,) = data.line("mi", **where, mi=mi, kl=kl, measure="distortion", part="test")
             assert (mean, sd) == pytest.approx(found[1:])
         assert len(x) == 4

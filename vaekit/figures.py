@@ -1,5 +1,6 @@
 """House style, and the plots that two studies or more draw: from the tidy table, never from live models."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import Any
@@ -205,9 +206,16 @@ def leftmost(ax: Axes) -> bool:
 
 
 def label_rows(axes: np.ndarray, labels: Sequence[str]) -> None:
-    """A line above the first panel of each row: its budget, which every figure states. A dollar is no formula there."""
-    for row, label in zip(axes, labels, strict=True):
-        row[0].text(0, 1.13, label, transform=row[0].transAxes, fontweight="bold", fontsize=9, parse_math=False)
+    """A line above the first panel of each row: its budget, which every figure states."""
+    for row, text in zip(axes, labels, strict=True):
+        label(row[0], text)
+
+
+def label(ax: Axes, text: str, width: int | None = None) -> None:
+    """A line above a panel: its budget; or several, of at most `width` letters. A dollar is no formula there."""
+    lines = textwrap.wrap(text, width) if width else [text]
+    how = {"transform": ax.transAxes, "fontweight": "bold", "fontsize": 9, "parse_math": False}
+    ax.text(0, 1.13, "\n".join(lines), **how)
 
 
 def _given(ax: Axes | None, **size: float) -> Axes:

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 from PIL import Image
 
 from vaekit import data, figures, pictures, runs, tidy
@@ -27,6 +28,8 @@ SPLITS = {
     "checkerboard(82k)": ({"split": ("checkerboard",), "n_train": (81_920, None)}, GREEN, "D"),
 }
 DEPTHS = (1, 3)
+ESTIMATORS = {"exact": "q(z) over all images", "batch512": "q(z) over batches of 512"}
+NAMES = {"cv": "CV", "cd": "CD", "random": "random half"}
 AXES = DESIGN.axes
 NETS = {"dense_vae": "MLP", "conv_vae": "CNN"}
 TETROMINOES = {"model": ("dense_vae",), "data": ("tetrominoes",)}
@@ -123,7 +126,7 @@ def numbers(table: pd.DataFrame) -> pd.DataFrame:
         "floor (test)": ("test", "distortion_floor", ""),
     }
     rows = []
-    for label, group in _panels(_compared(table)):
+    for label, group in _curves(_compared(table)):
         for (depth, beta), point in group.groupby(["depth", "beta"]):
             row = {"images": label.split(":")[0], "steps": f"{point['steps'].iloc[0]:,}", "layers": depth}
             row |= {"units": f"{point['hidden'].iloc[0]:g}", "beta": f"{beta:g}", "seeds": _seeds(point)}
@@ -235,10 +238,10 @@ def learning_curves(table: pd.DataFrame) -> Figure:
     def draw(ax: Axes, shown: pd.DataFrame) -> None:
         figures.learning_curves(shown, "distortion", "samples=1", ax)
         ax.set(ylabel="test distortion D (nats per image)", yscale="log")
-        if figures.leftmost(ax):
-            ax.legend(ncols=2)
+        ax.yaxis.set_major_formatter(LogFormatter())
+        ax.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
 
-    figure, drawn = _by_depth(table, draw)
+    figure, drawn = _by_depth(table, draw, ncols=2)
     return figures.with_data(figure, tidy.csv(drawn[drawn["part"] == "test"], "distortion samples=1", last=False))
 
 
@@ -260,10 +263,9 @@ def early_stopping(table: pd.DataFrame) -> Figure:
             ended = rows.assign(step=rows["steps"])
             figures.over_beta(ended, "distortion", ax, **how, color=colour, marker=marker, label=name)
         ax.set(ylabel="test distortion D (nats per image)")
-        if figures.leftmost(ax):
-            ax.legend()
 
     figure, drawn = _by_depth(table, draw)
+    _legend(figure)
     rows = pd.concat(both(drawn).values())
     return figures.with_data(figure, tidy.csv(rows, "distortion samples=1", last=False, steps_apart=False))
 
@@ -280,21 +282,20 @@ def figure_8(table: pd.DataFrame) -> Figure:
     """Figure 8: mutual information and marginal KL over beta, by both estimators, with the ceiling log N."""
 
     def draw(ax: Axes, shown: pd.DataFrame) -> None:
-        for estimator, dash in (("exact", "-"), ("batch512", ":")):
+        for (estimator, said), dash in zip(ESTIMATORS.items(), "-:", strict=True):
             how = {"arguments": f"estimator={estimator}", "ls": dash}
             for measure, colour, marker, name in (
                 ("mutual_information", GREEN, "o", "mutual information"),
                 ("marginal_kl", PURPLE, "s", "marginal KL"),
             ):
-                label = f"{name}, {estimator}"
+                label = f"{name}, {said}"
                 figures.over_beta(shown, measure, ax, color=colour, marker=marker, label=label, **how)
         for ceiling in tidy.last(shown, "mi_ceiling", part="train")["value"].unique():
             ax.axhline(ceiling, color=GREY, ls="--", lw=1, label="ceiling log N")
         ax.set(ylabel="nats per image", yscale="log")
-        if figures.leftmost(ax):
-            ax.legend(loc="lower left")
 
     figure, drawn = _by_depth(table, draw)
+    _legend(figure)
     measures = ("mutual_information", "marginal_kl", "mi_ceiling")
     return figures.with_data(figure, tidy.csv(drawn[drawn["part"] == "train"], *measures))
 
@@ -309,11 +310,12 @@ def parts_removed(table: pd.DataFrame) -> Figure:
     mine = tidy.last(mine, "distortion", part="test", arguments="samples=1")
     shown = _panels(mine)
     figure, axes = panels(1, max(1, len(shown)), width=5.2)
+    place = {0: "out", 1: "in"}
     for ax, (label, rows) in zip(axes[0], shown, strict=False):
         d = rows.groupby(["mi", "kl"])["value"]
         mean, spread = d.mean(), d.std().fillna(0)
         ax.errorbar(range(len(mean)), mean, yerr=spread, fmt="o", color=ORANGE, capsize=3)
-        ax.set_xticks(range(len(mean)), [f"MI {mi:g}, KL {kl:g}" for mi, kl in mean.index], rotation=20)
+        ax.set_xticks(range(len(mean)), [f"MI {place.get(mi, mi)}, KL {place.get(kl, kl)}" for mi, kl in mean.index])
         ax.set(ylabel="test distortion D (nats per image)", xlim=(-0.5, len(mean) - 0.5))
         ax.set_title(f"3 layers, {label}", fontsize=8, parse_math=False)
     if not shown:
@@ -341,13 +343,15 @@ def figure_3_pictures(table: pd.DataFrame, chosen: Settings, images: int = 3) ->
         ax.spines[:].set_visible(False)
         middle = np.arange(len(columns)) * (width + 1) + width / 2
         ax.set_xticks(middle, ["test image", *(f"beta {beta:g}" for beta in sheets)])
-        names = ["reconstruction", "nearest training image"] * images
+        ax.xaxis.tick_top()
+        names = ["image, reconstructions", "nearest training image"] * images
         ax.set_yticks(np.arange(2 * images) * (height + 1) + height / 2, names)
         ax.tick_params(length=0, labelsize=8)
         ax.set_title(f"{_layers(depth)}, seed {seed}: {label}", fontsize=8, parse_math=False)
     if not seeds:
         axes[0, 0].text(0, 0.5, "No pictures are stored of these members.")
         axes[0, 0].set_axis_off()
+        figure.set_size_inches(8, 0.6)
     return figure
 
 
@@ -396,7 +400,8 @@ def _point(depth: int, beta: float, rows: pd.DataFrame, seeds: _Sheets) -> dict[
             said = [f"{part} D {mean['d']:.1f}, R {mean['r']:.1f} nats per image, {count}"]
     memorised = tidy.last(rows, "memorised", part="test")["value"].dropna()
     if len(memorised):
-        numbers["share of test images memorised"] = _spread(memorised, 3)
+        few = f" ({len(memorised)} of the seeds)" if len(memorised) < rows["seed"].nunique() else ""
+        numbers["share of test images memorised"] = f"{_spread(memorised, 3)}{few}"
     seed, sheets = seeds.get(depth, (None, {}))
     sheet = sheets.get(beta)
     alt = "No pictures are stored of this member."
@@ -431,7 +436,8 @@ def decode(table: pd.DataFrame, chosen: Settings):
     rows = rows.assign(off=np.abs(np.log(rows["beta"].clip(lower=1e-6))))
     rows = rows.sort_values(["steps", "depth", "off", "seed"], ascending=[False, False, True, True])
     for row in rows.itertuples():
-        caption = f"{_layers(row.depth)}, beta {row.beta:g}, seed {row.seed}, {row.steps:,} steps, {row.data}"
+        caption = f"{_layers(row.depth)}, beta {row.beta:g}, seed {row.seed}, {row.steps:,} steps, "
+        caption += f"{row.data}, {_split(row.split, row.n_train)}"
         try:
             return widgets.show(chosen, widgets.decoder(runs.load(row.key, store=_store(chosen)), caption))
         except (runs.StoreError, ValueError):
@@ -515,31 +521,62 @@ def _spread(values: pd.Series, digits: int = 1) -> str:
     return f"{values.mean():.{digits}f}{spread}"
 
 
-def _by_depth(table: pd.DataFrame, draw: Callable[[Axes, pd.DataFrame], None]) -> tuple[Figure, pd.DataFrame]:
+def _by_depth(
+    table: pd.DataFrame, draw: Callable[[Axes, pd.DataFrame], None], **legend: Any
+) -> tuple[Figure, pd.DataFrame]:
     """A panel for each depth, a row for each budget and training set; what is not there stays empty.
 
-    With it come the rows of the panels that are drawn.
+    Budgets of different depths, one after the other, stand side by side in one row. The first panel of each has a
+    `legend`, where something is given for it. With the figure come the rows of the panels that are drawn.
     """
     table = _compared(table)
-    rows = _panels(table)
     depths = sorted(table["depth"].unique())
-    if not rows:
+    rows: list[dict[int, tuple[str, pd.DataFrame]]] = []  # by depth, the budget and what is drawn of it
+    for label, group in _curves(table):
+        shown = {depth: group[group["depth"] == depth] for depth in depths}
+        there = {depth: (label, one) for depth, one in shown.items() if len(tidy.last(one, "rate"))}  # else: diverged
+        if rows and rows[-1].keys().isdisjoint(there):
+            rows[-1] |= there
+        else:
+            rows.append(there)
+    if not any(rows):
         figure, axes = panels(1, 1)
         _finish(axes[0, 0], "D + beta R")
         return figure, table
     figure, axes = panels(len(rows), len(depths), sharey="row")
-    drawn = [table[:0]]
-    for line, (_, group) in zip(axes, rows, strict=True):
+    for line, row in zip(axes, rows, strict=True):
+        labelled: list[str] = []
         for ax, depth in zip(line, depths, strict=True):
-            shown = group[group["depth"] == depth]
-            if len(tidy.last(shown, "rate")):  # where all diverged, there is nothing to draw
-                draw(ax, shown)
-                drawn.append(shown)
-                ax.set(title=f"{depth}-layer {NETS[shown['model'].iloc[0]]}")
-            else:
+            if depth not in row:
                 ax.set_axis_off()
-    figures.label_rows(axes, [label for label, _ in rows])
-    return figure, pd.concat(drawn)
+                continue
+            label, shown = row[depth]
+            draw(ax, shown)
+            ax.set(title=f"{depth}-layer {NETS[shown['model'].iloc[0]]}")
+            if not labelled:
+                ax.tick_params(labelleft=True)  # where the first panel is empty, its labels are shared by nobody
+            if label not in labelled:
+                labelled.append(label)
+                figures.label(ax, label, width=40 if len({label for label, _ in row.values()}) > 1 else None)
+                if legend:
+                    ax.legend(**legend)
+    return figure, pd.concat([shown for row in rows for _, shown in row.values()])
+
+
+def _legend(figure: Figure) -> None:
+    """One legend below all panels, of what any of them draws."""
+    found = [ax.get_legend_handles_labels() for ax in figure.axes]
+    named = {name: handle for handles, names in found for handle, name in zip(handles, names, strict=True)}
+    if named:
+        figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=2)
+
+
+def _curves(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """The `_panels` that have a curve; of those of one beta, what is asked for beside others, or all of no curve."""
+    found = _panels(table)
+    beside = "asked" in table and not table["asked"].all()
+    curves = [(label, rows) for label, rows in found if rows["beta"].nunique() > 1 or (beside and rows["asked"].any())]
+    return curves or found
 
 
 def _compared(table: pd.DataFrame) -> pd.DataFrame:
@@ -618,10 +655,15 @@ def _shades(number: int) -> list:
     return list(plt.get_cmap("viridis")(np.linspace(0, 0.85, number)))
 
 
+def _split(split: str, n_train: float) -> str:
+    """A training set, as the paper writes it: CV(16,384)."""
+    return f"{NAMES.get(split, split)}{'' if pd.isna(n_train) else f'({int(n_train):,})'}"
+
+
 def _panels(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """The rows of a figure: one for each budget, data set, split and size of the training set; the largest first."""
     found = [
-        (f"{split.upper()}{'' if pd.isna(n_train) else f'({int(n_train):,})'}: {label}", budget)
+        (f"{_split(split, n_train)}: {label}", budget)
         for (_, split, n_train), group in table.groupby(["data", "split", "n_train"], dropna=False)
         for label, budget in tidy.budgets(group, AXES)
     ]
