@@ -203,7 +203,7 @@ def _judged(claim: Claim, paper: PaperScale, groups: list[Evidence], at_hand: Co
     elif not claim.copies_decide and used - set(paper.data):
         outcome, reasons = NEEDS_DATA, (f"{' or '.join(paper.data)}, not {', '.join(sorted(used))}",)
     scope = None
-    if best is not None and any(finding.seeds for finding in findings):
+    if best is not None and not all(finding.silent for finding in findings):
         scope = scope_of(paper, claim.steps > 0, best, judged)
     return Verdict(
         number=claim.number,
