@@ -276,6 +276,16 @@ def test_a_budget_of_one_beta_has_no_curve_unless_it_was_asked_for():
     assert len(study.figure_3(table[mine].assign(asked=True)).axes) == 1
 
 
+def test_a_panel_beside_empty_ones_keeps_its_ticks():
+    figure = drawn(study.figure_4(frame(grid(n_train=16_384, depths=[1]))))
+    first, *others = figure.axes
+    for labels in (first.get_xticklabels(), first.get_yticklabels()):
+        assert any(label.get_visible() and label.get_text() for label in labels)
+    for ax in others:
+        assert ax.texts[0].get_text() == "not run yet"
+        assert not any(label.get_visible() for label in (*ax.get_xticklabels(), *ax.get_yticklabels()))
+
+
 def test_curves_are_compared_at_the_largest_budget_that_has_two_of_them():
     table = frame(
         grid(n_train=16_384) + grid(n_train=16_384, steps=400, depths=[1]) + grid([0.1], n_train=16_384, steps=800)

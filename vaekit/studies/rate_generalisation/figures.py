@@ -639,9 +639,12 @@ def _finish(ax: Axes, title: str, rd: bool = True) -> None:
     ax.set_title(title, parse_math=False)
     if not ax.has_data():
         ax.text(0.5, 0.5, "not run yet", transform=ax.transAxes, ha="center", color=GREY)
-        ax.set(xlabel="", ylabel="", xticks=[], yticks=[])
+        ax.set(xlabel="", ylabel="")
+        # Not `xticks=[]`: panels that share the axis would lose theirs.
+        ax.tick_params(which="both", length=0, labelbottom=False, labelleft=False)
         ax.spines[:].set_color("#dddddd")
         return
+    ax.tick_params(labelbottom=True, labelleft=True)  # whatever is empty beside it
     if rd:
         figures.rd_axes(ax)
     ax.legend(fontsize=8)
