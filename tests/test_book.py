@@ -411,7 +411,6 @@ STUDIES = ("id_transition", "hierarchical_rates", "rate_generalisation", "prunin
 WITHOUT_DATA = {"fig-tetrominoes", "fig-splits", "fig-hierarchical-pictures"}
 WITHOUT_DATA |= {
     "fig-reconstructions",
-    "fig-other-data",
     "fig-id-explorer",
     "fig-hierarchical-explorer",
     "fig-explore-pruning",
