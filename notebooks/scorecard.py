@@ -36,7 +36,7 @@
 #   set that is missing where others of the same claim were judged.
 #
 # needs data, not run
-# : the evidence that the claim asks for is not there; where some of it is, the scope says what.
+# : the evidence that the claim asks for is not there; where a part of the claim has a value, that is shown with its scope.
 #
 # What a paper says of several data sets must hold on each. What is about the best of many members is decided by seeds
 # that did not choose them. A claim with one seed over a whole grid has its interval from a bootstrap over the grid, and

@@ -157,13 +157,8 @@ def budgets(
             budget["batch_size"] = rows["batch_size"].min()
         groups = only(rows, usable.loc[rows.index]).groupby("measure")
         measures = {str(name): group for name, group in groups}
-        if len(shared):
-            alike = (
-                only(shared, shared["data_identity"] == budget["data_identity"])
-                if "data_identity" in budget
-                else shared
-            )
-            measures |= {str(name): group for name, group in alike.groupby("measure")}
+        same = {"data_identity": budget["data_identity"]} if "data_identity" in budget else {}
+        measures |= {str(name): group for name, group in only(shared, _matches(shared, same)).groupby("measure")}
         lost = only(rows, rows["status"] != "finished").drop_duplicates("key")
         found.append(Evidence(measures, lost, budget, step=int(budget["steps"])))
     return sorted(found, key=order_of)

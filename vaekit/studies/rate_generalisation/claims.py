@@ -380,9 +380,8 @@ def _nearer(evidence: Evidence, dense: Mapping[str, Any], seeds: pd.Index) -> St
         return float(low), float(high)
 
     name = "W1(check, CV16k) - W1(check, CV82k) / 2, bootstrap over test images"
-    seeds = (
-        seeds if len(seeds) else curves[0].values.index[:1]
-    )  # no training: what no seed has trained has a value, too
+    if not len(seeds):  # no curves: what no training changes has its value all the same
+        seeds = curves[0].values.index[:1]
     if any(curve.lacks for curve in curves):
         return statistic(name, pd.Series(np.nan, seeds), *curves, unit="L2")
     return statistic(name, pd.Series(difference(counts), seeds), *curves, unit="L2", bounds=bounds)

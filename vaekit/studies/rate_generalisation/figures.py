@@ -19,8 +19,8 @@ from vaekit.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, panels
 from vaekit.settings import Settings
 from vaekit.sheets import Sheet
 from vaekit.studies.rate_generalisation import BIN, DESIGN
+from vaekit.studies.rate_generalisation.claims import COUNTS, SIZES
 from vaekit.studies.rate_generalisation.claims import OTHERS as TENTHS
-from vaekit.studies.rate_generalisation.claims import SIZES
 
 SPLITS = {
     "CV(82k)": ({"split": ("cv",), "n_train": (81_920,)}, BLUE, "o"),  # or the random half, see `_dense`
@@ -33,7 +33,7 @@ NAMES = {"cv": "CV", "cd": "CD", "random": "random half"}
 AXES = DESIGN.axes
 NETS = {"dense_vae": "MLP", "conv_vae": "CNN"}
 TETROMINOES = {"model": ("dense_vae",), "data": ("tetrominoes",)}
-RD, COUNTS = ("rate", "distortion samples=1"), "nearest_distance"
+RD = ("rate", "distortion samples=1")
 _Sheets = dict[int, tuple[int, dict[float, Sheet]]]  # by depth: a seed, and its pictures by beta
 OTHERS = {"fashion_mnist": "Fashion-MNIST", "mnist": "MNIST", "small_norb": "SmallNORB", "shapes3d": "3dShapes"}
 
@@ -572,7 +572,7 @@ def _legend(figure: Figure) -> None:
 
 
 def _curves(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """The `_panels` that have a curve; of those of one beta, what is asked for beside others, or all of no curve."""
+    """The `_panels` of two betas or more, and those asked for beside stored ones; all, where that leaves none."""
     found = _panels(table)
     beside = "asked" in table and not table["asked"].all()
     curves = [(label, rows) for label, rows in found if rows["beta"].nunique() > 1 or (beside and rows["asked"].any())]
