@@ -12,6 +12,7 @@ A case is "<model>, <precision or what else it is about>, <members>". Its rows:
     loss ratio      "other / vaekit"
 """
 
+import itertools
 import math
 import os
 import statistics
@@ -25,7 +26,7 @@ from scipy.stats import ttest_rel
 from benchmarks import records, timing
 from benchmarks.peers import process
 from benchmarks.peers.process import Outcome, Peers
-from benchmarks.peers.task import Task
+from benchmarks.peers.task import SETUPS, Task
 from benchmarks.records import Row
 from benchmarks.timing import Interval
 
@@ -67,6 +68,8 @@ PEERS = ("dataloader", "lightning", "pythae")
 # Fleet sizes at which each model meets the plain loop, and which trainers it meets.
 SIZES = {"mlp1": (2, 1, 3, 4), "mlp3": (2, 1, 4), "cnn3": (2, 1, 3), "ghvae": (2, 1, 4), "tiny": (2, 1, 8, 32)}
 SIZES |= {"cnn1": (2,), "ghvae28": (2,), "lvae": (2,), "classifier28": (2, 1), "classifier32": (2,), "study1": (2,)}
+CONVOLUTIONAL = ("cnn1", "cnn3", "ghvae", "ghvae28", "lvae", "classifier28", "classifier32", "study1")
+BATCHES = (32, 512)  # beside the studies' own, at which convolutions must be no slower
 MET = {"mlp1": PEERS, "mlp3": PEERS, "cnn3": PEERS, "ghvae": PEERS[:2], "tiny": PEERS}
 SCALED = ("mlp3", "ghvae")
 REMEMBERED = (("mlp3", 2), ("ghvae", 2), ("mlp1", 8))
@@ -88,6 +91,10 @@ def cases() -> dict[str, Callable[[str, int, Peers], list[Row]]]:
             both = ("vaekit cores", "vaekit stack") if setup == "tiny" else ()
             names = ("vaekit", *both, "plain loop")
             found[f"{setup}, full, {members} members"] = partial(_contest, _task(setup, members), names)
+    for setup, batch_size in itertools.product(CONVOLUTIONAL, BATCHES):
+        steps = max(2, STEPS[setup] * SETUPS[setup].batch_size // batch_size)
+        task = replace(_task(setup, 2), steps=steps, batch_size=batch_size)
+        found[f"{setup}, batch {batch_size}, 2 members"] = partial(_contest, task, ("vaekit", "plain loop"))
     for setup, met in MET.items():
         members = 8 if setup == "tiny" else 2
         found[f"{setup}, trainers, {members} members"] = partial(_contest, _task(setup, members), ("vaekit", *met))

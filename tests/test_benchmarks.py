@@ -79,6 +79,8 @@ def test_every_setup_has_examples_and_a_loss(setup):
     assert (labels.min(), labels.max()) == (0, 9)
     assert images.float().std(0).max() > 10
     assert len({frozenset(member.weights.items()) for member in task.fleet()}) == 2
+    module, _ = next(iter(task.modules()))
+    assert {type(layer).__module__.split(".")[0] for layer in module.modules() if layer is not module} == {"torch"}
 
 
 @pytest.mark.usefixtures("one_thread")

@@ -1,7 +1,7 @@
 """What is trained: the studies' models on made images, the same starts, steps and objective whoever trains them."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 import torch
@@ -13,6 +13,7 @@ from vaekit.distributions import as_float
 from vaekit.fleet import FleetMember, new_model
 from vaekit.losses import OBJECTIVES, Objective
 from vaekit.models import build
+from vaekit.models.convolution import Conv2d, ConvTranspose2d
 
 IMAGES, HELD_OUT = 4_096, 1_024
 LR = 1e-3
@@ -66,6 +67,7 @@ class Task:
         members: they differ in seed, and in the first of their weights by `spread` of it from one to the next.
         seed: the first member's.
         backend: of ours: "cores", "stack" or None, its own choice.
+        batch_size: another than the setup's; 0: its own.
         compiled: whether the plain loop runs its step through torch.compile.
         workers: processes that load for a DataLoader; 0: none but its own.
     """
@@ -78,13 +80,15 @@ class Task:
     seed: int = 0
     spread: float = 0.25
     backend: str | None = None
+    batch_size: int = 0
     compiled: bool = False
     workers: int = 0
 
     @property
     def of(self) -> Setup:
-        """The setup by its name."""
-        return SETUPS[self.setup]
+        """The setup by its name, at this task's batch size."""
+        named = SETUPS[self.setup]
+        return replace(named, batch_size=self.batch_size) if self.batch_size else named
 
     @property
     def model_steps(self) -> int:
@@ -98,10 +102,10 @@ class Task:
         return [FleetMember(self.seed + i, {**self.of.weights, first: value}) for i, value in enumerate(scaled)]
 
     def modules(self) -> Iterable[tuple[nn.Module, dict[str, Tensor]]]:
-        """Each member's module at its start, the same whoever trains it, and its weights as tensors."""
+        """Each member's module at its start, of torch's own layers, and its weights as tensors."""
         for member in self.fleet():
             weights = {name: torch.tensor(value) for name, value in member.weights.items()}
-            yield new_model(self.of.make, member.seed), weights
+            yield of_torchs_layers(new_model(self.of.make, member.seed)), weights
 
     def losses(self, modules: Iterable[nn.Module]) -> list[float]:
         """Each member's objective on held-out images with fixed noise, in nats, as in training (batch statistics)."""
@@ -125,6 +129,16 @@ class Task:
                     ).item()
                 )
         return found
+
+
+TORCHS_OWN: dict[type[nn.Module], type[nn.Module]] = {Conv2d: nn.Conv2d, ConvTranspose2d: nn.ConvTranspose2d}
+
+
+def of_torchs_layers(module: nn.Module) -> nn.Module:
+    """The module with its convolutions made torch's own, as whoever writes a plain loop has them."""
+    for layer in module.modules():
+        layer.__class__ = TORCHS_OWN.get(type(layer), type(layer))  # pyright: ignore[reportAttributeAccessIssue]
+    return module
 
 
 def sites_of(module: nn.Module) -> Iterable[tuple[str, tuple[int, ...]]]:

@@ -17,7 +17,7 @@ MODELS: dict[str, type[nn.Module]] = {
     "lvae": LVAE,
     "classifier_vae": ClassifierVAE,
 }
-CODE_VERSIONS = {"dense_vae": 1, "conv_vae": 1, "ghvae": 1, "lvae": 1, "classifier_vae": 1}
+CODE_VERSIONS = {"dense_vae": 1, "conv_vae": 2, "ghvae": 2, "lvae": 2, "classifier_vae": 2}
 
 __all__ = ["CODE_VERSIONS", "GHVAE", "LVAE", "MODELS", "VAE", "ClassifierVAE", "ConvVAE", "DenseVAE", "build"]
 

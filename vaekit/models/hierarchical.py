@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vaekit.distributions import Bernoulli, Gaussian
+from vaekit.models.convolution import Conv2d, ConvTranspose2d
 from vaekit.models.vae import VAE
 
 # Height and width of the images: the paper's channels, dimensions of z2 and likelihood.
@@ -59,19 +60,19 @@ class HierarchicalVAE(VAE):
         # Between maps of a quarter of the image's side and those of 4 x 4: kernel, stride, padding.
         self.middle = (4, 2, 1) if sides[0] == 32 else (4, 1, 0)
         self.features = _quartering(colours, channels)
-        self.encoder = nn.Sequential(nn.Conv2d(channels, channels, *self.middle), nn.ReLU(), nn.Flatten())
+        self.encoder = nn.Sequential(Conv2d(channels, channels, *self.middle), nn.ReLU(), nn.Flatten())
         self.mu, self.scale = nn.Linear(features, latent_dim), nn.Linear(features, latent_dim)
-        self.mu1, self.scale1 = nn.Conv2d(channels, channels, 3, 1, 1), nn.Conv2d(channels, channels, 3, 1, 1)
+        self.mu1, self.scale1 = Conv2d(channels, channels, 3, 1, 1), Conv2d(channels, channels, 3, 1, 1)
         self.prior = nn.Sequential(nn.Linear(latent_dim, features // 2), nn.ReLU())
         self.prior_mu, self.prior_scale = (
             nn.Sequential(nn.Linear(features // 2, features), nn.Unflatten(1, small)) for _ in range(2)
         )
         self.decoder = nn.Sequential(
-            nn.ConvTranspose2d(channels, channels, *self.middle),
+            ConvTranspose2d(channels, channels, *self.middle),
             nn.ReLU(),
-            nn.ConvTranspose2d(channels, channels, 4, 2, 1),
+            ConvTranspose2d(channels, channels, 4, 2, 1),
             nn.ReLU(),
-            nn.ConvTranspose2d(channels, colours, 4, 2, 1),
+            ConvTranspose2d(channels, colours, 4, 2, 1),
         )
         self._add_posterior1(channels, latent_dim)
 
@@ -133,10 +134,10 @@ class GHVAE(HierarchicalVAE):
             nn.Linear(latent_dim, 16 * width),
             nn.ReLU(),
             nn.Unflatten(1, (width, 4, 4)),
-            nn.ConvTranspose2d(width, width, *self.middle),
+            ConvTranspose2d(width, width, *self.middle),
             nn.ReLU(),
         )
-        self.merge = nn.Sequential(nn.Conv2d(2 * width, width, *self.middle), nn.ReLU())
+        self.merge = nn.Sequential(Conv2d(2 * width, width, *self.middle), nn.ReLU())
 
     def _posterior1(self, x: Tensor, features: Tensor, z2: Tensor, prior1: Gaussian) -> Gaussian:
         h = self.merge(torch.cat((self.spread(z2), self.features1(x)), dim=1))
@@ -151,7 +152,7 @@ class LVAE(HierarchicalVAE):
     """
 
     def _add_posterior1(self, width: int, latent_dim: int) -> None:
-        self.involved = nn.Sequential(nn.Conv2d(width, width, *self.middle), nn.ReLU())
+        self.involved = nn.Sequential(Conv2d(width, width, *self.middle), nn.ReLU())
 
     def _posterior1(self, x: Tensor, features: Tensor, z2: Tensor, prior1: Gaussian) -> Gaussian:
         h = self.involved(features)
@@ -179,6 +180,4 @@ def log_softplus(raw: Tensor) -> Tensor:
 
 def _quartering(colours: int, channels: int) -> nn.Sequential:
     """Two stride-2 convolutions: images to maps of a quarter of their side."""
-    return nn.Sequential(
-        nn.Conv2d(colours, channels, 4, 2, 1), nn.ReLU(), nn.Conv2d(channels, channels, 4, 2, 1), nn.ReLU()
-    )
+    return nn.Sequential(Conv2d(colours, channels, 4, 2, 1), nn.ReLU(), Conv2d(channels, channels, 4, 2, 1), nn.ReLU())

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from vaekit.distributions import Bernoulli, Gaussian
+from vaekit.models.convolution import Conv2d, ConvTranspose2d
 
 LIKELIHOODS = ("bernoulli", "gaussian")
 
@@ -147,15 +148,17 @@ class ConvVAE(VAE):
 
         small = (widths[-1], height // 2**depth, width // 2**depth)
         features = math.prod(small)
-        down = [block(nn.Conv2d(i, o, 4, 2, 1), o, nn.BatchNorm2d) for i, o in pairwise([colours, *widths])]
+        # A single layer gains less by another layout than the copies to and from it cost.
+        convolution = Conv2d if depth > 1 else nn.Conv2d
+        down = [block(convolution(i, o, 4, 2, 1), o, nn.BatchNorm2d) for i, o in pairwise([colours, *widths])]
         self.encoder = nn.Sequential(*chain(*down), nn.Flatten())
         self.mu, self.logvar = nn.Linear(features, latent_dim), nn.Linear(features, latent_dim)
-        up = [block(nn.ConvTranspose2d(i, o, 4, 2, 1), o, nn.BatchNorm2d) for i, o in pairwise(widths[::-1])]
+        up = [block(ConvTranspose2d(i, o, 4, 2, 1), o, nn.BatchNorm2d) for i, o in pairwise(widths[::-1])]
         self.decoder = nn.Sequential(
             *block(nn.Linear(latent_dim, features), features, nn.BatchNorm1d),
             nn.Unflatten(1, small),
             *chain(*up),
-            nn.ConvTranspose2d(widths[0], colours, 4, 2, 1),
+            ConvTranspose2d(widths[0], colours, 4, 2, 1),
         )
 
 
