@@ -81,6 +81,9 @@ def test_a_bound_is_never_above_its_distance(images, monkeypatch):
     bounds = (left @ prepared._short.T).double()
     assert (bounds <= exact).all()
     assert bounds.median() > exact.median() / 3  # and says something
+    tight = prepared._tight_bounds(x, 0).double()
+    assert (tight <= exact).all()
+    assert (tight > exact - 1e-4 * exact.max()).all()
     monkeypatch.setattr(prepared, "_exact", lambda p, i, j: seen.append(len(i)) or Among._exact(prepared, p, i, j))
     prepared.nearest(points)
     assert sum(seen) < exact.numel() / 4
@@ -102,6 +105,10 @@ def test_a_grey_blob_is_not_compared_with_every_image(images, monkeypatch):
     assert torch.equal(found, squares < own * (1 - 1e-12))
     assert found.double().mean() > 0.8
     assert sum(asked) < len(points) * len(among) / 2
+    # Nor where the nearest is wanted: bounds of whole images rule out what those of short vectors do not.
+    asked.clear()
+    assert torch.equal((255 * prepared.nearest(blobs).distance).square().round(), squares.round())
+    assert sum(asked) < len(points) * len(among) / 4
 
 
 @pytest.mark.usefixtures("small")

@@ -94,9 +94,9 @@ def normal_rows(
     return _box_muller(uniforms)[..., :size].unflatten(-1, shape)
 
 
-def permutation(seed: int, purpose: int, step: int, size: int, device=None) -> Tensor:
+def permutation(seed: int, purpose: int, step: int, size: int, device=None, site: str = "permutation") -> Tensor:
     """A random order of range(size), int64: the stable sort of 62 random bits at each place."""
-    words = bits(seed, purpose, step, "permutation", torch.arange(size, device=device))
+    words = bits(seed, purpose, step, site, torch.arange(size, device=device))
     return torch.argsort(words[:, 0] << 30 ^ words[:, 1] >> 2, stable=True)
 
 

@@ -9,6 +9,7 @@ from vaekit.metrics.geometry import Dimension, Imbalance, information_imbalance,
 from vaekit.metrics.information import Information, encode, information
 from vaekit.metrics.layers import geometry_table, layer_geometry
 from vaekit.metrics.likelihood import log_likelihood
+from vaekit.metrics.memorisation import Memorisation, memorisation
 from vaekit.metrics.neighbours import Among, Nearest, nearest
 from vaekit.metrics.probes import (
     PROBES,
@@ -42,6 +43,7 @@ __all__ = [
     "Imbalance",
     "InceptionScore",
     "Information",
+    "Memorisation",
     "Nearest",
     "accuracy_bound",
     "active_units",
@@ -59,6 +61,7 @@ __all__ = [
     "layer_geometry",
     "log_likelihood",
     "mean_and_se",
+    "memorisation",
     "mig",
     "nearest",
     "probabilities",

@@ -3,7 +3,8 @@
 Each image becomes a short vector: its coordinates along the directions in which the images vary most, and the length of
 what is left. No two short vectors are further apart than their images (the triangle inequality), so one float32 product
 of short vectors rules out nearly all images, and those that remain are compared by their differences, in float64. The
-directions decide how long that takes, and nothing else.
+directions decide how long that takes, and nothing else. For a point far from all images, a grey blob, they rule out
+few: its bounds are then made of whole images, a product of all their values.
 """
 
 import math
@@ -18,8 +19,9 @@ from vaekit.metrics.geometry import full_precision
 _DIRECTIONS = 256
 _SAMPLE = 2_048  # images whose directions are taken
 _POINTS, _IMAGES = 1_024, 8_192  # of a block of products: 34 MB
+_MANY = 32  # images a point that short vectors let through in a block, above which whole images are multiplied
 _PAIRS = 2**18  # values of the pairs that are compared at once: few, so that they stay in the cache
-_TIE = 1e-12  # relative difference of squared distances that are equal but for rounding
+TIE = 1e-12  # relative difference of squared distances that are equal but for rounding
 
 
 class Nearest(NamedTuple):
@@ -75,7 +77,7 @@ class Among:
         found = []
         for part, own in zip(self._flat(points).split(_POINTS), self._flat(targets).split(_POINTS), strict=True):
             x = _levels(part)
-            found.append(self._search(x, (x - _levels(own)).square().sum(1) * (1 - _TIE), any_will_do=True)[1] >= 0)
+            found.append(self._search(x, (x - _levels(own)).square().sum(1) * (1 - TIE), any_will_do=True)[1] >= 0)
         return torch.cat(found)
 
     def _search(self, points: Tensor, best: Tensor, any_will_do: bool = False) -> tuple[Tensor, Tensor]:
@@ -101,7 +103,12 @@ class Among:
             if not len(rows):
                 continue
             limit = torch.minimum(best[rows], likely)
-            row, column = (bounds[rows] <= limit.float().unsqueeze(1)).nonzero(as_tuple=True)
+            let_through = bounds[rows] <= limit.float().unsqueeze(1)
+            if let_through.sum() > _MANY * len(rows):
+                tight = self._tight_bounds(points[rows], start)
+                limit = torch.minimum(limit, self._exact(points, rows, tight.argmin(1) + start))
+                let_through = tight <= limit.float().unsqueeze(1)
+            row, column = let_through.nonzero(as_tuple=True)
             column += start
             exact = self._exact(points, rows[row], column)
             closest = torch.full_like(limit, math.inf).scatter_reduce(0, row, exact, "amin")
@@ -111,13 +118,24 @@ class Among:
             best[rows[better]], index[rows[better]] = closest[better], first[better]
         return torch.where(index < 0, math.inf, best), index
 
-    def _squares(self, short: Tensor) -> Tensor:
-        """Squared lengths of short vectors, (n, 1), less what keeps every bound that is made of two of them a bound.
+    def _tight_bounds(self, points: Tensor, start: int) -> Tensor:
+        """Bounds of squared distances from products of all values of points and of one block of images, as levels."""
+        x = points - self._mean
+        # In pieces, whose products are off by as little as those of short vectors; their sum adds an error for each.
+        pieces = x.float().split(_DIRECTIONS, 1)
+        terms, squares = _DIRECTIONS + len(pieces), x.square().sum(1, keepdim=True)
+        bounds = []
+        for part in self._images[start : start + _IMAGES].split(_POINTS):
+            y = _levels(part) - self._mean
+            with full_precision(points.device):
+                products = sum(a @ b.T for a, b in zip(pieces, y.float().split(_DIRECTIONS, 1), strict=True))
+            both = (squares + y.square().sum(1)) * _kept(terms)
+            bounds.append((both - 2 * products).float())
+        return torch.cat(bounds, dim=1)
 
-        A product of k terms in float32 is off by at most k eps of both squared lengths; the other roundings are few.
-        """
-        kept = 1 - torch.finfo(torch.float32).eps * (short.shape[1] + 16)
-        return (short.double().square().sum(1, keepdim=True) * kept).float()
+    def _squares(self, short: Tensor) -> Tensor:
+        """Squared lengths of short vectors, (n, 1), less what keeps every bound that is made of two of them a bound."""
+        return (short.double().square().sum(1, keepdim=True) * _kept(short.shape[1])).float()
 
     def _shorten(self, levels: Tensor) -> Tensor:
         """The short vectors of images, (n, directions + 1), float32."""
@@ -148,6 +166,21 @@ def nearest(points: Tensor, among: Tensor) -> Nearest:
     uint8 images as whole numbers. For many searches among the same images, see `Among`. Errors: ValueError as there.
     """
     return Among(among).nearest(points)
+
+
+@torch.no_grad()
+def distances(points: Tensor, targets: Tensor) -> Tensor:
+    """The L2 distance of each of the points, (n, ...), to its own target, (n, ...), values in [0, 1]: (n,), float64."""
+    pairs = zip(points.split(_POINTS), targets.split(_POINTS), strict=True)
+    return torch.cat([(_levels(a) - _levels(b)).flatten(1).square().sum(1) for a, b in pairs]).sqrt() / 255
+
+
+def _kept(terms: int) -> float:
+    """The share of two squared lengths that is safe beside their vectors' product, of so many terms, in float32.
+
+    The product is off by at most `terms` eps of both; the other roundings are few.
+    """
+    return 1 - torch.finfo(torch.float32).eps * (terms + 16)
 
 
 def _levels(images: Tensor) -> Tensor:
