@@ -42,8 +42,8 @@ def grid(betas=BETAS, depths=(1, 3), seeds=(0, 1), **changes):
     ]
 
 
-def frame(members):
-    return tidy.frame(tables(members))
+def frame(members, **how):
+    return tidy.frame(tables(members, **how))
 
 
 def drawn(figure):
@@ -295,16 +295,33 @@ def test_curves_are_compared_at_the_largest_budget_that_has_two_of_them():
         assert label.startswith(f"{wanted} steps")
 
 
-def test_early_stopping_chooses_on_one_half_and_judges_on_the_other():
-    table = frame(grid([0.1], [1], [0], steps=400))
-    best = (table["part"] == "test_a") & (table["step"] == 100) & (table["measure"] == "distortion")
+@pytest.mark.parametrize("learning_curve", [True, False])
+def test_early_stopping_chooses_on_one_half_and_judges_on_the_other(learning_curve):
+    table = frame(grid([0.1], [1], [0], steps=400), learning_curve=learning_curve)
+    choosing = "test_nested_a" if learning_curve else "test_a"
+    best = (table["part"] == choosing) & (table["step"] == 100) & (table["measure"] == "distortion")
     table.loc[best, "value"] = 1.0
-    (row,) = study.stopped_early(table).to_dict("records")
-    assert (row["step"], row["part"]) == (100, "test_b")
     (ax,) = drawn(study.early_stopping(table)).axes
     points = errorbars(ax)
-    assert points["stopped early"][1] == [round(row["value"], 9)]
+    assert points["stopped early"][1] == means("distortion", "samples=1", "test_b", [0.1], seeds=[0], step=100)
     assert points["at the end"][1] == means("distortion", "samples=1", "test_b", [0.1], seeds=[0], step=400)
+
+
+@pytest.mark.parametrize("make", [study.learning_curves, study.early_stopping])
+def test_a_member_s_curve_is_on_the_same_images_at_every_step(make):
+    """What was measured on all test images, at two steps, is no part of a curve on the nested ones."""
+    members = grid([0.1], [1], [0], steps=400)
+    table = frame(members)
+    whole = table["part"].isin(["test", "test_a", "test_b"])
+    odd = table.assign(value=table["value"].where(~whole | (table["measure"] != "distortion"), 1.0))
+    assert make(odd).csv == make(table).csv != ""
+    # A member without a curve has its own, whatever the others have.
+    old = frame(grid([1.0], [1], [0], steps=400), learning_curve=False)
+    both = pd.concat([table, old])
+    figure = make(both)
+    alone = [make(each) for each in (table, old)]
+    assert len(Data(figure).rows) == sum(len(Data(each).rows) for each in alone)
+    assert set(Data(figure).rows["part"]) <= {"test", "test_b"}
 
 
 def sheet(key, shade):
@@ -360,6 +377,31 @@ def test_what_moves_has_each_member_s_numbers_and_pictures(with_pictures):
         assert (float(said), spread) == (pytest.approx(wanted[1][1], abs=0.051), "0.1")
         assert (point["picture"] is None) == (beta == 0.1)
         assert dict(point["numbers"])["seeds"] == "2"
+
+
+def test_what_moves_has_the_preference_for_training_images_beside_its_shares(with_pictures):
+    """Of the members that have them: here those of beta 1, and one of two seeds of beta 3."""
+    table = with_pictures
+    ends = (table["step"] == 20) & (table["part"] == "test") & (table["measure"] == "rate")
+    having = ends & ((table["beta"] == 1) | ((table["beta"] == 3) & (table["seed"] == 0)))
+    rows = [
+        table[having].assign(measure=measure, arguments=arguments, value=table["seed"] / 10 + size)
+        for measure, arguments, size in (
+            ("train_preference", "", 0.1),
+            ("nearer_than_target", "among=train", 0.5),
+            ("nearer_than_target", "among=control", 0.4),
+            ("memorised", "", 0.9),
+        )
+    ]
+    points = study.explore(pd.concat([table, *rows]), settings())._state["data"]["points"]
+    for point in points:
+        said = {name: text for name, text in point["numbers"] if name in study.MEMORISATION}
+        few = " (1 of the seeds)"
+        wanted = {
+            1: ["0.150 ± 0.071", "0.550 ± 0.071", "0.450 ± 0.071"],
+            3: ["0.100" + few, "0.500" + few, "0.400" + few],
+        }
+        assert said == dict(zip(study.MEMORISATION, wanted.get(point["place"][1], []), strict=False))
 
 
 def test_what_moves_has_the_spread_of_figure_3_and_a_sentence(with_pictures):
@@ -577,7 +619,9 @@ def made() -> pd.DataFrame:
     late = (sparse & (table["depth"] == 3)) | (dense & (table["beta"] == 0.1) & (table["seed"] == 0))
     infinite = (table["split"] == "checkerboard") & (table["beta"] == 1) & (table["seed"] == 1)
     table.loc[infinite & d & ended, "value"] = np.nan
-    best = (table["part"] == "test_a") & d & (table["step"] == 100 * (1 + table["seed"])) & (table["steps"] == 400)
+    best = (
+        (table["part"] == "test_nested_a") & d & (table["step"] == 100 * (1 + table["seed"])) & (table["steps"] == 400)
+    )
     table.loc[best, "value"] = 1.0
     table = table[~(single | (late & ended))]
     count = table[(table["measure"] == "rate") & (table["part"] == "test") & (table["step"] == table["steps"])]

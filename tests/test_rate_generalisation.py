@@ -14,7 +14,7 @@ from tiny import member, row_of, settings
 from vaekit import claims, results, sweep, tidy
 from vaekit.data import DataError, ImageSet, splits
 from vaekit.losses import bernoulli_floor
-from vaekit.metrics import evaluate, log_likelihood, reconstruct
+from vaekit.metrics import evaluate, log_likelihood, memorisation, reconstruct
 from vaekit.settings import SettingsError
 from vaekit.studies import rate_generalisation as study
 from vaekit.studies.rate_generalisation import claims as study_claims
@@ -222,6 +222,7 @@ def test_rates_and_distortions(images):
     assert {key: v.n for key, v in found.items()} == {key: parts[key[0]] for key in found}
     early = {(v.part, v.measure, v.arguments): v for v in study.rate_distortion(model, one, 16, images)}
     assert early == {key: found[key] for key in usual}
+    assert not [v for step in study.snapshots(one)[:-2] for v in study.rate_distortion(model, one, step, images)]
     direct = evaluate(model, images.test, images.test_rows, one.seed)
     for name, arguments in (("distortion", "samples=1"), ("rate", "")):
         whole, a, b = (found[part, name, arguments] for part in ("test", "test_a", "test_b"))
@@ -245,6 +246,38 @@ def test_ten_samples_are_taken_of_the_nested_subset(images, monkeypatch):
     }
     assert found["distortion", "samples=10"].n == 5
     assert found["distortion", "samples=1"].n == 16
+
+
+def test_a_learning_curve_is_of_the_first_images_at_every_snapshot(images, monkeypatch):
+    one = member(precision="fp64")
+    model = one.build().eval()
+    monkeypatch.setattr(study, "NESTED", 6)
+    first = dataclasses.replace(
+        images,
+        train=images.train[:6],
+        train_rows=images.train_rows[:6],
+        test=images.test[:6],
+        test_rows=images.test_rows[:6],
+    )
+    whole, nested = (
+        {(v.part, v.measure, v.arguments): v for v in measure(model, one, 16, shown)}
+        for measure, shown in ((study.rate_distortion, first), (study.learning_curve, images))
+    )
+    assert {part: v.n for (part, *_), v in nested.items()} == {
+        "train_nested": 6,
+        "test_nested": 6,
+        "test_nested_a": 3,
+        "test_nested_b": 3,
+    }
+    assert len(nested) == len(whole)
+    for (part, *what), value in nested.items():
+        same = whole[part.replace("_nested", ""), *what]
+        assert (value.value, value.se, value.n) == (same.value, same.se, same.n)
+    for step in study.snapshots(one):
+        assert len(list(study.learning_curve(model, one, step, images))) == 8
+    monkeypatch.setattr(study, "NESTED", 100)  # of fewer images, all
+    counts = {v.part: v.n for v in study.learning_curve(model, one, 4, images)}
+    assert counts == {"train_nested": 32, "test_nested": 16, "test_nested_a": 8, "test_nested_b": 8}
 
 
 def test_parts_of_the_rate(images):
@@ -371,12 +404,93 @@ def test_a_model_that_returns_training_images_has_memorised_them_all(images, mon
     assert least <= found.value <= most
 
 
+@pytest.fixture
+def memorises(monkeypatch):
+    """Runs the measure with a model that makes what `make(nested test images)` gives, in [0, 1]."""
+
+    def run(make, one, images, step=16):
+        monkeypatch.setattr(study, "reconstruct", lambda model, part: make(part))
+        return {(v.measure, v.arguments): v for v in study.memorised_images(one.build(), one, step, images)}
+
+    return run
+
+
+def test_memorisation_compares_as_many_training_as_control_images(images, memorises, monkeypatch):
+    """With 16 test images, 8 are nested and 8 control; of the training images, 8 that the seed draws."""
+    drawn = []
+
+    def compared(made, targets, train, control):
+        drawn.append((targets, train, control))
+        return memorisation(made, targets, train, control)
+
+    monkeypatch.setattr(study, "memorisation", compared)
+    found = [memorises(lambda part: part / 255, member(seed=seed), images) for seed in (0, 0, 1)]
+    assert found[0].keys() == {
+        ("train_preference", ""),
+        ("nearer_than_target", "among=train"),
+        ("nearer_than_target", "among=control"),
+    }
+    assert all(v.n == 8 and v.part == "test" for v in found[0].values())
+    assert found[0] == found[1] != found[2]
+    for targets, train, control in drawn:
+        assert torch.equal(targets, images.test[:8])
+        assert sorted(control.flatten(1).tolist()) == sorted(images.test[8:].flatten(1).tolist())
+        among = [row for row in images.train.flatten(1).tolist() if row in train.flatten(1).tolist()]
+        assert len(train) == len(among) == 8
+    assert not torch.equal(drawn[0][1], drawn[2][1])
+    # With images enough, the nested ones are 10,000 (here 4), and m is the number of training images.
+    monkeypatch.setattr(study, "NESTED", 4)
+    few = dataclasses.replace(images, train=images.train[:5], train_rows=images.train_rows[:5])
+    memorises(lambda part: part / 255, member(), few)
+    targets, train, control = drawn[-1]
+    assert torch.equal(targets, images.test[:4])
+    assert sorted(train.flatten(1).tolist()) == sorted(few.train.flatten(1).tolist())
+    assert len(control) == 5
+    assert all(row in images.test[4:].flatten(1).tolist() for row in control.flatten(1).tolist())
+
+
+def test_memorisation_at_the_steps_of_a_verdict_and_between_alike_images(images, memorises):
+    def exact(part):
+        return part / 255
+
+    one = member()
+    assert not any(memorises(exact, one, images, step) for step in study.snapshots(one)[:-2])
+    assert memorises(exact, one, images, 16) == memorises(exact, one, images, 20) != {}
+    for changes in ({"split": "checkerboard"}, {"split": "cd"}, {"split": "own"}, {"data": "mnist"}):
+        assert not memorises(exact, member(**changes), images)
+    assert memorises(exact, member(split="random", n_train=None), images)
+    nothing = dataclasses.replace(images, test=images.test[:1], test_rows=images.test_rows[:1])
+    assert not memorises(exact, one, nothing)
+
+
+def test_what_is_not_finite_has_no_memorisation(images, memorises):
+    def odd(part):
+        made = part / 255
+        made[3, 0, 0, 0] = math.nan
+        return made
+
+    assert all(math.isnan(v.value) for v in memorises(odd, member(), images).values())
+
+
+def test_a_model_that_returns_training_images_prefers_them(images, memorises):
+    """Twice as many training images as are drawn: what it returns is among them, or is nearer to them by chance."""
+    few = dataclasses.replace(images, train=images.train[:8], train_rows=images.train_rows[:8])
+    found = memorises(lambda part: few.train / 255, member(), few)
+    assert {key: v.value for key, v in found.items()} == {
+        ("train_preference", ""): 0.5,
+        ("nearer_than_target", "among=train"): 1.0,
+        ("nearer_than_target", "among=control"): found["nearer_than_target", "among=control"].value,
+    }
+
+
 def test_measures_give_what_they_say(images):
     gives = {
         "rate_distortion": {"distortion", "rate", "distortion_floor"},
         "rate_parts": {"mutual_information", "marginal_kl", "mi_ceiling"},
         "likelihood": {"log_likelihood"},
         "neighbours": {"memorised", "nearest_distance", "nearest_distance_quantile"},
+        "learning_curve": {"distortion", "rate"},
+        "memorisation": {"train_preference", "nearer_than_target"},
     }
     for measure in study.DESIGN.measures:
         assert {key[1] for key in taken(measure.take, member(), 20, images)} == gives[measure.name]
@@ -396,6 +510,6 @@ def test_a_table_has_all_that_claims_and_figures_read(images):
     chosen = settings(betas=[1], precision="fp64")
     table = study.run(chosen)
     found = set(table.loc[table["step"] == 20, ["part", "measure", "arguments"]].itertuples(index=False, name=None))
-    assert len(found - {row for row in found if row[1] == "nearest_distance"}) == 23
+    assert len(found - {row for row in found if row[1] == "nearest_distance"}) == 23 + 8 + 3
     assert sum(row[1] == "nearest_distance" for row in found) > 3
     assert set(table["step"]) == set(study.snapshots(member(steps=20)))

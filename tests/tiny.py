@@ -57,10 +57,18 @@ def row_of(member: Member, status="finished") -> dict:
     return {"key": member.key, **member.row(), **recorded}
 
 
-def tables(members, status="finished") -> results.Tables:
-    """All that study 3 measures on these members, made up; a diverged member has no value."""
+def tables(members, status="finished", learning_curve=True) -> results.Tables:
+    """Study 3's D, R and parts of R of these members, made up; a diverged member has no value.
+
+    Without a learning curve, the whole sets' D and R are there at every snapshot instead, as they once were.
+    """
     parts = ("train", "test", "test_a", "test_b")
-    always = [(part, name, how) for part in parts for name, how in (("distortion", "samples=1"), ("rate", ""))]
+    whole, nested = (
+        [(part, name, how) for part in names for name, how in (("distortion", "samples=1"), ("rate", ""))]
+        for names in (parts, ("train_nested", "test_nested", "test_nested_a", "test_nested_b"))
+    )
+    always = nested if learning_curve else whole
+    late = whole if learning_curve else []
     always += [
         ("train", name, f"estimator={how}")
         for name in ("mutual_information", "marginal_kl")
@@ -76,7 +84,9 @@ def tables(members, status="finished") -> results.Tables:
             {"member": m.key[: results.SHORT], "step": step, "part": part, "measure": name, "arguments": arguments}
             | {"value": value(m, step, part, name, arguments), "se": 0.5, "n": 16, "version": 1}
             for step in (study.snapshots(m) if status == "finished" else ())
-            for part, name, arguments in always + (final if step == m.steps else [])
+            for part, name, arguments in always
+            + (late if step in study.kept(m)[-2:] else [])
+            + (final if step == m.steps else [])
         ]
     return made
 

@@ -13,8 +13,19 @@ from typing import ClassVar
 import torch
 from torch import nn
 
+from vaekit import randomness
 from vaekit.data import DERIVED, SPLITS, STORED, image_shape
-from vaekit.metrics import Among, Nearest, encode, evaluate, floor, information, log_likelihood, reconstruct
+from vaekit.metrics import (
+    Among,
+    Nearest,
+    encode,
+    evaluate,
+    floor,
+    information,
+    log_likelihood,
+    memorisation,
+    reconstruct,
+)
 from vaekit.runs import Member
 from vaekit.settings import option
 from vaekit.studies.base import StudySettings
@@ -43,7 +54,9 @@ BOUND, BOUND_OF_CLAIM_3_8 = (100, 1_000), (1_000, 5_000)
 # What those members share.
 _OF_CLAIM_3_8 = {"model": "dense_vae", "model_args": (("depth", 3), ("hidden", 512), ("latent_dim", 10))}
 _OF_CLAIM_3_8 |= {"data": "tetrominoes", "split": "cv", "n_train": 16_384, "objective": "beta"}
-NESTED = 10_000  # test images on which ten samples of z are taken, and whose nearest training images are sought
+NESTED = (
+    10_000  # images of the nested subsets: the first of the test images, of the training images for learning curves
+)
 BIN = 0.25  # of the histogram of their distances, L2
 SHOWN = 8  # test images of the pictures
 
@@ -122,7 +135,11 @@ class Settings(StudySettings):
 
 def _tenth(name: str) -> int:
     """A tenth of a stored set's training images."""
-    return STORED[DERIVED[name].of if name in DERIVED else name].n_train // 10
+    return STORED[_origin(name)].n_train // 10
+
+
+def _origin(name: str) -> str:
+    return DERIVED[name].of if name in DERIVED else name
 
 
 def members(chosen: Settings) -> list[Member]:
@@ -161,16 +178,13 @@ def kept(member: Member) -> tuple[int, ...]:
 def rate_distortion(model: nn.Module, member: Member, step: int, images: Examples) -> Iterator[Value]:
     """R and D with one sample of z, on training and test images and on either half of the test images.
 
-    At the last step also D with ten samples on the first 10,000 test images (the nested subset), D at the mean of z,
-    and the floor of D.
+    Taken at 0.8 and 1.0 of the steps, which a verdict compares. At the last step also D with ten samples on the first
+    10,000 test images (the nested subset), D at the mean of z, and the floor of D.
     """
-    halves = [("test_a", slice(0, None, 2)), ("test_b", slice(1, None, 2))]
+    if step not in kept(member)[-2:]:
+        return
     for part, shown, rows in images.parts():
-        found = evaluate(model, shown, rows, member.seed)
-        pieces = [(part, slice(None)), *(halves if part == "test" else [])]
-        for name, piece in pieces:
-            yield Value.mean(name, "distortion", "samples=1", found["distortion"][piece])
-            yield Value.mean(name, "rate", "", found["rate"][piece])
+        yield from _rates(model, member, part, shown, rows, halved=part == "test")
     if step == member.steps:
         for part, shown, rows in images.parts():
             at_mean = evaluate(model, shown, rows, member.seed, draw=None)
@@ -179,6 +193,28 @@ def rate_distortion(model: nn.Module, member: Member, step: int, images: Example
         nested, rows = images.test[:NESTED], images.test_rows[:NESTED]
         draws = [evaluate(model, nested, rows, member.seed, draw)["distortion"] for draw in range(10)]
         yield Value.mean("test", "distortion", "samples=10", torch.stack(draws).mean(0))
+
+
+def learning_curve(model: nn.Module, member: Member, step: int, images: Examples) -> Iterator[Value]:
+    """R and D with one sample of z on the nested images, at every snapshot: the same images at all of them.
+
+    They are the first 10,000 training and the first 10,000 test images, or all where there are fewer: the parts
+    `train_nested` and `test_nested`, and `test_nested_a` and `test_nested_b`, the halves of the latter.
+    """
+    for part, shown, rows in images.parts():
+        nested = slice(0, NESTED)
+        yield from _rates(model, member, f"{part}_nested", shown[nested], rows[nested], halved=part == "test")
+
+
+def _rates(
+    model: nn.Module, member: Member, part: str, shown: torch.Tensor, rows: torch.Tensor, halved: bool
+) -> Iterator[Value]:
+    """R and D with one sample of z on images, and on every second of them from the first and from the second."""
+    values = evaluate(model, shown, rows, member.seed)
+    halves = [(f"{part}_a", slice(0, None, 2)), (f"{part}_b", slice(1, None, 2))]
+    for name, piece in [(part, slice(None)), *(halves if halved else [])]:
+        yield Value.mean(name, "distortion", "samples=1", values["distortion"][piece])
+        yield Value.mean(name, "rate", "", values["rate"][piece])
 
 
 def rate_parts(model: nn.Module, member: Member, step: int, images: Examples) -> Iterator[Value]:
@@ -232,6 +268,38 @@ def neighbours(model: nn.Module, member: Member, step: int, images: Examples) ->
             yield Value("test", "nearest_distance_quantile", f"q={q}", value, (high - low) / 2, n)
 
 
+def memorised_images(model: nn.Module, member: Member, step: int, images: Examples) -> Iterator[Value]:
+    """Whether reconstructions of nested test images prefer the training images to other test images, at two fifths.
+
+    The last two, which a verdict compares; at the mean of z, see `metrics.memorisation`. `train_preference` is the
+    preference; `nearer_than_target` are the shares of images whose reconstruction is nearer to one of m training images
+    ("among=train") or of m control images ("among=control") than to its own target. m is the number of training images
+    or of test images beyond the nested ones, whichever is less, drawn by the member's seed. Where fewer than 20,000
+    test images are measured, half of them are nested. Absent unless training and test images are exchangeable: both
+    random parts of one set (split cv or random), no test set of its own.
+    """
+    of_one_set = member.data not in (*STORED, *DERIVED) or not STORED[_origin(member.data)].n_test
+    n_nested = min(NESTED, len(images.test) // 2)
+    if step not in kept(member)[-2:] or member.split not in ("cv", "random") or not of_one_set or not n_nested:
+        return
+    nested, others = images.test[:n_nested], images.test[n_nested:]
+    m = min(len(images.train), len(others))
+    train, control = (
+        pool[_order(member.seed, name, len(pool)).to(pool.device)[:m]]
+        for name, pool in (("train", images.train), ("control", others))
+    )
+    made = torch.cat([reconstruct(model, part) for part in nested.split(1_000)])
+    found = memorisation(made, nested, train, control)
+    yield Value("test", "train_preference", "", found.train_preference, found.se, n_nested)
+    of_all = 1.0 if math.isfinite(found.train_preference) else math.nan
+    for among, nearer in (("train", found.nearer_to_train), ("control", found.nearer_to_control)):
+        yield Value.mean("test", "nearer_than_target", f"among={among}", nearer.double() * of_all)
+
+
+def _order(seed: int, name: str, size: int) -> torch.Tensor:
+    return randomness.permutation(seed, randomness.EVALUATION, 0, size, site=f"memorisation/{name}")
+
+
 def worst_case(model: nn.Module, member: Member, step: int, images: Examples) -> torch.Tensor | None:
     """Test images that are hard to reconstruct, their reconstructions, and the training images nearest to those.
 
@@ -280,6 +348,8 @@ DESIGN = Design(
         Measure("rate_parts", 1, rate_parts),
         Measure("likelihood", 1, likelihood),
         Measure("neighbours", 1, neighbours),
+        Measure("learning_curve", 1, learning_curve),
+        Measure("memorisation", 1, memorised_images),
     ),
     snapshots=snapshots,
     kept=kept,

@@ -152,14 +152,25 @@ def one_layer_is_u_shaped(evidence: Evidence) -> Sequence[Part]:
 SNAPSHOTS = 5  # that every member must have, or the best of them says little of what early stopping would find
 
 
-def _stopped_early(evidence: Evidence, where: Mapping[str, Any]) -> Curve:
-    """D on one half of the test images, at the snapshot so far that was each member's best on the other half."""
-    select = partial(evidence.select, "distortion", arguments="samples=1", steps="until", **where)
-    choosing, judging = select(part="test_a"), select(part="test_b")
+def stopped_early(rows: pd.DataFrame, halves: tuple[str, str]) -> pd.DataFrame:
+    """Of each member, the row of D on the second half of the test images at the snapshot that is best on the first.
+
+    `rows` are tidy; `halves` names the parts of the two, which should be of the same images at every snapshot.
+    """
+    d = rows[(rows["measure"] == "distortion") & (rows["arguments"] == "samples=1")]
+    choosing, judging = (d[(d["part"] == part) & d["value"].notna()] for part in halves)
     best = choosing.loc[choosing.groupby("key")["value"].idxmin(), ["key", "step"]]
-    taken = judging.merge(best, on=["key", "step"]).assign(step=evidence.step, part="test")
+    return judging.merge(best, on=["key", "step"])
+
+
+def _stopped_early(evidence: Evidence, where: Mapping[str, Any]) -> Curve:
+    """`stopped_early` of the measure `learning_curve` up to this evidence's step."""
+    halves = "test_nested_a", "test_nested_b"
+    select = partial(evidence.select, "distortion", arguments="samples=1", steps="until", **where)
+    rows = pd.concat([select(part=part) for part in halves])
+    taken = stopped_early(rows, halves).assign(step=evidence.step, part="test")
     (curve,) = _tests(replace(evidence, measures={"distortion": taken}), where)
-    least = choosing.groupby("key")["step"].nunique().min()
+    least = rows[rows["part"] == halves[0]].groupby("key")["step"].nunique().min()
     few = f"{least} of at least {SNAPSHOTS} snapshots of a member" if least < SNAPSHOTS else ""
     return replace(curve, lacks=curve.lacks or few)
 
@@ -170,7 +181,8 @@ def _stopped_early(evidence: Evidence, where: Mapping[str, Any]) -> Curve:
     paper="when we perform early stopping, the RD curve once again becomes monotonic",
     scale=SHALLOW,
     steps=50_000,
-    note="Each member's snapshot is chosen on one half of the test images, and its D is taken on the other.",
+    note="Each member's snapshot is chosen on one half of the first 10,000 test images, and its D is taken on the "
+    "other.",
 )
 def early_stopping_takes_the_u_away(evidence: Evidence) -> Sequence[Part]:
     """No effect: U-depth of test D at each member's best snapshot."""
@@ -199,21 +211,22 @@ def three_layers_keep_falling(evidence: Evidence) -> Sequence[Part]:
     paper="some reconstructions resemble memorized neighbors; no memorization is apparent at smaller beta",
     scale=replace(DEEP, grid={"beta": (0.01, 1.0), "depth": (3,)}),
     steps=20_000,
-    note="The share of test images whose reconstruction is nearer to a training image than to themselves counts a poor "
-    "reconstruction as well as a remembered one: the pictures tell them apart.",
+    note="How often the training image nearest to a test image's reconstruction is nearer than the nearest of as many "
+    "control images, which are like the training images but were not trained on: 1/2 more or less, for a network that "
+    "remembers nothing, however poor its reconstructions.",
 )
 def memorisation_shows_at_large_beta(evidence: Evidence) -> Sequence[Part]:
-    """m(1) - m(0.01) > 0.
+    """t(1) - t(0.01) > 0.
 
-    m is the measure `memorised` (part test, no arguments): the share, of the first 10,000 test images, whose
-    reconstruction at the mean of z is nearer (L2) to the training image nearest to that reconstruction than to the
-    image itself.
+    t is the measure `train_preference` (part test, no arguments): P(nearest of m training images nearer than nearest of
+    m control images) - 1/2, to the reconstructions, at the mean of z, of the nested 10,000 test images.
     """
-    (share,) = complete(
-        evidence.curve("memorised", part="test", between=(BETAS[0], BETAS[-1]), depth=3, **SPARSE),
+    (preference,) = complete(
+        evidence.curve("train_preference", part="test", between=(BETAS[0], BETAS[-1]), depth=3, **SPARSE),
         ranges=((0.01, 0.01), (1.0, 1.0)),
     )
-    return [effect(_step("share memorised at beta 1 - at beta 0.01", share, 1.0, 0.01, unit=""), above=0)]
+    difference = _step("preference for training images at beta 1 - at beta 0.01", preference, 1.0, 0.01, unit="")
+    return [effect(difference, above=0)]
 
 
 PEAK = (0.05, 0.3)

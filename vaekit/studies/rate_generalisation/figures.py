@@ -19,7 +19,7 @@ from vaekit.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, panels
 from vaekit.settings import Settings
 from vaekit.sheets import Sheet
 from vaekit.studies.rate_generalisation import BIN, DESIGN
-from vaekit.studies.rate_generalisation.claims import COUNTS, SIZES
+from vaekit.studies.rate_generalisation.claims import COUNTS, SIZES, stopped_early
 from vaekit.studies.rate_generalisation.claims import OTHERS as TENTHS
 
 SPLITS = {
@@ -34,6 +34,14 @@ AXES = DESIGN.axes
 NETS = {"dense_vae": "MLP", "conv_vae": "CNN"}
 TETROMINOES = {"model": ("dense_vae",), "data": ("tetrominoes",)}
 RD = ("rate", "distortion samples=1")
+# The parts of the measure `learning_curve`, under the names by which its figures show them.
+NESTED = {f"test_nested{half}": f"test{half}" for half in ("", "_a", "_b")}
+# What the explorer says of memorisation (claim 3.6), of members that have it: measure and arguments by name.
+MEMORISATION = {
+    "preference for training images": ("train_preference", ""),
+    "share of test images nearer to a training image": ("nearer_than_target", "among=train"),
+    "share of test images nearer to a control image": ("nearer_than_target", "among=control"),
+}
 _Sheets = dict[int, tuple[int, dict[float, Sheet]]]  # by depth: a seed, and its pictures by beta
 OTHERS = {"fashion_mnist": "Fashion-MNIST", "mnist": "MNIST", "small_norb": "SmallNORB", "shapes3d": "3dShapes"}
 
@@ -233,27 +241,33 @@ def figure_7(table: pd.DataFrame) -> Figure:
 
 
 def learning_curves(table: pd.DataFrame) -> Figure:
-    """D on the test images over training steps: has a curve come to rest, and is its order over beta still changing?"""
+    """D on test images over training steps: has a curve come to rest, and is its order over beta still changing?
+
+    On the images of `_while_training`.
+    """
 
     def draw(ax: Axes, shown: pd.DataFrame) -> None:
-        figures.learning_curves(shown, "distortion", "samples=1", ax)
+        figures.learning_curves(_while_training(shown), "distortion", "samples=1", ax)
         ax.set(ylabel="test distortion D (nats per image)", yscale="log")
         ax.yaxis.set_major_formatter(LogFormatter())
         ax.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
 
     figure, drawn = _by_depth(table, draw, ncols=2)
-    return figures.with_data(figure, tidy.csv(drawn[drawn["part"] == "test"], "distortion samples=1", last=False))
+    rows = _while_training(drawn)
+    return figures.with_data(figure, tidy.csv(rows[rows["part"] == "test"], "distortion samples=1", last=False))
 
 
 def early_stopping(table: pd.DataFrame) -> Figure:
     """What early stopping would give: test D over beta at each member's best snapshot, beside D at the end.
 
-    The snapshot is chosen on one half of the test images, D is taken on the other (claim 3.4).
+    The snapshot is chosen on one half of the test images, D is taken on the other (claim 3.4), both of those of
+    `_while_training`.
     """
 
     def both(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+        rows = _while_training(rows)
         end = tidy.last(rows, "distortion", part="test_b", arguments="samples=1")
-        found = {"at the end": end, "stopped early": stopped_early(rows)}
+        found = {"at the end": end, "stopped early": stopped_early(rows, ("test_a", "test_b"))}
         return {name: rows.assign(curve=name) for name, rows in found.items()}
 
     def draw(ax: Axes, shown: pd.DataFrame) -> None:
@@ -270,12 +284,16 @@ def early_stopping(table: pd.DataFrame) -> Figure:
     return figures.with_data(figure, tidy.csv(rows, "distortion samples=1", last=False, steps_apart=False))
 
 
-def stopped_early(rows: pd.DataFrame) -> pd.DataFrame:
-    """Of each member, the row of D on the second half of the test images at the snapshot that is best on the first."""
+def _while_training(rows: pd.DataFrame) -> pd.DataFrame:
+    """Each member's D at every snapshot on the same test images, and on either half of them: test, test_a, test_b.
+
+    They are the first 10,000, of the measure `learning_curve`; of a member that lacks it, all that `rate_distortion`
+    took of it. Column `n` has their number.
+    """
     d = rows[(rows["measure"] == "distortion") & (rows["arguments"] == "samples=1")]
-    choosing, judging = (d[(d["part"] == part) & d["value"].notna()] for part in ("test_a", "test_b"))
-    best = choosing.loc[choosing.groupby("key")["value"].idxmin(), ["key", "step"]]
-    return judging.merge(best, on=["key", "step"])
+    has_curve = d["key"].isin(d.loc[d["part"].isin(NESTED), "key"])
+    nested, whole = d[d["part"].isin(NESTED)], d[~has_curve & d["part"].isin(NESTED.values())]
+    return pd.concat([nested.assign(part=nested["part"].map(NESTED)), whole])
 
 
 def figure_8(table: pd.DataFrame) -> Figure:
@@ -398,10 +416,11 @@ def _point(depth: int, beta: float, rows: pd.DataFrame, seeds: _Sheets) -> dict[
             numbers[f"R ({part}), nats per image"] = _spread(both["r"])
             count = f"{len(both)} seed{'s' if len(both) > 1 else ''}"
             said = [f"{part} D {mean['d']:.1f}, R {mean['r']:.1f} nats per image, {count}"]
-    memorised = tidy.last(rows, "memorised", part="test")["value"].dropna()
-    if len(memorised):
-        few = f" ({len(memorised)} of the seeds)" if len(memorised) < rows["seed"].nunique() else ""
-        numbers["share of test images memorised"] = f"{_spread(memorised, 3)}{few}"
+    for name, (measure, arguments) in MEMORISATION.items():
+        values = tidy.last(rows, measure, part="test", arguments=arguments)["value"].dropna()
+        if len(values):
+            few = f" ({len(values)} of the seeds)" if len(values) < rows["seed"].nunique() else ""
+            numbers[name] = f"{_spread(values, 3)}{few}"
     seed, sheets = seeds.get(depth, (None, {}))
     sheet = sheets.get(beta)
     alt = "No pictures are stored of this member."
