@@ -3,9 +3,10 @@
 A checkpoint is that of two members of study 3's 3-layer MLP with all the snapshots that 257,000 steps keep: its share
 of the time is that of writing it at the interval that `vaekit.checkpoints` then keeps.
 
-Each member has a record, and the 99 values that study 3 takes of one at the quick scale: rate_distortion (64) and
-rate_parts (35). There is no weights file, since none is opened. The store is read from the disk's cache, in a fresh
-process each round; the memory is its peak above what the interpreter and its packages take (as Linux counts it).
+Each member has a record, and 99 values in two measures, rate_distortion (64) and rate_parts (35), about as many as
+study 3 takes of one at the quick scale. There is no weights file, since none is opened. The store is read from the
+disk's cache, in a fresh process each round; the memory is its peak above what the interpreter and its packages take (as
+Linux counts it).
 """
 
 import json
