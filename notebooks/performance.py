@@ -82,6 +82,9 @@ figures.text_table(pages.values("geometry"))
 
 # %% [markdown]
 # ## What measures cost
+#
+# Beside the training of a member at the short scale. `likelihood`, a bound that takes minutes by nature, has rows of its
+# own and is no part of *all measures*.
 
 # %% tags=["full-width"]
 figures.text_table(pages.values("measures"))

@@ -73,9 +73,11 @@ plots.explore(table, settings)
 
 # %% [markdown]
 # *Look at* the last two rows of pictures as $\beta$ grows. A reconstruction that is nearer to a training image than to
-# its own target may have been remembered: claim 3.6 counts how often that happens. A poor reconstruction counts as well:
-# of members stopped after 500 or 1,000 steps, which remember nothing yet, it is half or more. So look at the training
-# distortion beside it, and compare members that have come to rest.
+# its own target may have been remembered; but a poor one is nearer to many images, also to those that the network never
+# saw. So the numbers have a control: as many test images, which are like the training images in all but the training. A
+# network that remembers nothing is as often nearer to them, however blurred it is, and its preference for training images
+# is 0; claim 3.6 rests on that. Both shares stand below it. (Members that were trained before it was measured do not have
+# it.)
 
 # %% [markdown]
 # ## The data
@@ -119,9 +121,10 @@ plots.figure_3_pictures(table, settings)
 
 # %% [markdown]
 # *Look at* whether a reconstruction has the shape of its test image, in the first column, or that of the training
-# image below it. **Claim 3.6** says that the second happens at large $\beta$ with three layers.
+# image below it. **Claim 3.6** says that the second happens at large $\beta$ with three layers: that there the preference
+# for training images, above, is larger than at small $\beta$.
 
-# %% mystnb={"image": {"alt": "Test distortion over training steps on logarithmic axes, one curve for each beta, a panel for each depth and budget."}, "figure": {"caption": "Test distortion while training, mean over seeds, each budget by itself.", "name": "fig-learning-curves"}}
+# %% mystnb={"image": {"alt": "Test distortion over training steps on logarithmic axes, one curve for each beta, a panel for each depth and budget."}, "figure": {"caption": "Distortion while training, on the same test images at every step (the first 10,000; of members without that measure, all), mean over seeds, each budget by itself.", "name": "fig-learning-curves"}}
 plots.learning_curves(table)
 
 # %% [markdown]
@@ -131,7 +134,7 @@ plots.learning_curves(table)
 #
 # **Claim 3.4.** With early stopping, the U of claim 3.3 goes away.
 
-# %% mystnb={"image": {"alt": "Test distortion over beta, at the end of training and at each member's best snapshot, a panel for each depth and budget."}, "figure": {"caption": "What early stopping would change: test distortion at the end, and at the snapshot that was best on the other half of the test images; mean over seeds with standard deviation.", "name": "fig-early-stopping"}}
+# %% mystnb={"image": {"alt": "Test distortion over beta, at the end of training and at each member's best snapshot, a panel for each depth and budget."}, "figure": {"caption": "What early stopping would change: distortion on one half of those test images at the end, and at the snapshot that was best on the other half; mean over seeds with standard deviation.", "name": "fig-early-stopping"}}
 plots.early_stopping(table)
 
 # %% [markdown]
