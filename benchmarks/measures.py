@@ -2,7 +2,8 @@
 
 Training is extrapolated: the seconds of a step of one of two members that train side by side, one thread each, times
 the member's steps. A measure is timed as a sweep takes it, for both members side by side, one thread each, on the real
-images, once for each kind of snapshot (the last, one whose weights are kept, another), times how many there are of it.
+images, once for each kind of snapshot (the last; of those whose weights are kept, the one before it; another of these;
+any other), times how many there are of it.
 """
 
 import dataclasses
@@ -140,7 +141,10 @@ def _trained(member: Member, images: Examples) -> tuple[Fleet, float]:
 
 def _kind(design: Design, member: Member, step: int) -> str:
     """What decides how much a measure does at a snapshot."""
-    return "at the end" if step == member.steps else "where weights are kept" if step in design.kept(member) else "else"
+    kept = design.kept(member)
+    if step in kept[-2:]:  # what a verdict compares, which some measures take alone
+        return "at the end" if step == member.steps else "before the end"
+    return "where weights are kept" if step in kept else "else"
 
 
 def _first(design: Design, member: Member, kind: str) -> int:

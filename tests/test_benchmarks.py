@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tiny import member
 from torch import nn
 
-from benchmarks import fleet, gpu, records, store, timing
+from benchmarks import fleet, gpu, measures, records, store, timing
 from benchmarks.peers import dataloader, lightning, ours, plain, process
 from benchmarks.peers.task import IMAGES, SETUPS, Task, examples, train_on
 from benchmarks.records import Row
@@ -17,6 +18,8 @@ from vaekit import upkeep
 from vaekit.fleet import batch_indices
 from vaekit.randomness import NOISE, normal
 from vaekit.runs import Store
+from vaekit.studies.rate_generalisation import DESIGN
+from vaekit.sweep import Measure
 
 
 def test_contenders_take_turns_and_every_second_round_is_reversed():
@@ -173,6 +176,24 @@ def test_without_a_gpu_nothing_is_a_share_of_a_floor(monkeypatch):
     rows = [row for some in gpu.measure(1, device="cpu", sizes=(2,), steps=1) for row in some]
     assert [row.quantity for row in rows] == ["TB/s", "us/model-step"]
     assert rows[0].value > 0
+
+
+def test_measures_are_summed_over_snapshots_but_the_exempt_one(monkeypatch):
+    """Measures that take 1, 10, 100 and 1,000 s at the four kinds of snapshot of a member of 2,000 steps."""
+    seconds = {"at the end": 1, "before the end": 10, "where weights are kept": 100, "else": 1_000}
+    one = member(steps=2_000)
+    design = replace(DESIGN, measures=[Measure(name, 1, lambda *_: ()) for name in ("rates", "likelihood")])
+    monkeypatch.setattr(measures, "examples", lambda *_: None)
+    monkeypatch.setattr(measures, "_trained", lambda *_: (None, 3.0))
+    monkeypatch.setattr(
+        measures, "_seconds", lambda _, fleet, member, step, images: seconds[measures._kind(design, member, step)]
+    )
+    rows = {(row.contender, row.quantity): row for row in measures._shares("a case", design, one)}
+    # Snapshots at 400, 800, 1,200, 1,600, 2,000, and at 100, 200, 500 and 1,000.
+    wanted = 1 + 10 + 3 * 100 + 4 * 1_000
+    assert rows["rates", "s"].value == rows["likelihood", "s"].value == rows["all measures", "s"].value == wanted
+    assert rows["all measures", "share of training"].value == wanted / (3 * 2_000)
+    assert rows["all measures", "share of training"].note == "without likelihood"
 
 
 def test_a_made_store_is_whole_and_opens(tmp_path):
