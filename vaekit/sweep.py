@@ -8,6 +8,7 @@ alone.
 
 import dataclasses
 import functools
+import gc
 import importlib.util
 import math
 import platform
@@ -512,6 +513,7 @@ def _train(
             raise StoreError(what) from error
         trained = None
     if trained is None:  # out here the error is gone, and the tensors that its frames held
+        gc.collect()  # a process's first optimiser imports torch's compiler, in a cycle that holds the stack
         say(f"out of memory with {len(fleet)} members; they are trained as two fleets")
         half = math.ceil(len(fleet) / 2)
         for part in (fleet[:half], fleet[half:]):

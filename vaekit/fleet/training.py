@@ -1,6 +1,7 @@
 """`train_fleet`: check, rehearse, choose the backend, cut the fleet where memory would not hold it, train."""
 
 import functools
+import gc
 import math
 import signal
 import sys
@@ -129,6 +130,7 @@ def _in_parts(task: Task, members: Sequence[FleetMember], room: int, interrupted
                 raise MemoryError(f"one member does not fit in the memory of {task.images.device}: {error}") from error
         size = math.ceil(size / 2)  # out here the error is gone, and the tensors that its frames held
         bar.update(done - bar.n)
+        gc.collect()  # a process's first optimiser imports torch's compiler, in a cycle that holds the stack
     return trained
 
 
