@@ -12,7 +12,8 @@ import sys
 import threading
 import time
 import weakref
-from itertools import pairwise
+from contextlib import contextmanager
+from itertools import count, pairwise
 from typing import ClassVar
 
 import pytest
@@ -42,8 +43,8 @@ LARGER = (randomness.uniform(1, randomness.FACTORS, 0, "test images", (N, 1, 28,
 BACKENDS = ("cores", "stack")
 PRECISIONS = ("full", "bf16")
 pytestmark = pytest.mark.usefixtures("one_thread")
-
 torch.optim.Adam([torch.zeros(1)])  # a process's first imports torch's compiler, in a cycle that holds what called it
+
 
 def dense():
     return DenseVAE(SHAPE, 1, 16, 3)
@@ -640,6 +641,165 @@ def test_a_stack_s_memory_is_free_when_it_is_done(ending, monkeypatch):
         assert made[-1]() is None
     finally:
         gc.enable()
+
+
+class Gpu:
+    """What a stack asks of torch.cuda, on a CPU: while a graph is captured nothing runs, so all numbers stay.
+
+    `in_step(stack)` raises what a capture fails of in the middle of the step, if it does; `at_end(stack)`, at its end.
+    """
+
+    def __init__(self, monkeypatch):
+        self.stream, self.capturing, self.stacks, self.graphs, self.replays = "default", False, [], [], 0
+        self.in_step = self.at_end = lambda stack: None
+        gpu = self
+
+        class Stack(stack.Stack):
+            def __init__(self, *arguments):
+                assert all(made() is None for made in gpu.stacks + gpu.graphs)  # what failed is gone, uncollected
+                super().__init__(*arguments)
+                self._side = gpu.Stream()
+                gpu.stacks.append(weakref.ref(self))
+
+        class Graph:
+            def __init__(self):
+                self.stack = weakref.proxy(gpu.stacks[-1]())
+                gpu.graphs.append(weakref.ref(self))
+
+            def capture_begin(self):
+                assert gpu.stream != "default"
+                gpu.capturing = True
+                self.numbers = [(value, value.clone()) for value in self.tensors()]
+
+            def capture_end(self):
+                gpu.capturing = False
+                with torch.no_grad():
+                    for value, held in self.numbers:
+                        value.copy_(held)
+                for parameter in self.stack.params.values():
+                    parameter.grad.fill_(torch.nan)  # never computed
+                gpu.at_end(self.stack)
+
+            def replay(self):
+                assert gpu.stream == "default"
+                gpu.replays += 1
+                self.stack._step()
+
+            def tensors(self):
+                own = self.stack
+                adam = [value for state in own.optimizer.state.values() for value in state.values()]
+                return [own.clock, own.stopped_at, *own.rows.values(), *own.sums.values(), *adam]
+
+        monkeypatch.setattr(stack, "Stack", Stack)
+        for name, fake in (
+            ("CUDAGraph", Graph),
+            ("Stream", self.Stream),
+            ("stream", self.on),
+            ("current_stream", self.Stream),
+            ("synchronize", lambda: None),
+            ("empty_cache", lambda: None),
+        ):
+            monkeypatch.setattr(torch.cuda, name, fake)
+
+    class Stream:
+        def wait_stream(self, other):
+            pass
+
+    @contextmanager
+    def on(self, stream):
+        before, self.stream = self.stream, stream
+        try:
+            yield
+        finally:
+            self.stream = before
+
+    def objective(self, params, images, labels, weights, progress):
+        """Like `beta_objective`, where its capture does not fail."""
+        if self.capturing:
+            self.in_step(self.stacks[-1]())
+        return beta_objective(params, images, labels, weights, progress)
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    monkeypatch.setattr(gc, "collect", lambda: 0)
+    gc.disable()
+    yield Gpu(monkeypatch)
+    gc.enable()
+
+
+def raising(error, says, above=0):
+    """A failure of captures of more than so many members."""
+
+    def failing(stack):
+        if len(stack.members) > above:
+            raise error(says)  # a new one: an error holds the frames that it passed
+
+    return failing
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_gpu_s_steps_are_a_graph_after_the_first(gpu, kept):
+    members = grid(seed=[0, 1], beta=[0.1, 1.0])
+    settings = {"steps": 120, "precision": "full", "backend": "stack", "keeper": Memory() if kept else None}
+    graphed = train(dense, members, objective=gpu.objective, **settings)
+    assert (len(gpu.graphs), gpu.replays) == (1, 117)
+    assert all(same(a, b) for a, b in zip(graphed, train(dense, members, **settings), strict=True))
+
+
+@pytest.mark.parametrize("where", ["in the step", "at its end", "in both"])
+def test_a_step_that_no_graph_holds_is_taken_without_one(gpu, monkeypatch, where):
+    """With one warning, one attempt, and the same bits; the reason is the first error, not what came of it."""
+    said = "CUDA error: operation not permitted when stream is capturing"
+    first = raising(torch.AcceleratorError, f"{said}\nSearch for `cudaErrorStreamCaptureUnsupported'")
+    later = raising(torch.AcceleratorError, "CUDA error: operation failed due to a previous error during capture")
+    if where != "at its end":
+        gpu.in_step = first
+    if where != "in the step":
+        gpu.at_end = later if where == "in both" else first
+    members = grid(seed=[0, 1], beta=[0.1, 1.0])
+    settings = {"steps": 120, "precision": "full", "backend": "stack", "snapshots": (3, 4, 5)}
+    keeper = Memory(every=50)
+    with pytest.warns(RuntimeWarning) as warned:
+        eager = train(dense, members, objective=gpu.objective, keeper=keeper, **settings)
+    (warning,) = warned
+    assert f"cannot be captured as a CUDA graph ({said}), so" in str(warning.message)
+    assert (len(gpu.graphs), gpu.replays, gpu.stream) == (1, 0, "default")
+    with pytest.warns(RuntimeWarning, match="cannot be captured"):
+        again = train(dense, members, objective=gpu.objective, keeper=Memory(keeper.states[0]), **settings)
+    monkeypatch.undo()
+    plain = train(dense, members, **settings)
+    assert all(same(a, b) and same(a, c) for a, b, c in zip(plain, eager, again, strict=True))
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_capture_that_ran_out_of_memory_is_tried_with_fewer_members(gpu, monkeypatch, ends):
+    gpu.in_step = raising(torch.OutOfMemoryError, "CUDA out of memory", above=2)
+    if not ends:
+        gpu.at_end = raising(RuntimeError, "operation failed due to a previous error during capture", above=2)
+    members, settings = grid(seed=range(5), beta=1.0), {"steps": 20, "backend": "stack"}
+    parts = train(dense, members, objective=gpu.objective, **settings)
+    assert (len(gpu.graphs), gpu.replays) == (5, 3 * 17)  # of 5, 3, 2, 2 and 1 members
+    gpu.in_step = raising(torch.OutOfMemoryError, "CUDA out of memory")
+    with pytest.raises(MemoryError, match="one member does not fit"):
+        train(dense, members, objective=gpu.objective, **settings)
+    monkeypatch.undo()
+    whole = train(dense, members, **settings)
+    assert all(difference(a.snapshots[20], b.snapshots[20]) < 1e-12 for a, b in zip(whole, parts, strict=True))
+
+
+@pytest.mark.parametrize("mistake", [ValueError, RuntimeError])
+def test_a_mistake_that_comes_to_light_in_the_capture_is_no_capture_s(gpu, mistake):
+    calls = count()
+
+    def objective(*given):
+        if next(calls) >= 4:  # the rehearsal, and three steps
+            raise mistake("in the objective")
+        return gpu.objective(*given)
+
+    with pytest.raises(mistake, match="in the objective"):
+        train(dense, grid(beta=1.0), objective=objective, steps=20, backend="stack")
+    assert len(gpu.graphs) == 1
 
 
 def test_the_estimate_of_memory(monkeypatch):

@@ -1,23 +1,31 @@
 """The backend of a GPU, and of tiny models: all members as one model with a leading axis, a step of it at a time.
 
 A step is tensor operations alone: which step it is, its batches and its noise are read from tensors on the device, and
-nothing is read back. So on a GPU one step is one CUDA graph, captured once and launched for every step.
+nothing is read back. So on a GPU one step is one CUDA graph, captured once and launched for every step. Where a model
+or an objective does what a graph cannot hold, a warning says so, and steps are taken one operation at a time.
 """
 
 import math
 import threading
+import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import torch
 from torch import Tensor
 
-from vaekit.fleet import stepping
+from vaekit.fleet import memory, stepping
 from vaekit.fleet.members import FleetMember, Trained
 from vaekit.fleet.state import HISTORY_EVERY, History, Keeper, State, below, under
 from vaekit.fleet.stepping import BLOCK, Draws, Task
 
 _WARM = 3  # steps taken one operation at a time before the capture: kernels load, and Adam makes its moments
 _NEVER = 2**62  # the step in which a member stopped that did not
+_UNCAPTURED = (
+    "the step cannot be captured as a CUDA graph ({}), so its operations are launched one by one: the results are the "
+    "same, the training is slower. For a graph, model and objective must read no value back (.item(), .cpu(), an if on "
+    "a tensor) and make no shape depend on values (nonzero, boolean masks)"
+)
 
 
 def train(
@@ -75,7 +83,7 @@ class Stack:
         self._step: Callable[[], None] | None = self._stepped_together()
         self._graph: torch.cuda.CUDAGraph | None = None
         self._side = torch.cuda.Stream() if self.device.type == "cuda" else None
-        self._warm = 0
+        self._eager = 0  # steps taken one operation at a time
 
     def close(self) -> None:
         """Let go of the step and of the graph, which hold all tensors: the memory is the next fleet's at once."""
@@ -165,22 +173,50 @@ class Stack:
             self.snapshots[step] = {s: torch.stack([row[name] for row in rows]) for s, name in sources.items()}
 
     def _launch(self) -> None:
+        """One step: on a GPU as a graph, but for the first few, and for all where it cannot be captured."""
         assert self._step is not None
         if self._side is None:
             self._step()
-        elif self._graph is not None:
-            self._graph.replay()
-        elif self._warm < _WARM:  # real steps, on the side stream that a capture asks for
-            self._side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(self._side):
-                self._step()
-            torch.cuda.current_stream().wait_stream(self._side)
-            self._warm += 1
-        else:
-            self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph):
-                self._step()
+            return
+        refusal = self._capture() if self._graph is None and self._eager == _WARM else ""
+        if self._graph is not None:
             self._graph.replay()  # a capture runs nothing
+            return
+        # A capture asks for a side stream in the steps before it; the memory that they took stays that stream's.
+        self._side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._side):
+            self._step()
+        torch.cuda.current_stream().wait_stream(self._side)
+        self._eager += 1  # so a capture that failed is not tried again
+        if refusal:  # after the step: what fails without a capture, too, is raised as what it is
+            warnings.warn(_UNCAPTURED.format(refusal), RuntimeWarning, stacklevel=2)
+
+    def _capture(self) -> str:
+        """Capture the step as the graph. Returns why that failed, in a line, or nothing; memory that ran out is raised.
+
+        A failed capture has run nothing either. What it leaves are gradients without numbers, which the next step drops
+        unread. It is not made by `torch.cuda.graph`: that would leave its stream the current one, and raise that the
+        capture could not be ended instead of why.
+        """
+        graph = torch.cuda.CUDAGraph()
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()  # the graph's memory is its own
+        try:
+            with torch.cuda.stream(torch.cuda.Stream()):
+                graph.capture_begin()
+                try:
+                    self._step()  # pyright: ignore[reportOptionalCall]
+                except BaseException:
+                    with suppress(RuntimeError):
+                        graph.capture_end()
+                    raise
+                graph.capture_end()
+        except RuntimeError as error:
+            if memory.ran_out(error):
+                raise
+            return str(error).partition("\n")[0]
+        self._graph = graph
+        return ""
 
     def _stepped_together(self) -> Callable[[], None]:
         """The step of the whole fleet, as a function of nothing but tensors that keep their place."""

@@ -49,7 +49,8 @@ def train_fleet(
             parameters are initialised as it does itself, under the member's seed.
         objective: (params, images, labels, weights, progress) -> {"loss": …, …}, each of shape (batch,); see `losses`.
             Progress is the number of steps done, not a share of the budget: so a longer run's snapshot at a step is
-            what a run of that many steps would have given.
+            what a run of that many steps would have given. On a GPU a step is one CUDA graph, unless the objective or
+            the model reads a value back (`.item()`): then a RuntimeWarning says why it is not, and steps are slower.
         members: what to train; see `grid`.
         images: uint8, (n, C, H, W), kept once; a step sees them in [0, 1].
         labels: (n,), handed on to the objective.
@@ -129,8 +130,8 @@ def _in_parts(task: Task, members: Sequence[FleetMember], room: int, interrupted
             if size == 1:
                 raise MemoryError(f"one member does not fit in the memory of {task.images.device}: {error}") from error
         size = math.ceil(size / 2)  # out here the error is gone, and the tensors that its frames held
-        bar.update(done - bar.n)
         gc.collect()  # a process's first optimiser imports torch's compiler, in a cycle that holds the stack
+        bar.update(done - bar.n)
     return trained
 
 
