@@ -63,11 +63,7 @@ def machine(device: str = "cpu") -> str:
         found = torch.cuda.get_device_properties(device)
         return f"{found.name}, {found.total_memory / 2**30:.0f} GiB"
     info = Path("/proc/cpuinfo")
-    lines = dict(
-        line.split("\t: ", 1) for line in (info.read_text().splitlines() if info.exists() else ()) if "\t: " in line
-    )
-    model = lines.get("model name", platform.processor() or platform.machine()).strip()
-    flags = set(lines.get("flags", "").split())
+    model, flags = _processor(info.read_text() if info.exists() else "")
     has = [
         word
         for flag, word in (("avx512f", "AVX-512"), ("avx512_bf16", "AVX512-BF16"), ("amx_bf16", "AMX"))
@@ -76,6 +72,13 @@ def machine(device: str = "cpu") -> str:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     arithmetic = ", ".join(has) or "AVX2 alone"
     return f"{os.cpu_count()} cores of {model} ({arithmetic}), {memory:.0f} GiB, {platform.system()}"
+
+
+def _processor(cpuinfo: str) -> tuple[str, set[str]]:
+    """The name and the instruction sets of the processor that Linux describes so."""
+    pairs = (line.partition(":") for line in cpuinfo.splitlines())
+    told = {name.strip(): value.strip() for name, _, value in pairs}  # before the colon stand one tab or two
+    return told.get("model name") or platform.processor() or platform.machine(), set(told.get("flags", "").split())
 
 
 def has_bf16(words: str | None = None) -> bool:

@@ -57,6 +57,14 @@ def test_two_rounds_have_a_median_and_no_interval():
         timing.ratio([1.0, 2.0], [1.0])
 
 
+def test_a_processor_is_read_with_its_instructions():
+    cpuinfo = "processor\t: 0\nmodel name\t: Some CPU: 2\nflags\t\t: fpu avx2 avx512f avx512_bf16\nbogomips\t: 5\n\n"
+    assert records._processor(2 * cpuinfo) == ("Some CPU: 2", {"fpu", "avx2", "avx512f", "avx512_bf16"})
+    name, flags = records._processor("")
+    assert name
+    assert not flags
+
+
 def test_tables_are_read_back_and_a_new_measurement_replaces_the_old(monkeypatch, tmp_path):
     monkeypatch.setattr(records, "RESULTS", tmp_path / "results")
     assert records.read("fleet") == []
