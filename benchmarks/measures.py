@@ -28,6 +28,9 @@ DEVICE = "cpu"
 SUM = "all measures"  # but the exempt ones
 EXEMPT = ("likelihood",)  # a bound that takes minutes by nature, and may be taken later (`train --later likelihood`)
 WARM, TIMED = 4, 36  # steps: of a fleet that is not timed, and of the one that is
+# Steps of the two that are measured, and seconds that these may take. A network that has learned nothing makes grey
+# blobs, and the images nearest to those take several times as long to find.
+LEARNED, LEARNING = 400, 30.0
 
 
 def measure(rounds: int, only: str) -> Iterator[list[Row]]:
@@ -119,7 +122,7 @@ def _shares(case: str, design: Design, member: Member) -> list[Row]:
 
 
 def _trained(member: Member, images: Examples) -> tuple[Fleet, float]:
-    """Two such members after a few steps, and the seconds of a step of either."""
+    """Two such members after some steps, and the seconds of a step of either."""
 
     def train(steps: int) -> Fleet:
         return train_fleet(
@@ -135,8 +138,8 @@ def _trained(member: Member, images: Examples) -> tuple[Fleet, float]:
         )
 
     train(WARM)
-    fleet = train(TIMED)
-    return fleet, fleet.seconds / TIMED
+    step = train(TIMED).seconds / TIMED
+    return train(min(LEARNED, max(TIMED, int(LEARNING / step)))), step
 
 
 def _kind(design: Design, member: Member, step: int) -> str:

@@ -7,6 +7,7 @@ would change results; the golden traces in the tests fail when somebody forgets.
 from torch import nn
 
 from vaekit.models.classifier_vae import ClassifierVAE
+from vaekit.models.convolution import Conv2d, ConvTranspose2d
 from vaekit.models.hierarchical import GHVAE, LVAE
 from vaekit.models.vae import VAE, ConvVAE, DenseVAE
 
@@ -19,7 +20,19 @@ MODELS: dict[str, type[nn.Module]] = {
 }
 CODE_VERSIONS = {"dense_vae": 1, "conv_vae": 2, "ghvae": 2, "lvae": 2, "classifier_vae": 2}
 
-__all__ = ["CODE_VERSIONS", "GHVAE", "LVAE", "MODELS", "VAE", "ClassifierVAE", "ConvVAE", "DenseVAE", "build"]
+__all__ = [
+    "CODE_VERSIONS",
+    "GHVAE",
+    "LVAE",
+    "MODELS",
+    "VAE",
+    "ClassifierVAE",
+    "Conv2d",
+    "ConvTranspose2d",
+    "ConvVAE",
+    "DenseVAE",
+    "build",
+]
 
 
 def build(name: str, image_shape: tuple[int, ...], **arguments) -> nn.Module:
