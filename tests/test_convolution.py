@@ -48,6 +48,36 @@ def test_values_and_gradients_are_torchs(kind, place, before, after, bias):
             torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [
+        (ConvTranspose2d, {"groups": 2}),
+        (ConvTranspose2d, {"dilation": 2}),
+        (ConvTranspose2d, {"output_padding": 1}),
+        (ConvTranspose2d, {"kernel_size": (4, 3)}),
+        (Conv2d, {"groups": 2}),
+        (Conv2d, {"dilation": 2}),
+        (Conv2d, {"padding_mode": "circular"}),
+        (Conv2d, {"kernel_size": 3, "padding": "same", "stride": 1}),
+    ],
+)
+def test_other_forms_of_a_layer_are_torchs(kind, more):
+    ours, theirs = twins(kind, 6, 2, **{"kernel_size": 4, "stride": 2, "padding": 1} | more)
+    x = torch.randn(3, 6, 8, 6, dtype=torch.float64)
+    for mine, expected in zip(*(value_and_gradients(layer, x, fixed) for layer in (ours, theirs)), strict=True):
+        torch.testing.assert_close(mine, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", PAIRS)
+def test_inputs_that_torchs_layers_take(kind):
+    ours, theirs = twins(kind, 6, 2, 4, 2, 1)
+    for x in (torch.randn(6, 8, 6), torch.randn(0, 6, 8, 6), torch.randn(1, 6, 4, 2)):  # no batch, an empty one, of one
+        torch.testing.assert_close(ours(x.double()), theirs(x.double()), rtol=1e-12, atol=1e-12)
+    if kind is ConvTranspose2d:
+        x = torch.randn(2, 6, 4, 4, dtype=torch.float64)
+        torch.testing.assert_close(ours(x, [9, 9]), theirs(x, [9, 9]), rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("kind", PAIRS)
 @pytest.mark.parametrize(("before", "after"), [(1, 4), (4, 1), (4, 3), (5, 6)])
 @pytest.mark.parametrize("shared", [True, False])

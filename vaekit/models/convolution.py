@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 THIN = 4  # channels up to which a transposed convolution is taken as a convolution to sub-pixels
-_DOUBLING = ((4, 4), (2, 2), (1, 1))  # kernel, stride and padding of a layer that doubles height and width
+# Kernel, stride, padding, padding of the output, dilation and groups of the layers whose place `sub_pixels` can take.
+_DOUBLING = ((4, 4), (2, 2), (1, 1), (0, 0), (1, 1), 1)
 
 
 class Conv2d(nn.Conv2d):
@@ -24,21 +25,21 @@ class Conv2d(nn.Conv2d):
 class ConvTranspose2d(nn.ConvTranspose2d):
     """`nn.ConvTranspose2d` that works with the channels last in memory, and to few channels by `sub_pixels`."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         """From (batch, in_channels, H, W) to (batch, out_channels, H', W')."""
-        doubles = (self.kernel_size, self.stride, self.padding) == _DOUBLING
-        if doubles and self.out_channels <= THIN and x.device.type == "cpu":
+        form = (self.kernel_size, self.stride, self.padding, self.output_padding, self.dilation, self.groups)
+        if form == _DOUBLING and self.out_channels <= THIN and output_size is None and x.device.type == "cpu":
             return sub_pixels(x, self.weight, self.bias)
-        return super().forward(channels_last(x))
+        return super().forward(channels_last(x), output_size)
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """x, (batch, C, H, W), with its channels last in memory; on a GPU as it is.
+    """x, (batch, C, H, W), with its channels last in memory; as it is on a GPU, and without a batch.
 
     Written with `permute`, since vmap has no rule for `contiguous(memory_format=torch.channels_last)`; and a copy also
     where C is 1, for then the strides alone tell oneDNN which layout is meant.
     """
-    if x.device.type != "cpu" or x.stride(1) == 1:
+    if x.device.type != "cpu" or x.dim() != 4 or x.stride(1) == 1:
         return x
     return x.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format).permute(0, 3, 1, 2)
 
