@@ -27,6 +27,7 @@ ROUNDS = 1
 DEVICE = "cpu"
 SUM = "all measures"  # but the exempt ones
 EXEMPT = ("likelihood",)  # a bound that takes minutes by nature, and may be taken later (`train --later likelihood`)
+ON, OFF = "study 2, on the sub-grid, short", "study 2, off it, short"
 WARM, TIMED = 4, 36  # steps: of a fleet that is not timed, and of the one that is
 # Steps of the two that are measured, and seconds that these may take. A network that has learned nothing makes grey
 # blobs, and the images nearest to those take several times as long to find.
@@ -42,10 +43,14 @@ def measure(rounds: int, only: str) -> Iterator[list[Row]]:
             named = {(row.contender, row.quantity): row.value for row in rows}
             spent[case] = named[SUM, "s"], named["training", "s"]
             yield rows
-    for case, parent, tuned, arms in _families():
-        if {parent, tuned} <= spent.keys():
-            measures, training = (spent[parent][i] + arms * spent[tuned][i] for i in (0, 1))
-            note = f"one that is trained, and the {arms} that are tuned and pruned from it"
+    yield from _sums(spent)
+
+
+def _sums(spent: dict[str, tuple[float, float]]) -> Iterator[list[Row]]:
+    """Rows of each sum of cases all of which are in `spent`: the seconds of its measures, and of its training."""
+    for case, counts, note in (*_grids(), *_families()):
+        if counts.keys() <= spent.keys():
+            measures, training = (sum(n * spent[name][i] for name, n in counts.items()) for i in (0, 1))
             yield [Row(case, SUM, "share of training", measures / training, note=note)]
 
 
@@ -62,10 +67,8 @@ def _cases() -> dict[str, tuple[Design, Member]]:
 
     spec = id_transition.Settings.at("short", data=colour, latent_dims=(32,))
     add("study 1, short", id_transition.DESIGN, id_transition.members(spec)[0])
-    for name in filter(data.is_at_hand, (colour[0], "mnist_binary")):
-        coarse = hierarchical_rates.SUBGRID[2:3]  # of the 6 x 6 sub-grid, where the probes cost most
-        spec = hierarchical_rates.Settings.at("short", data=(name,), betas2=coarse, betas1=coarse)
-        add("study 2, short", hierarchical_rates.DESIGN, hierarchical_rates.members(spec)[0])
+    for case, member in _layered():
+        add(case, hierarchical_rates.DESIGN, member)
     for depth in (1, 3):
         spec = rate_generalisation.Settings.at("short", betas=(1,), depths=(depth,), n_train=(16_384,))
         add(f"study 3, depth {depth}, short", rate_generalisation.DESIGN, rate_generalisation.members(spec)[0])
@@ -78,6 +81,25 @@ def _cases() -> dict[str, tuple[Design, Member]]:
     return found
 
 
+def _layered() -> Iterator[tuple[str, Member]]:
+    """Of study 2, on each image set: a member on the sub-grid, whose larger code is classified as well, and another."""
+    colour = data.at_hand("cifar10", "cifar10_jpeg", "tetrominoes")[:1]
+    for name in filter(data.is_at_hand, (*colour, "mnist_binary")):
+        for case, beta in ((ON, hierarchical_rates.SUBGRID[2]), (OFF, hierarchical_rates.GRID[9])):
+            spec = hierarchical_rates.Settings.at("short", data=(name,), betas2=(beta,), betas1=(beta,))
+            yield case, hierarchical_rates.members(spec)[0]
+
+
+def _grids() -> Iterator[tuple[str, dict[str, int], str]]:
+    """The whole grid of study 2: its name, how many members each case stands for, and that in words."""
+    on, whole = len(hierarchical_rates.SUBGRID) ** 2, len(hierarchical_rates.GRID) ** 2
+    members: dict[str, dict[str, int]] = {}
+    for case, member in _layered():
+        members.setdefault(member.data, {})[_case(case, member)] = on if case == ON else whole - on
+    for name, counts in members.items():
+        yield f"study 2, grid, short, {name}", counts, f"{on} of {whole} members are on the sub-grid"
+
+
 def _pruned() -> Iterator[tuple[Member, Member, int]]:
     """Of study 4, on each image set: a member that is trained, one derived from it, and how many are."""
     for name in filter(data.is_at_hand, ("mnist", *data.at_hand("cifar10", "cifar10_jpeg", "tetrominoes")[:1])):
@@ -87,11 +109,12 @@ def _pruned() -> Iterator[tuple[Member, Member, int]]:
         yield trained, tuned[0], len(tuned)
 
 
-def _families() -> Iterator[tuple[str, str, str, int]]:
-    """The cases whose sum is one family of study 4: what a pruned member took is its parent's training as well."""
+def _families() -> Iterator[tuple[str, dict[str, int], str]]:
+    """The families of study 4, as `_grids`: what a pruned member took is its parent's training as well."""
     for trained, tuned, arms in _pruned():
-        first, second = _case("study 4, trained, short", trained), _case("study 4, pruned, short", tuned)
-        yield f"study 4, family, short, {trained.data}", first, second, arms
+        counts = {_case("study 4, trained, short", trained): 1, _case("study 4, pruned, short", tuned): arms}
+        note = f"one that is trained, and the {arms} that are tuned and pruned from it"
+        yield f"study 4, family, short, {trained.data}", counts, note
 
 
 def _case(name: str, member: Member) -> str:

@@ -350,7 +350,7 @@ TARGETS = (
         "measures",
         "The measures of every study, likelihood left out, take at most a tenth of the training at the short scale",
         "measures",
-        tuple(f"study {study}, short, *" for study in ("1", "2", "3, depth 1", "3, depth 3", "4, family")),
+        tuple(f"study {study}, short, *" for study in ("1", "2, grid", "3, depth 1", "3, depth 3", "4, family")),
         ("all measures",),
         "share of training",
         at_most(0.1),

@@ -45,7 +45,7 @@ class MyVAE(nn.Module):
 
 # %% [markdown]
 # (With convolutions, take `vaekit.models.Conv2d` and `ConvTranspose2d`: torch's layers with the same parameters, laid out
-# so that a CPU is faster at them.)
+# so that a CPU is faster at them. After them, `flatten`, not `view`.)
 #
 # An objective says what is minimised. `vaekit.losses.beta_objective` is $D + \beta R$ in nats per image; your own is a
 # function of the same form. A fleet trains all members at once, a member a core here, a stack of them on a GPU; each

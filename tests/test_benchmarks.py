@@ -204,6 +204,20 @@ def test_measures_are_summed_over_snapshots_but_the_exempt_one(monkeypatch):
     assert rows["all measures", "share of training"].note == "without likelihood"
 
 
+def test_a_study_s_share_counts_each_kind_of_member():
+    """One measure takes 5 s; a member trains for 100 s; only those on the sub-grid of study 2 take 50 s more."""
+    spent = {case: (55.0 if "on the sub-grid" in case else 5.0, 100.0) for case in measures._cases()}
+    shares = {row.case: row.value for (row,) in measures._sums(spent)}
+    grids, families = (
+        [shares[case] for case in shares if kind in case] for kind in ("study 2, grid", "study 4, family")
+    )
+    assert grids == pytest.approx([(36 * 55 + 405 * 5) / (441 * 100)] * len(grids))
+    assert families == pytest.approx([0.05] * len(families))
+    assert len(grids) + len(families) == len(shares) > 1
+    half = {case: value for case, value in spent.items() if "off it" not in case and "pruned" not in case}
+    assert not list(measures._sums(half))
+
+
 def test_a_made_store_is_whole_and_opens(tmp_path):
     store.make(tmp_path, 100)
     made = Store(tmp_path)

@@ -69,6 +69,10 @@ def with_data(figure: Figure, csv: str) -> Figure:
     return figure
 
 
+# Parts of those images, which other figures draw.
+SUBSETS = ("test_a", "test_b", "train_nested", "test_nested", "test_nested_a", "test_nested_b")
+
+
 def rate_distortion(table: pd.DataFrame | Sequence[Mapping[str, Any]], ax: Axes | None = None) -> Figure:
     """D over R in nats per image at the end of training, a curve for each part, a point for each beta.
 
@@ -78,8 +82,7 @@ def rate_distortion(table: pd.DataFrame | Sequence[Mapping[str, Any]], ax: Axes 
     """
     ax = _given(ax)
     frame = pd.DataFrame(table)
-    # Subsets and halves, as test_nested_a, are drawn elsewhere.
-    if unknown := {part for part in frame["part"].dropna() if part.partition("_")[0] not in PARTS}:
+    if unknown := set(frame["part"].dropna()) - {*PARTS, *SUBSETS}:
         raise ValueError(f"part is {', '.join(sorted(unknown))}; a curve is drawn for {' and '.join(PARTS)}")
     final = frame[frame["step"] == frame["steps"]]
     if "arguments" in final:

@@ -28,7 +28,7 @@ def memorisation(points: Tensor, targets: Tensor, train: Tensor, control: Tensor
     """How near reconstructions (n, ...) come to their targets (n, ...), to training and to control images (m, ...).
 
     Distances are L2, over uint8 images or floats in [0, 1]. A model that remembers nothing has a preference of 0 within
-    its standard error, sharp or blurred; one that returns its nearest training image has 1/2.
+    its standard error, sharp or blurred; one that returns its nearest image of `train` has 1/2.
 
     The error counts the images that win, not those that are won: for such a model the 2m images are exchangeable, so
     which of them win how many points, n_j, does not depend on which are training images, and the preference is
@@ -36,8 +36,11 @@ def memorisation(points: Tensor, targets: Tensor, train: Tensor, control: Tensor
     positively, so the variance is at most sum_j n_j^2 / (4 n^2): one image that wins all points gives 1/2.
 
     A point that is not finite is nearer to nothing, and makes both numbers NaN. Errors: ValueError for no points or no
-    images, and for unequal numbers of training and control images.
+    images, for targets of another shape, and for unequal numbers of training and control images.
     """
+    if points.shape != targets.shape:
+        given = f"points of shape {tuple(points.shape)} and targets of {tuple(targets.shape)}"
+        raise ValueError(f"got {given}; give each point its own target")
     if len(train) != len(control) or not len(points):
         given = f"{len(points)} points, {len(train)} training and {len(control)} control images"
         raise ValueError(f"got {given}; give one point or more, and as many images of either kind")

@@ -15,7 +15,7 @@ _DOUBLING = ((4, 4), (2, 2), (1, 1), (0, 0), (1, 1), 1)
 
 
 class Conv2d(nn.Conv2d):
-    """`nn.Conv2d` that works with the channels last in memory."""
+    """`nn.Conv2d` that works with the channels last in memory: after it, `flatten` or `reshape`, not `view`."""
 
     def forward(self, x: Tensor) -> Tensor:
         """From (batch, in_channels, H, W) to (batch, out_channels, H', W')."""

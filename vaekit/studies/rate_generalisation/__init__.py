@@ -54,9 +54,8 @@ BOUND, BOUND_OF_CLAIM_3_8 = (100, 1_000), (1_000, 5_000)
 # What those members share.
 _OF_CLAIM_3_8 = {"model": "dense_vae", "model_args": (("depth", 3), ("hidden", 512), ("latent_dim", 10))}
 _OF_CLAIM_3_8 |= {"data": "tetrominoes", "split": "cv", "n_train": 16_384, "objective": "beta"}
-NESTED = (
-    10_000  # images of the nested subsets: the first of the test images, of the training images for learning curves
-)
+# Images of the nested subsets: the first of the test images and, for learning curves, of the training images.
+NESTED = 10_000
 BIN = 0.25  # of the histogram of their distances, L2
 SHOWN = 8  # test images of the pictures
 
@@ -269,14 +268,15 @@ def neighbours(model: nn.Module, member: Member, step: int, images: Examples) ->
 
 
 def memorised_images(model: nn.Module, member: Member, step: int, images: Examples) -> Iterator[Value]:
-    """Whether reconstructions of nested test images prefer the training images to other test images, at two fifths.
+    """Whether reconstructions of nested test images prefer the training images to other test images.
 
-    The last two, which a verdict compares; at the mean of z, see `metrics.memorisation`. `train_preference` is the
+    Taken at 0.8 and 1.0 of the steps, at the mean of z, see `metrics.memorisation`. `train_preference` is the
     preference; `nearer_than_target` are the shares of images whose reconstruction is nearer to one of m training images
     ("among=train") or of m control images ("among=control") than to its own target. m is the number of training images
-    or of test images beyond the nested ones, whichever is less, drawn by the member's seed. Where fewer than 20,000
-    test images are measured, half of them are nested. Absent unless training and test images are exchangeable: both
-    random parts of one set (split cv or random), no test set of its own.
+    or of test images beyond the nested ones, whichever is less, drawn by the member's seed; where it is less than the
+    training set, what a network remembers of the others does not count. Where fewer than 20,000 test images are
+    measured, half of them are nested. Absent unless training and test images are exchangeable: both random parts of one
+    set (split cv or random), no test set of its own.
     """
     of_one_set = member.data not in (*STORED, *DERIVED) or not STORED[_origin(member.data)].n_test
     n_nested = min(NESTED, len(images.test) // 2)

@@ -35,7 +35,7 @@ NETS = {"dense_vae": "MLP", "conv_vae": "CNN"}
 TETROMINOES = {"model": ("dense_vae",), "data": ("tetrominoes",)}
 RD = ("rate", "distortion samples=1")
 # The parts of the measure `learning_curve`, under the names by which its figures show them.
-NESTED = {f"test_nested{half}": f"test{half}" for half in ("", "_a", "_b")}
+NESTED_PARTS = {f"test_nested{half}": f"test{half}" for half in ("", "_a", "_b")}
 # What the explorer says of memorisation (claim 3.6), of members that have it: measure and arguments by name.
 MEMORISATION = {
     "preference for training images": ("train_preference", ""),
@@ -254,7 +254,8 @@ def learning_curves(table: pd.DataFrame) -> Figure:
 
     figure, drawn = _by_depth(table, draw, ncols=2)
     rows = _while_training(drawn)
-    return figures.with_data(figure, tidy.csv(rows[rows["part"] == "test"], "distortion samples=1", last=False))
+    drawn = _as_measured(rows[rows["part"] == "test"])
+    return figures.with_data(figure, tidy.csv(drawn, "distortion samples=1", last=False))
 
 
 def early_stopping(table: pd.DataFrame) -> Figure:
@@ -280,7 +281,7 @@ def early_stopping(table: pd.DataFrame) -> Figure:
 
     figure, drawn = _by_depth(table, draw)
     _legend(figure)
-    rows = pd.concat(both(drawn).values())
+    rows = _as_measured(pd.concat(both(drawn).values()))
     return figures.with_data(figure, tidy.csv(rows, "distortion samples=1", last=False, steps_apart=False))
 
 
@@ -288,12 +289,18 @@ def _while_training(rows: pd.DataFrame) -> pd.DataFrame:
     """Each member's D at every snapshot on the same test images, and on either half of them: test, test_a, test_b.
 
     They are the first 10,000, of the measure `learning_curve`; of a member that lacks it, all that `rate_distortion`
-    took of it. Column `n` has their number.
+    took of it. Column `measured_part` has the part under which the value was taken.
     """
     d = rows[(rows["measure"] == "distortion") & (rows["arguments"] == "samples=1")]
-    has_curve = d["key"].isin(d.loc[d["part"].isin(NESTED), "key"])
-    nested, whole = d[d["part"].isin(NESTED)], d[~has_curve & d["part"].isin(NESTED.values())]
-    return pd.concat([nested.assign(part=nested["part"].map(NESTED)), whole])
+    d = d.assign(measured_part=d["part"])
+    has_curve = d["key"].isin(d.loc[d["part"].isin(NESTED_PARTS), "key"])
+    nested, whole = d[d["part"].isin(NESTED_PARTS)], d[~has_curve & d["part"].isin(NESTED_PARTS.values())]
+    return pd.concat([nested.assign(part=nested["part"].map(NESTED_PARTS)), whole])
+
+
+def _as_measured(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `_while_training` under the parts of the tidy table."""
+    return rows.assign(part=rows["measured_part"]).drop(columns="measured_part")
 
 
 def figure_8(table: pd.DataFrame) -> Figure:
