@@ -211,9 +211,9 @@ def three_layers_keep_falling(evidence: Evidence) -> Sequence[Part]:
     paper="some reconstructions resemble memorized neighbors; no memorization is apparent at smaller beta",
     scale=replace(DEEP, grid={"beta": (0.01, 1.0), "depth": (3,)}),
     steps=20_000,
-    note="How often the training image nearest to a test image's reconstruction is nearer than the nearest of as many "
-    "control images, which are like the training images but were not trained on: 1/2 more or less, for a network that "
-    "remembers nothing, however poor its reconstructions.",
+    note="The preference is how often the training image nearest to a test image's reconstruction is nearer than the "
+    "nearest of as many control images, which are like the training images but were not trained on, less 1/2: 0, but "
+    "for chance, of a network that remembers nothing, however poor its reconstructions.",
 )
 def memorisation_shows_at_large_beta(evidence: Evidence) -> Sequence[Part]:
     """t(1) - t(0.01) > 0.
