@@ -1,8 +1,8 @@
 """Convolutions as torch has them, laid out for a CPU: the same parameters and the same values to rounding.
 
 Two things cost a training its time there. oneDNN's kernels want the channels last in memory, and copy what comes in
-another layout. And its transposed convolution to one or three channels, the last layer of every decoder here, runs at a
-twentieth of the speed of the others.
+another layout. And its transposed convolution to one or three channels, the last layer of every decoder here, does a
+fifth to a thirtieth of the operations a second of the others in its forward pass (`benchmarks/NOTES.md`).
 """
 
 import torch
