@@ -1,7 +1,6 @@
 # Each command is enough alone on a fresh clone: it makes .venv with the pinned versions first. No logic lives here.
 .PHONY: book pdf test check lab results clean
 PY := .venv/bin/python
-STUDIES := id_transition hierarchical_rates rate_generalisation pruning
 DEVICE := cpu
 PAGE := rate_generalisation
 # The first that really runs (a pyenv shim may exist and not run), is 3.11 or 3.12, and can make an environment.
@@ -27,7 +26,9 @@ check: .venv/stamp  ## Lint, format, types, import layers, notebooks in step wit
 lab: .venv/stamp  ## JupyterLab on the notebooks, with the widgets
 	$(PY) -m jupyter lab --notebook-dir=notebooks
 
-results: $(STUDIES:%=results-%)  ## Every study at the paper's scale, into results/: make results DEVICE=cuda
+results: .venv/stamp  ## Every study at the paper's scale, into results/: make results DEVICE=cuda
+	for study in $$($(PY) -c 'from vaekit.studies import NAMES; print(*NAMES)'); do $(MAKE) results-$$study || exit 1; done
+
 results-%: .venv/stamp
 	$(PY) -m vaekit train $* --scale paper -p device $(DEVICE) && $(PY) -m vaekit export $* --scale paper
 

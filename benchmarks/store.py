@@ -38,13 +38,13 @@ ROWS = {"rate_distortion": 64, "rate_parts": 35}
 _ROOT = Path(__file__).resolve().parents[1]
 _OPEN = r"""
 import json, re, sys, time
-from vaekit import runs, tidy
+from vaekit import runs, table
 def megabytes(name):
     with open("/proc/self/status") as file:
         return int(re.search(name + r":\s+(\d+) kB", file.read())[1]) / 1e3
 before, begun = megabytes("VmRSS"), time.perf_counter()
-table = tidy.runs(runs.Store(sys.argv[1]))
-print(json.dumps([time.perf_counter() - begun, megabytes("VmHWM") - before, table["key"].nunique(), len(table)]))
+found = table.runs(runs.Store(sys.argv[1]))
+print(json.dumps([time.perf_counter() - begun, megabytes("VmHWM") - before, found["key"].nunique(), len(found)]))
 """
 
 

@@ -68,13 +68,13 @@ def figures(notebook: NotebookNode) -> Iterator[tuple[NotebookNode, str]]:
 
 
 def bibtex(notebook: NotebookNode) -> str:
-    """The first work that a notebook cites, as book/references.bib has it, and vaekit, as CITATION.cff has it."""
+    """The first work that a notebook cites, if any, as book/references.bib has it, and vaekit, as in CITATION.cff."""
     prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     key = re.search(r"\{cite[:\w]*\}`(\w+)", prose)
     known = (ROOT / "book" / "references.bib").read_text()
     entry = key and re.search(rf"^@\w+\{{{key[1]},$.*?^\}}$", known, re.MULTILINE | re.DOTALL)
-    if not entry:
-        raise ValueError(f"a study cites its paper first, but {key and key[1]} is not in book/references.bib")
+    if key and not entry:
+        raise ValueError(f"a study cites its paper first, but {key[1]} is not in book/references.bib")
     cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     fields = {
         "title": cited["title"],
@@ -82,4 +82,4 @@ def bibtex(notebook: NotebookNode) -> str:
         "note": f"Software, version {cited['version']}, {cited['license']} licence",
     }
     lines = "".join(f"  {name.ljust(6)} = {{{value}}},\n" for name, value in fields.items())
-    return f"{entry[0]}\n\n@misc{{vaekit,\n{lines}}}\n"
+    return (f"{entry[0]}\n\n" if entry else "") + f"@misc{{vaekit,\n{lines}}}\n"

@@ -10,12 +10,14 @@ from pathlib import Path
 import jupytext
 import nbformat
 
+KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}  # where a source names no other
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 
 
 def built(source: Path) -> nbformat.NotebookNode:
     """The notebook of a py:percent text, without outputs; its cells are numbered, so writing it twice is no diff."""
     notebook = jupytext.read(source, fmt="py:percent")
+    notebook.metadata.setdefault("kernelspec", KERNEL)
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"
     return notebook

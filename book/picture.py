@@ -5,25 +5,30 @@ It shows the largest budget there is at which one depth has four weights of the 
 
 from pathlib import Path
 
-from vaekit import figures, tidy
+import pandas as pd
+from matplotlib.axes import Axes
+
+from vaekit import figures
 from vaekit.studies import rate_generalisation as study
+from vaekit.studies.rate_generalisation.figures import training_sets
 
 TO = Path(__file__).resolve().parent / "images" / "rate_distortion.png"
 
 
+def draw(ax: Axes, rows: pd.DataFrame) -> None:
+    figures.rate_distortion(rows, ax)
+
+
 def main() -> None:
     table = study.run(study.Settings.at("published"))
-    candidates = [
-        (label, depth, shown)
-        for label, budget in tidy.budgets(table)
-        for (_, depth), shown in budget.groupby(["n_train", "depth"])
-        if shown["beta"].nunique() >= 4
+    curves = [
+        (label, depth, rows)
+        for label, budget in training_sets(table)
+        for depth, rows in budget.groupby("depth")
+        if rows["beta"].nunique() >= 4
     ]
-    label, depth, shown = candidates[0]
-    figure, axes = figures.panels(1, 1, width=6.4, height=4)
-    figures.rate_distortion(shown, axes[0, 0])
-    n_train = f"{shown['n_train'].iloc[0]:,}"
-    axes[0, 0].set_title(f"{depth}-layer MLP on {n_train} training images: {label}", loc="left", fontsize=9)
+    label, depth, rows = curves[0]
+    figure = figures.grid([(label, rows)], draw, {f"{depth}-layer MLP": {}}, width=6.4, height=4)
     TO.parent.mkdir(exist_ok=True)
     figure.savefig(TO, dpi=150, metadata={"Software": None})
     print(TO)

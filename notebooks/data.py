@@ -52,16 +52,16 @@ figures.text_table(pd.DataFrame(data.catalogue()))
 # a pixel at the most.
 
 # %%
-from vaekit.studies.rate_generalisation import figures as plots
+from vaekit.studies.rate_generalisation import explore
 
 tetrominoes = data.load("tetrominoes")
 tetrominoes.identity, tetrominoes.size, tetrominoes.image_shape, tetrominoes.factor_names
 
 # %% mystnb={"image": {"alt": "A sheet of 96 small colour images, each a J-shaped tetromino of another place, size, angle and hue on black."}, "figure": {"caption": "Tetrominoes, drawn at random.", "name": "fig-data-tetrominoes"}}
-plots.figure_1()
+explore.figure_1()
 
 # %% mystnb={"image": {"alt": "Five rows of images; in each row one factor grows from left to right: angle, hue, scale, x and y."}, "figure": {"caption": "The five factors, each over its range, the others held: angle, hue, scale, x, y.", "name": "fig-data-factors"}}
-plots.factors()
+explore.factors()
 
 # %% [markdown]
 # ### Splits
@@ -72,7 +72,7 @@ plots.factors()
 data.SPLITS
 
 # %% mystnb={"image": {"alt": "Four scatter plots of training and test images over two factors: mixed, in checkerboard blocks, in a smaller box, and few training images spread over all."}, "figure": {"caption": "The four splits of Tetrominoes over two of the five factors, for images near the middle of the other three. Above each: training and test images.", "name": "fig-data-splits"}}
-plots.figure_2()
+explore.figure_2()
 
 # %% [markdown]
 # ## dSprites-like images

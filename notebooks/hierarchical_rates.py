@@ -22,9 +22,9 @@
 # other. The paper says that it matters where it is: the best model to reconstruct, the best to draw samples from and the
 # best to classify by are three models, and none of them is a conventional $\beta$-VAE with $\beta_2 = \beta_1$.
 #
-# This page draws the paper's figures 1 and 3 to 9 (figure 4 where the trained weights are at hand) and its Table 1, and
-# puts fifteen claims to the test. Every figure says with what budget and on which data it was made. Below the paper's
-# steps, 500 epochs of 256 images, an effect can be reproduced but not refuted.
+# This page draws the paper's figures 1 and 3 to 9 (figure 4 where pictures of its members are stored) and its Table 1,
+# and puts its claims to the test. Every figure says with what budget and on which data it was made. Below the
+# paper's steps, 500 epochs of 256 images, an effect can be reproduced but not refuted.
 
 # %% tags=["parameters"]
 scale: str = "quick"  # quick, short, paper or published: where all that is not given comes from
@@ -41,6 +41,7 @@ device: str = None  # cpu or cuda
 from vaekit import claims, figures, parameters
 from vaekit.studies import hierarchical_rates as study
 from vaekit.studies.hierarchical_rates import claims as ours
+from vaekit.studies.hierarchical_rates import explore
 from vaekit.studies.hierarchical_rates import figures as plots
 
 settings = parameters.read(study.Settings, globals())
@@ -99,8 +100,8 @@ plots.figure_3(table)
 # *Look at* the right panel: how far the pink rings lie above the orange ones. That they lie above is so by construction;
 # claim 2.6 asks for more, on seeds that did not choose.
 
-# %% mystnb={"image": {"alt": "For up to three members: sixteen samples of the prior, and eight test images above their reconstructions; or a note that no weights are on this machine."}, "figure": {"caption": "The paper's figure 4: samples (top) and reconstructions (bottom) of the member with the best PSNR, the one with the best samples, and the one nearest to betas of 1. Only members that were trained on the machine at hand have pictures.", "name": "fig-hierarchical-pictures"}}
-plots.figure_4(table)
+# %% mystnb={"image": {"alt": "For up to three members: eight samples of the prior, and eight test images above their reconstructions; or a note that no pictures are stored."}, "figure": {"caption": "The paper's figure 4: samples (top), test images, and their reconstructions (bottom) of the member with the best PSNR, the one with the best samples, and the one nearest to betas of 1. Only members that were trained on the machine at hand or exported with pictures have some.", "name": "fig-hierarchical-pictures"}}
+explore.figure_4(table, settings)
 
 # %% [markdown]
 # ## Samples
@@ -200,7 +201,8 @@ print(*ours.commands(table) or ["The grids here are too small to name any."], se
 # %% [markdown]
 # ## Member by member
 #
-# In JupyterLab two sliders move over the grid of the largest budget: its two rates, samples and reconstructions.
+# Choose $\beta_2$ and move $\beta_1$: a member's two rates among those of the others, what it is worth, and, where they
+# are stored, its samples and reconstructions.
 
-# %% mystnb={"image": {"alt": "PSNR over the two rates with one member ringed, samples of that member, and test images above their reconstructions, or a note that its weights are not on this machine."}, "figure": {"caption": "One member: its place among the others, its samples, and its reconstructions. Only members that were trained on the machine at hand have pictures.", "name": "fig-hierarchical-explorer"}}
-plots.explore(table, settings)
+# %%
+explore.explore(table, settings)

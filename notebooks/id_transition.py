@@ -23,7 +23,7 @@
 # and rises again on its way through the layers, and training has two phases, a fast fit and a slow forgetting of what
 # is not worth generating.
 #
-# This page draws those curves and puts thirteen claims to the test, against the numbers that the authors published.
+# This page draws those curves and puts the paper's claims to the test, against the numbers that the authors published.
 # Two of them say something else than the text, and then the numbers decide: the encoder's hump is there for *every*
 # $K$, and the decoder's grows gradually. Every figure says with what budget and on which data it was made. Below the
 # paper's 200 epochs nothing is decided but claim 1.1, which needs no training.
@@ -39,11 +39,10 @@ precision: str = None  # full, fp64 or bf16
 device: str = None  # cpu or cuda
 
 # %%
-from functools import partial
-
-from vaekit import claims, figures, parameters, widgets
+from vaekit import claims, figures, parameters
 from vaekit.studies import id_transition as study
 from vaekit.studies.id_transition import claims as ours
+from vaekit.studies.id_transition import explore
 from vaekit.studies.id_transition import figures as plots
 
 settings = parameters.read(study.Settings, globals())
@@ -176,7 +175,8 @@ figures.text_table(claims.verdict_table(ours.CLAIMS, table))
 # %% [markdown]
 # ## Layer by layer
 #
-# In JupyterLab the sliders move through the sizes of the code and the epochs; in grey, the other epochs.
+# Choose a network by its $K$ and the epoch, and move through its layers: the curve of its dimensions, its other epochs
+# in grey, and what each layer's neighbours say of it.
 
-# %% mystnb={"image": {"alt": "Intrinsic dimension over the eleven layers of one network after one epoch, its other epochs in grey."}, "figure": {"caption": "ID of every layer for one K after one epoch, its other epochs in grey.", "name": "fig-id-explorer"}}
-widgets.explore(settings, partial(plots.at, table), plots.places(table))
+# %%
+explore.explore(table, settings)

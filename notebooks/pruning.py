@@ -23,7 +23,7 @@
 # is tuned for two epochs. Does the network stand it better where $\beta$ is larger?
 #
 # The authors call their answer inconclusive. We hold a summary of the paper with a few of its sentences, and no
-# numbers. This page puts eight claims to the test. The paper does not say how it reduces $D$, and so not what its
+# numbers. This page puts its claims to the test. The paper does not say how it reduces $D$, and so not what its
 # $\beta$ is. Both **readings** are run. *Sum*: all terms in nats per image, with $\lambda$ of 100, and of 1 beside it.
 # *Pixel mean*: $D$ averaged over the $P$ values of an image, with $\lambda$ of 1, which in terms of sums is $\beta P$
 # and $\lambda P$. A claim must hold in both. The layers, the optimiser and the ramp of the pruning (cubic
@@ -48,6 +48,7 @@ device: str = None  # cpu or cuda
 from vaekit import claims, figures, parameters
 from vaekit.studies import pruning as study
 from vaekit.studies.pruning import claims as ours
+from vaekit.studies.pruning import explore
 from vaekit.studies.pruning import figures as plots
 
 settings = parameters.read(study.Settings, globals())
@@ -162,12 +163,12 @@ figures.text_table(claims.verdict_table(ours.CLAIMS, table))
 # %% [markdown]
 # ## Move through it
 #
-# In JupyterLab (`make lab`), sliders choose $\beta$ and a share of weights: the trained network loses its smallest
-# weights at once and without tuning, beside what was pruned and tuned. Nothing is trained by moving them. This page
-# shows one place.
+# Choose a budget, a reading, a $\beta$ and a share of weights: the ring moves on what was pruned and tuned. In
+# JupyterLab (`make lab`), where the trained networks of the largest budget are stored, it also moves on the same network
+# that loses its smallest weights at once and is not tuned, on up to 1,000 test images. Nothing is trained by moving it.
 
-# %% mystnb={"image": {"alt": "Test accuracy over the share of weights pruned at one beta, a panel for each reading."}, "figure": {"caption": "Test accuracy over the share of weights pruned, at one beta.", "name": "fig-explore-pruning"}}
-plots.explore(table, settings)
+# %%
+explore.explore(table, settings)
 
 # %% [markdown]
 # ## Do it again

@@ -27,7 +27,7 @@
 # information in the code but the prior that it is held to.
 #
 # **Ours.** The paper trained each network for 257,000 steps and five seeds. What is stored here is named in each
-# figure, and the sixteen claims are judged from it by rules fixed beforehand: short of the paper's steps an effect can
+# figure, and the claims are judged from it by rules fixed beforehand: short of the paper's steps an effect can
 # be reproduced but not refuted, and an absence refuted but not reproduced. Where that stands is the table below; the
 # commands that would settle the rest are at the end of the page. A *member* is one trained network; its *budget* is what
 # it was trained on and with: steps, batch, width. {doc}`Notation <../notation>` has the other words.
@@ -52,6 +52,7 @@ device: str = None  # cpu or cuda
 from vaekit import claims, figures, parameters
 from vaekit.studies import rate_generalisation as study
 from vaekit.studies.rate_generalisation import claims as ours
+from vaekit.studies.rate_generalisation import explore
 from vaekit.studies.rate_generalisation import figures as plots
 
 settings = parameters.read(study.Settings, globals())
@@ -69,7 +70,7 @@ figures.text_table(claims.in_brief(verdicts))
 # one).
 
 # %%
-plots.explore(table, settings)
+explore.explore(table, settings)
 
 # %% [markdown]
 # *Look at* the last two rows of pictures as $\beta$ grows. A reconstruction that is nearer to a training image than to
@@ -86,10 +87,10 @@ plots.explore(table, settings)
 # how hard it is to generalise is how the images are split (see {doc}`data`).
 
 # %% mystnb={"image": {"alt": "A sheet of 96 small colour images, each a J-shaped tetromino of another place, size, angle and hue on black."}, "figure": {"caption": "The paper's figure 1: Tetrominoes, drawn at random.", "name": "fig-tetrominoes"}}
-plots.figure_1()
+explore.figure_1()
 
 # %% mystnb={"image": {"alt": "Four scatter plots of training and test images over two factors: mixed, in checkerboard blocks, in a smaller box, and few training images spread over all."}, "figure": {"caption": "The paper's figure 2: the four splits, shown over two of the five factors for images that lie near the middle of the other three. Above each: the number of training and test images.", "name": "fig-splits"}}
-plots.figure_2()
+explore.figure_2()
 
 # %% [markdown]
 # *Look at* the two on the right: both have about 16,384 training images, but at constant density (CD) a test image has
@@ -117,7 +118,7 @@ plots.figure_3(table)
 figures.text_table(plots.numbers(table))
 
 # %% mystnb={"image": {"alt": "For each depth, rows of small colour images: test images, their reconstructions at each beta, and below each reconstruction the training image nearest to it."}, "figure": {"caption": "The paper's figure 3, its pictures: test images that are hard to reconstruct, at the 90th percentile of the distance to the nearest training image; what members of one seed make of them, by beta; and, below, the training image nearest to each reconstruction.", "name": "fig-reconstructions"}}
-plots.figure_3_pictures(table, settings)
+explore.figure_3_pictures(table, settings)
 
 # %% [markdown]
 # *Look at* whether a reconstruction has the shape of its test image, in the first column, or that of the training
@@ -205,7 +206,7 @@ plots.parts_removed(table)
 # dimensions empty.
 
 # %%
-plots.decode(table, settings)
+explore.decode(table, settings)
 
 # %% [markdown]
 # ## Verdicts

@@ -14,12 +14,12 @@
 # %% [markdown]
 # # The claims
 #
-# Fifty-two claims of four papers, each paper's value beside ours: thirteen of
-# {doc}`Intrinsic dimension and Information Imbalance <id_transition>`, fifteen of
-# {doc}`Trading rate between layers <hierarchical_rates>`, sixteen of
-# {doc}`Rate and generalisation <rate_generalisation>` and eight of {doc}`Disentanglement and pruning <pruning>`. No
-# verdict is typed: each is computed from `results/`, by a function that the tests hold to made-up tables which satisfy
-# it, violate it and leave it undecided.
+# The claims of the papers, each paper's value beside ours:
+# {doc}`Intrinsic dimension and Information Imbalance <id_transition>`,
+# {doc}`Trading rate between layers <hierarchical_rates>`,
+# {doc}`Rate and generalisation <rate_generalisation>` and {doc}`Disentanglement and pruning <pruning>`. No verdict is
+# typed: each is computed from `results/`, by a function that the tests hold to made-up tables which satisfy it, violate
+# it and leave it undecided.
 #
 # *Outcome* and *scope* are two columns and never merged.
 #
@@ -50,6 +50,9 @@ from vaekit import claims, figures
 from vaekit.studies import ledger
 
 verdicts = ledger.verdicts()
+
+# %%
+figures.text_table(ledger.by_study(verdicts))
 
 # %%
 figures.text_table(ledger.tally(verdicts))

@@ -1,15 +1,19 @@
 """Fixtures of the tests that train or store, and of those that open pages."""
 
+import importlib
 import os
+from pathlib import Path
 
 import browser as chromium
 import pytest
 import torch
+from forks import Forks
 
+from vaekit.runs import Store
 from vaekit.studies import rate_generalisation
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def one_thread():
     """Small operations on one thread: on a busy machine, threads wait for each other longer than they work."""
     threads = torch.get_num_threads()
@@ -19,7 +23,7 @@ def one_thread():
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch, one_thread):
+def place(tmp_path, monkeypatch):
     """A folder with a store, results and data of its own; members train one after the other.
 
     Study 3's bound of log p(x), which takes longer than a tiny member's training, is of few images and samples.
@@ -28,6 +32,26 @@ def place(tmp_path, monkeypatch, one_thread):
     for name in ("runs", "results", "data"):
         monkeypatch.setenv(f"VAEKIT_{name.upper()}", str(tmp_path / name))
     return tmp_path
+
+
+@pytest.fixture
+def store(place):
+    return Store(place / "runs")
+
+
+@pytest.fixture
+def build(monkeypatch):
+    """The module that builds the book; what lies beside it can be imported too."""
+    monkeypatch.syspath_prepend(Path(__file__).resolve().parents[1] / "book")
+    return importlib.import_module("build")
+
+
+@pytest.fixture(scope="module")
+def forks():
+    """Processes of their own, made at once."""
+    made = Forks()
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="session")

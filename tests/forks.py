@@ -52,8 +52,6 @@ class Forks:
     def at_once(self, calls, seconds: int = 60) -> list[End]:
         """What became of children that ran side by side; one that takes longer than `seconds` is killed."""
         named = [[f.__module__.rpartition(".")[2], f.__qualname__, arguments] for f, *arguments in calls]
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
         print(json.dumps([named, seconds]), file=self.process.stdin, flush=True)
         return [End(*end) for end in json.loads(self.process.stdout.readline())]
 

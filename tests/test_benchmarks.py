@@ -28,9 +28,7 @@ def test_contenders_take_turns_and_every_second_round_is_reversed():
     assert "".join(order) == "abccbaabc"
     assert {name: len(taken) for name, taken in seconds.items()} == {"a": 3, "b": 3, "c": 3}
     assert all(0 <= s < 1 for taken in seconds.values() for s in taken)
-
-
-def test_a_contender_may_time_itself():
+    # One that times itself:
     assert timing.interleaved({"own": lambda: 7.5}, 2) == {"own": [7.5, 7.5]}
 
 
@@ -41,11 +39,8 @@ def test_a_ratio_s_interval_is_the_t_interval_of_its_logarithm():
     assert found.rounds == 3
     assert found.low == pytest.approx(4 * math.exp(-half), rel=1e-6)
     assert found.high == pytest.approx(4 * math.exp(half), rel=1e-6)
-
-
-def test_drift_that_meets_both_cancels_in_a_ratio():
-    found = timing.ratio([3.0, 30.0, 300.0], [2.0, 20.0, 200.0])
-    assert (found.median, found.low, found.high) == pytest.approx((1.5, 1.5, 1.5))
+    drift = timing.ratio([3.0, 30.0, 300.0], [2.0, 20.0, 200.0])  # meets both, and cancels
+    assert (drift.median, drift.low, drift.high) == pytest.approx((1.5, 1.5, 1.5))
 
 
 def test_two_rounds_have_a_median_and_no_interval():
@@ -94,7 +89,6 @@ def test_every_setup_has_examples_and_a_loss(setup):
     assert {type(layer).__module__.split(".")[0] for layer in module.modules() if layer is not module} == {"torch"}
 
 
-@pytest.mark.usefixtures("one_thread")
 def test_the_plain_loop_fed_with_our_batches_and_noise_is_train_fleet():
     task = Task("tiny", 2, 20, 1, backend="cores")
     images, labels = (part[:IMAGES] for part in examples(task.of.image_shape))
@@ -119,7 +113,6 @@ def test_the_plain_loop_fed_with_our_batches_and_noise_is_train_fleet():
         assert gap < 1e-5
 
 
-@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("peer", [plain, dataloader])
 def test_peers_of_this_environment_end_where_train_fleet_does(peer):
     task = Task("tiny", 2, 120, 1)

@@ -29,11 +29,6 @@ DESIGN = Design("probes", (Measure("probe", 1, weight),), halves, halves)
 DUE = Checkpoints.due
 
 
-@pytest.fixture
-def store(place):
-    return Store(place / "runs")
-
-
 @pytest.fixture(autouse=True)
 def _often(monkeypatch):
     """A state every few looks, and no timing of steps."""
@@ -168,9 +163,9 @@ def test_a_longer_run_answers_for_the_shorter_one(store, place, steps):
     assert not plan(kept, [dataclasses.replace(short, steps=31)], store).shorter
 
 
-def keeper(store, backend="cores", members=None, said=None):
-    members = members or [member(steps=60)]
-    return Checkpoints(store, members, [30, 60], "cpu", backend, (said if said is not None else []).append)
+def keeper(store, one=None, snapshots=(30, 60), said=None):
+    say = ([] if said is None else said).append
+    return Checkpoints(store, [one or member(steps=60)], [*snapshots], "cpu", "cores", say)
 
 
 def written(store, n=4):
@@ -231,7 +226,7 @@ def test_a_state_of_another_model_is_refused_though_its_hash_is_right(store):
     written(store)
     said = []
     other = member(steps=60, model_args={"depth": 1, "hidden": 5, "latent_dim": 2})
-    mine, theirs = keeper(store), keeper(store, members=[other], said=said)
+    mine, theirs = keeper(store), keeper(store, other, said=said)
     shutil.move(mine.folders[0], theirs.folders[0])
     assert theirs.latest() is None
     assert "not those of the model" in said[0]
@@ -240,7 +235,7 @@ def test_a_state_of_another_model_is_refused_though_its_hash_is_right(store):
 def test_states_beyond_the_end_are_left_alone(store):
     """A shorter run that is begun while a longer one waits neither takes its states nor deletes them."""
     written(store)
-    shorter = Checkpoints(store, [member(steps=41)], [20, 41], "cpu", "cores", print)
+    shorter = keeper(store, member(steps=41), (20, 41))
     assert shorter.latest() is None  # 40 would do, but it was pruned; 42 and 43 lie beyond
     shorter.done()
     assert len(states(store)) == 2
@@ -249,12 +244,12 @@ def test_states_beyond_the_end_are_left_alone(store):
 def test_states_that_lead_elsewhere_are_neither_used_nor_counted(store):
     """States of 42 and 43 steps that lack the snapshot at 20 asked for now: the new ones, of fewer steps, stay."""
     last = written(store)
-    other = Checkpoints(store, [member(steps=60)], [20, 60], "cpu", "cores", print)
+    other = keeper(store, snapshots=(20, 60))
     assert other.latest() is None
     tensors = {**last.tensors, "0.step": torch.tensor(5)}
     other.save(cores.State(tensors, {}, {"backend": "cores"}))
     assert [path.name.split("-")[0] for path in states(store)] == ["42", "43", "5"]
-    assert int(Checkpoints(store, [member(steps=60)], [20, 60], "cpu", "cores").latest().tensors["0.step"]) == 5
+    assert int(keeper(store, snapshots=(20, 60)).latest().tensors["0.step"]) == 5
 
 
 def test_a_stack_goes_on_as_it_was_composed(store, monkeypatch, steps):

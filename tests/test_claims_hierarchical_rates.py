@@ -1,20 +1,23 @@
 """Study 2's claims on made-up tables: satisfied, violated, and undecided for each reason there is."""
 
+import itertools
 import math
 
+import made_up
 import numpy as np
 import pandas as pd
 import pytest
+from made_up import measured, outcome, told
 
-from vaekit.claims import NEEDS_DATA, NOT_REPRODUCED, NOT_RUN, REPRODUCED, UNDECIDED, Verdict, surfaces, verdict
+from vaekit.claims import NEEDS_DATA, NOT_REPRODUCED, NOT_RUN, REPRODUCED, UNDECIDED, Verdict, statistics, verdict
 from vaekit.metrics import PROBES
 from vaekit.studies import hierarchical_rates as study
 from vaekit.studies.hierarchical_rates import GRID, SUBGRID, paper_steps
 from vaekit.studies.hierarchical_rates.claims import (
     CLAIMS,
-    PUBLISHED,
     TABLE_1,
     commands,
+    published,
     six_a_side,
     to_decide,
 )
@@ -27,35 +30,28 @@ def no_data_needed(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def few_draws(monkeypatch):
-    monkeypatch.setattr(surfaces, "DRAWS", 200)
+    monkeypatch.setattr(statistics, "DRAWS", 200)
 
 
-NUMBERED = {each.number: each for each in CLAIMS}
 COARSE = GRID[::2]
 COME = "budget: below the paper's steps, it may still come"
 
 
 def members(points=COARSE, seeds=(0,), data="svhn", model="ghvae", steps=None, **fields) -> pd.DataFrame:
-    """A row a member, as the tidy table describes it; `points` are values of both axes, or pairs of them."""
-    pairs = [(a, b) for a in points for b in points] if isinstance(points[0], float) else list(points)
-    rows = pd.DataFrame([(seed, a, b) for seed in seeds for a, b in pairs], columns=["seed", "beta2", "beta1"])
-    fixed = {
+    """`points` are values of both axes, or pairs of them."""
+    pairs = itertools.product(points, points) if isinstance(points[0], float) else points
+    usual = published(data) | {
         "data": data,
         "model": model,
         "split": "own",
         "n_train": None,
-        "n_test": None,
         "objective": "hierarchical" if model == "ghvae" else "hierarchical_warmup",
         "batch_size": 256,
         "lr": 3e-4,
         "steps": steps or paper_steps(data),
-        "precision": "full",
-        "status": "finished",
-        "code_version": 1,
-        **PUBLISHED.get(data, PUBLISHED["cifar10"]),
     }
-    rows = rows.assign(**(fixed | fields))
-    return rows.assign(key=["|".join(map(str, row)) for row in rows.drop(columns="status").itertuples(index=False)])
+    seeded = [(seed, *pair) for seed, pair in itertools.product(seeds, pairs)]
+    return made_up.members(["seed", "beta2", "beta1"], seeded, **(usual | fields))
 
 
 def r2(rows):
@@ -131,25 +127,21 @@ def world(data="svhn") -> dict:
 def table(measures=None, data="svhn", only=(), base=None, shares=(0.8, 1.0), **how) -> pd.DataFrame:
     """The tidy table of a world (or of `base`) with some `measures` replaced, or of those of the names `only`."""
     rows = members(data=data, **how)
-    frames = [
-        rows.assign(
-            step=(share * rows["steps"]).round().astype(int),
-            measure=measure,
-            part=part,
-            arguments=arguments,
-            value=np.asarray(value(rows), dtype=float) if callable(value) else value,
-        )
-        for (measure, part, arguments), value in ((world(data) if base is None else base) | (measures or {})).items()
-        if not only or measure in only
-        for share in shares
-    ]
-    return pd.concat(frames, ignore_index=True).assign(se=0.0, n=2_000, version=1)
+    frames = []
+    made = (world(data) if base is None else base) | (measures or {})
+    for (measure, part, text), value in made.items():
+        if not only or measure in only:
+            arguments = dict(word.split("=") for word in text.split(",") if word)
+            frame = measured(rows, measure, part, lambda rows, share: 0.0, shares, **arguments)
+            values = np.broadcast_to(value(rows) if callable(value) else value, len(rows))
+            frames.append(frame.assign(value=np.tile(values, len(shares)).astype(float)))
+    return pd.concat(frames, ignore_index=True).assign(n=2_000)
 
 
 def with_fresh(measures=None, number="2.6", seeds=(1, 2, 3), **how) -> pd.DataFrame:
     """A first seed's grid, and fresh seeds of the members that it names."""
     first = table(measures, **how)
-    named = to_decide(first, [NUMBERED[number]])
+    named = to_decide(first, [CLAIMS[number]])
     points = list(named[["beta2", "beta1"]].itertuples(index=False, name=None))
     return pd.concat([first, table(measures, points=points, seeds=seeds, **how)]) if points else first
 
@@ -158,8 +150,8 @@ def on(*names, **how) -> pd.DataFrame:
     return pd.concat([table(data=name, **how) for name in names])
 
 
-def outcome(found: Verdict) -> tuple[str, str]:
-    return found.outcome, found.reason
+def judged(number: str, frame: pd.DataFrame) -> Verdict:
+    return verdict(CLAIMS[number], frame)
 
 
 EVERY = ("svhn", "cifar10", "mnist_binary")
@@ -180,57 +172,56 @@ def counted(*counts, **how):
     made = []
     for model, data, count in counts:
         rows = members(points=(1.0,), data=data, model=model, **how)
-        made.append(rows.assign(step=rows["steps"], measure="parameters", part="model", arguments="", value=count))
-    return pd.concat(made).assign(se=0.0, n=1, version=1)
+        made.append(measured(rows, "parameters", "model", lambda rows, share, count=count: count, (1.0,)))
+    return pd.concat(made)
 
 
 PAPERS = (("ghvae", "cifar10", 475_811), ("ghvae", "mnist_binary", 122_713), ("lvae", "svhn", 408_131))
 
 
 def test_parameters_are_counted_in_whatever_was_trained():
-    assert outcome(verdict(NUMBERED["2.1"], counted(*PAPERS))) == (REPRODUCED, "")
+    assert outcome(judged("2.1", counted(*PAPERS))) == (REPRODUCED, "")
     # Steps, objectives and data sets that never mix elsewhere do not matter to a count.
-    assert verdict(NUMBERED["2.1"], pd.concat([counted(*PAPERS), counted(*PAPERS, steps=150)])).outcome == REPRODUCED
+    assert judged("2.1", pd.concat([counted(*PAPERS), counted(*PAPERS, steps=150)])).outcome == REPRODUCED
     wrong = counted(*PAPERS[:2], ("lvae", "svhn", 408_132))
-    assert verdict(NUMBERED["2.1"], wrong).outcome == NOT_REPRODUCED
-    assert outcome(verdict(NUMBERED["2.1"], counted(*PAPERS[:2])))[0] == NOT_RUN
+    assert judged("2.1", wrong).outcome == NOT_REPRODUCED
+    assert outcome(judged("2.1", counted(*PAPERS[:2])))[0] == NOT_RUN
     small = counted(*PAPERS[:2], PAPERS[2], channels=8)  # another architecture counts for nothing
-    assert verdict(NUMBERED["2.1"], small).outcome == NOT_RUN
-    assert verdict(NUMBERED["2.1"], pd.DataFrame()).outcome == NEEDS_DATA
+    assert judged("2.1", small).outcome == NOT_RUN
+    assert judged("2.1", pd.DataFrame()).outcome == NEEDS_DATA
 
 
 def test_a_copy_decides_a_count_but_is_not_the_papers_scale():
     """Nor are made images of the same shape."""
     for name in ("cifar10_jpeg", "tetrominoes"):
-        found = verdict(NUMBERED["2.1"], counted(("ghvae", name, 475_811), PAPERS[1], ("lvae", name, 408_131)))
+        found = judged("2.1", counted(("ghvae", name, 475_811), PAPERS[1], ("lvae", name, 408_131)))
         assert found.outcome == REPRODUCED
         assert "at the paper's scale" not in str(found.scope)
-    assert "at the paper's scale" in str(verdict(NUMBERED["2.1"], counted(*PAPERS)).scope)
+    assert "at the paper's scale" in str(judged("2.1", counted(*PAPERS)).scope)
 
 
 # 2.2 and 2.3: rates
 
 
 def test_rates_add_up_by_construction():
-    found = verdict(NUMBERED["2.2"], on(*EVERY, only=("rate",)))
+    found = judged("2.2", on(*EVERY, only=("rate",)))
     assert (found.outcome, found.counted) == (REPRODUCED, False)
-    assert verdict(NUMBERED["2.2"], on(*EVERY, only=("rate",), steps=120)).outcome == REPRODUCED
+    assert judged("2.2", on(*EVERY, only=("rate",), steps=120)).outcome == REPRODUCED
     off = {("rate", "test", ""): lambda rows: r2(rows) + r1(rows) + 0.01}
-    assert verdict(NUMBERED["2.2"], on(*EVERY, measures=off)).outcome == NOT_REPRODUCED
+    assert judged("2.2", on(*EVERY, measures=off)).outcome == NOT_REPRODUCED
 
 
 def test_rates_fall_with_their_own_betas():
-    claim = NUMBERED["2.3"]
-    assert outcome(verdict(claim, on(*EVERY, only=("rate",)))) == (REPRODUCED, "")
-    assert outcome(verdict(claim, on(*EVERY, only=("rate",), seeds=(0, 1, 2)))) == (REPRODUCED, "")
+    assert outcome(judged("2.3", on(*EVERY, only=("rate",)))) == (REPRODUCED, "")
+    assert outcome(judged("2.3", on(*EVERY, only=("rate",), seeds=(0, 1, 2)))) == (REPRODUCED, "")
     rising = {("rate", "test", "layer=z1"): lambda rows: rows["beta1"] * 9}
-    assert verdict(claim, on(*EVERY, measures=rising)).outcome == NOT_REPRODUCED
+    assert judged("2.3", on(*EVERY, measures=rising)).outcome == NOT_REPRODUCED
     ragged = {("rate", "test", "layer=z2"): lambda rows: r2(rows) * (1 + noise(rows, 0.9))}
-    assert verdict(claim, on(*EVERY, measures=ragged)).outcome == NOT_REPRODUCED
-    found = verdict(claim, on("cifar10", "mnist_binary", only=("rate",)))
+    assert judged("2.3", on(*EVERY, measures=ragged)).outcome == NOT_REPRODUCED
+    found = judged("2.3", on("cifar10", "mnist_binary", only=("rate",)))
     assert outcome(found) == (UNDECIDED, "svhn: needs data")
-    assert [finding.name.partition(",")[0] for finding in found.findings] == ["cifar10"] * 2 + ["mnist_binary"] * 2
-    assert outcome(verdict(claim, on(*EVERY, only=("rate",), steps=19_999)))[1].startswith(
+    assert [part.name.partition(",")[0] for part in found.parts] == ["cifar10"] * 2 + ["mnist_binary"] * 2
+    assert outcome(judged("2.3", on(*EVERY, only=("rate",), steps=19_999)))[1].startswith(
         "svhn: budget: 19,999 of at least 20,000 steps of 128 images"
     )
 
@@ -238,11 +229,11 @@ def test_rates_fall_with_their_own_betas():
 def test_empty_layers_are_ties():
     """Where both rates of a pair are below 0.05 nats, its order is noise."""
     collapsed = {("rate", "test", "layer=z2"): lambda rows: np.where(rows["beta2"] > 1, 0.01 + noise(rows), r2(rows))}
-    assert verdict(NUMBERED["2.3"], on(*EVERY, measures=collapsed)).outcome == REPRODUCED
+    assert judged("2.3", on(*EVERY, measures=collapsed)).outcome == REPRODUCED
 
 
 def test_a_grid_too_small_is_not_run():
-    found = verdict(NUMBERED["2.3"], on(*EVERY, points=(0.1, 1.0, 10.0)))
+    found = judged("2.3", on(*EVERY, points=(0.1, 1.0, 10.0)))
     assert outcome(found) == (NOT_RUN, "3 of at least 5 values of beta2")
 
 
@@ -250,20 +241,19 @@ def test_a_grid_too_small_is_not_run():
 
 
 def test_no_one_model_fits_all():
-    claim = NUMBERED["2.4"]
-    assert outcome(verdict(claim, with_fresh(number="2.4"))) == (REPRODUCED, "")
-    unfresh = verdict(claim, table())
+    assert outcome(judged("2.4", with_fresh(number="2.4"))) == (REPRODUCED, "")
+    unfresh = judged("2.4", table())
     assert "the best minus the diagonal's best: (10, 0.1) and (0.1, 0.1), named by seed 0" in unfresh.row()["ours"]
     assert outcome(unfresh) == (UNDECIDED, "seeds: 0 of at least 3")
-    assert "different members that are best at PSNR, IS and RBF accuracy: 3" in str(unfresh.findings[0])
-    assert outcome(verdict(claim, with_fresh(number="2.4", seeds=(1, 2))))[1] == "seeds: 2 of at least 3"
+    assert "different members that are best at PSNR, IS and RBF accuracy: 3" in str(unfresh.parts[0])
+    assert outcome(judged("2.4", with_fresh(number="2.4", seeds=(1, 2))))[1] == "seeds: 2 of at least 3"
     # One member that is best at all.
     alike = {
         key: lambda rows: -(above(rows) ** 2) + noise(rows)
         for key in world()
         if key[0] in ("psnr", "inception_score", "accuracy")
     }
-    assert verdict(claim, with_fresh(alike, number="2.4")).outcome == NOT_REPRODUCED
+    assert judged("2.4", with_fresh(alike, number="2.4")).outcome == NOT_REPRODUCED
 
 
 def test_the_grids_own_values_decide_nothing():
@@ -273,40 +263,38 @@ def test_the_grids_own_values_decide_nothing():
         luck = (rows["seed"] == 0) & (rows["beta2"] == GRID[4]) & (rows["beta1"] == GRID[16])
         return 9.0 - above(rows) ** 2 + 9 * luck + noise(rows)
 
-    found = verdict(NUMBERED["2.7"], with_fresh({("inception_score", "samples", "classifier=resnet20"): lucky}, "2.7"))
+    found = judged("2.7", with_fresh({("inception_score", "samples", "classifier=resnet20"): lucky}, "2.7"))
     assert found.outcome == NOT_REPRODUCED
-    assert "(0.251, 3.98)" in found.findings[0].name
+    assert "(0.251, 3.98)" in found.parts[0].name
 
 
 # 2.5 and 2.6: reconstruction
 
 
 def test_psnr_rises_with_rate():
-    claim = NUMBERED["2.5"]
-    assert outcome(verdict(claim, on(*EVERY))) == (REPRODUCED, "")
+    assert outcome(judged("2.5", on(*EVERY))) == (REPRODUCED, "")
     noisy = {("psnr", "test", "of=images"): lambda rows: good_psnr(rows) + noise(rows, 3)}
-    assert verdict(claim, on(*EVERY, measures=noisy)).outcome == NOT_REPRODUCED
-    below = verdict(claim, on(*EVERY, measures=noisy, steps=57_000))
+    assert judged("2.5", on(*EVERY, measures=noisy)).outcome == NOT_REPRODUCED
+    below = judged("2.5", on(*EVERY, measures=noisy, steps=57_000))
     assert below.outcome == UNDECIDED
     assert below.reason == "; ".join(f"{name}: {COME}" for name in EVERY)
     copy = pd.concat([on("svhn", "mnist_binary"), table(data="cifar10_jpeg", steps=97_500)])
-    found = verdict(claim, copy)
+    found = judged("2.5", copy)
     assert found.outcome == REPRODUCED
     assert "cifar10_jpeg (JPEG copy)" in found.row()["scope"]
 
 
 def test_less_rate_in_z2_reconstructs_better():
-    claim = NUMBERED["2.6"]
     both = pd.concat([with_fresh(data=name) for name in ("svhn", "cifar10")])
-    found = verdict(claim, both)
+    found = judged("2.6", both)
     assert outcome(found) == (REPRODUCED, "")
-    assert [finding.unit for finding in found.findings] == ["dB", "dB"]
-    assert 0.02 < found.findings[0].estimate < 0.2  # 0.1 dB at the most, and what lines between six members cut off
+    assert [part.statistic.unit for part in found.parts] == ["dB", "dB"]
+    assert 0.02 < found.parts[0].estimate < 0.2  # 0.1 dB at the most, and what lines between six members cut off
     worse = {("psnr", "test", "of=images"): lambda rows: 2 * good_psnr(rows) - 0.3 * np.tanh(above(rows))}
-    assert verdict(claim, pd.concat([with_fresh(worse, data=n) for n in ("svhn", "cifar10")])).outcome == NOT_REPRODUCED
-    only = verdict(claim, with_fresh(data="cifar10"))
+    assert judged("2.6", pd.concat([with_fresh(worse, data=n) for n in ("svhn", "cifar10")])).outcome == NOT_REPRODUCED
+    only = judged("2.6", with_fresh(data="cifar10"))
     assert outcome(only) == (UNDECIDED, "svhn: needs data")
-    assert outcome(verdict(claim, on("svhn", "cifar10")))[1].startswith("svhn: seeds: 0 of at least 3")
+    assert outcome(judged("2.6", on("svhn", "cifar10")))[1].startswith("svhn: seeds: 0 of at least 3")
 
 
 def test_six_members_a_side_are_named_by_rate():
@@ -333,113 +321,107 @@ SCORE = ("inception_score", "samples", "classifier=resnet20")
 
 
 def test_samples_want_rate_in_z2():
-    claim = NUMBERED["2.7"]
-    found = verdict(claim, with_fresh(number="2.7"))
+    found = judged("2.7", with_fresh(number="2.7"))
     assert outcome(found) == (REPRODUCED, "")
-    assert [finding.seeds for finding in found.findings] == [3, 3]
-    assert "(resnet20)" in found.findings[0].name
+    assert [part.statistic.seeds for part in found.parts] == [3, 3]
+    assert "(resnet20)" in found.parts[0].name
     # No drop at the end of the row: IS is highest at the least beta2.
     steady = {SCORE: lambda rows: 5 - np.log10(rows["beta2"]) + noise(rows)}
-    assert verdict(claim, with_fresh(steady, number="2.7")).outcome == NOT_REPRODUCED
+    assert judged("2.7", with_fresh(steady, number="2.7")).outcome == NOT_REPRODUCED
     other = {SCORE: lambda rows: 5 + np.log10(rows["beta2"]) - np.log10(rows["beta1"]) + noise(rows)}
-    assert verdict(claim, with_fresh(other, number="2.7")).outcome == NOT_REPRODUCED
-    short = verdict(claim, with_fresh(other, number="2.7", steps=57_000))
+    assert judged("2.7", with_fresh(other, number="2.7")).outcome == NOT_REPRODUCED
+    short = judged("2.7", with_fresh(other, number="2.7", steps=57_000))
     assert outcome(short) == (UNDECIDED, COME)
 
 
 def test_the_judge_of_most_members_is_heard_and_the_papers_own_before_ours():
     ours = with_fresh(number="2.7")
-    theirs = ours[ours["measure"] == "inception_score"].assign(arguments="classifier=resnet18")
-    assert "(resnet18)" in verdict(NUMBERED["2.7"], pd.concat([ours, theirs])).findings[0].name
+    theirs = ours[ours["measure"] == "inception_score"].assign(arguments="classifier=resnet18", classifier="resnet18")
+    assert "(resnet18)" in judged("2.7", pd.concat([ours, theirs])).parts[0].name
     few = theirs[theirs["beta2"] > 1]
-    assert "(resnet20)" in verdict(NUMBERED["2.7"], pd.concat([ours, few])).findings[0].name
+    assert "(resnet20)" in judged("2.7", pd.concat([ours, few])).parts[0].name
 
 
 def test_the_score_varies_by_its_sharpness():
-    claim = NUMBERED["2.8"]
-    found = verdict(claim, table())
+    found = judged("2.8", table())
     assert outcome(found) == (REPRODUCED, "")
-    assert found.findings[0].estimate == pytest.approx(1, abs=0.01)
+    assert found.parts[0].estimate == pytest.approx(1, abs=0.01)
     diverse = {
         ("diversity", "samples", "classifier=resnet20"): lambda rows: 5 - 2 * np.log10(rows["beta2"]),
         ("sharpness", "samples", "classifier=resnet20"): lambda rows: 0.5 + noise(rows),
         SCORE: lambda rows: (5 - 2 * np.log10(rows["beta2"])) * (0.5 + noise(rows)),
     }
-    assert verdict(claim, table(diverse)).outcome == NOT_REPRODUCED
+    assert judged("2.8", table(diverse)).outcome == NOT_REPRODUCED
     after_r1 = {
         ("sharpness", "samples", "classifier=resnet20"): lambda rows: r1(rows) / 200,
         SCORE: lambda rows: 9 * r1(rows) / 200,
     }
-    found = verdict(claim, table(after_r1))
-    assert [finding.outcome for finding in found.findings] == [REPRODUCED, NOT_REPRODUCED]
+    found = judged("2.8", table(after_r1))
+    assert [part.outcome for part in found.parts] == [REPRODUCED, NOT_REPRODUCED]
 
 
 def test_digits_want_rate_in_z1():
-    claim = NUMBERED["2.9"]
-    assert outcome(verdict(claim, with_fresh(number="2.9", data="mnist_binary"))) == (REPRODUCED, "")
+    assert outcome(judged("2.9", with_fresh(number="2.9", data="mnist_binary"))) == (REPRODUCED, "")
     other = {("inception_score", "samples", "classifier=cnn"): lambda rows: 5 - above(rows) + noise(rows)}
-    assert verdict(claim, with_fresh(other, number="2.9", data="mnist_binary")).outcome == NOT_REPRODUCED
-    assert outcome(verdict(claim, table())) == (NEEDS_DATA, "mnist_binary")
+    assert judged("2.9", with_fresh(other, number="2.9", data="mnist_binary")).outcome == NOT_REPRODUCED
+    assert outcome(judged("2.9", table())) == (NEEDS_DATA, "mnist_binary")
 
 
 # 2.10 to 2.14: classification
 
 
 def test_information_follows_rate2():
-    claim = NUMBERED["2.10"]
-    assert outcome(verdict(claim, on(*EVERY))) == (REPRODUCED, "")
+    assert outcome(judged("2.10", on(*EVERY))) == (REPRODUCED, "")
     after_r1 = {("class_information", "test", "on=z2"): lambda rows: np.log(r1(rows)) + noise(rows)}
-    assert verdict(claim, on(*EVERY, measures=after_r1)).outcome == NOT_REPRODUCED
+    assert judged("2.10", on(*EVERY, measures=after_r1)).outcome == NOT_REPRODUCED
     both = {("class_information", "test", "on=z2"): lambda rows: -rows["beta1"].rank() - rows["beta2"].rank()}
-    assert verdict(claim, on(*EVERY, measures=both)).outcome == NOT_REPRODUCED
+    assert judged("2.10", on(*EVERY, measures=both)).outcome == NOT_REPRODUCED
 
 
 def test_accuracy_obeys_the_bound():
-    claim = NUMBERED["2.11"]
-    found = verdict(claim, on(*EVERY))
+    found = judged("2.11", on(*EVERY))
     assert outcome(found) == (REPRODUCED, "")
-    assert "of 484 (Bonferroni)" in found.findings[0].name
+    assert "of 484 (Bonferroni)" in found.parts[0].name
     # 0.38 of 2,000 is above a bound of 0.36 by less than the interval of 484 comparisons: z = 3.9, 4.2 points.
     alike = {("accuracy", "test", f"probe={p},on=mu2"): good_accuracy("knn", "svhn") for p in PROBES}
     near = {("accuracy_bound", "test", "by=class_information"): lambda rows: good_accuracy("knn", "svhn")(rows) - 0.02}
     near |= alike
-    assert verdict(claim, on(*EVERY, measures=near)).outcome == REPRODUCED
+    assert judged("2.11", on(*EVERY, measures=near)).outcome == REPRODUCED
     far = {("accuracy_bound", "test", "by=class_information"): lambda rows: good_accuracy("knn", "svhn")(rows) - 0.06}
     far |= alike
-    found = verdict(claim, on(*EVERY, measures=far))
+    found = judged("2.11", on(*EVERY, measures=far))
     assert found.outcome == NOT_REPRODUCED
-    assert found.findings[0].estimate > 100
+    assert found.parts[0].estimate > 100
     one = on(*EVERY)
     probe = (one["arguments"] == "probe=knn,on=mu2") & (one["beta2"] == 0.1) & (one["beta1"] == 0.1)
     one.loc[probe & (one["data"] == "svhn"), "value"] = 1.0  # one member of many, above 0.9
-    found = verdict(claim, one)
-    assert (found.outcome, found.findings[0].estimate) == (NOT_REPRODUCED, 1)
+    found = judged("2.11", one)
+    assert (found.outcome, found.parts[0].estimate) == (NOT_REPRODUCED, 1)
     # An absence below the paper's steps may be refused, not reproduced.
-    assert outcome(verdict(claim, on(*EVERY, steps=57_000)))[0] == UNDECIDED
-    assert verdict(claim, on(*EVERY, measures=far, steps=57_000)).outcome == NOT_REPRODUCED
+    assert outcome(judged("2.11", on(*EVERY, steps=57_000)))[0] == UNDECIDED
+    assert judged("2.11", on(*EVERY, measures=far, steps=57_000)).outcome == NOT_REPRODUCED
     none = {("accuracy", "test", f"probe={p},on=mu2"): 0.0 for p in PROBES}
-    assert verdict(claim, on(*EVERY, measures=none)).outcome == REPRODUCED
+    assert judged("2.11", on(*EVERY, measures=none)).outcome == REPRODUCED
     bare = on(*EVERY, only=("rate", "accuracy_bound"))
-    assert outcome(verdict(claim, bare)) == (NOT_RUN, "no accuracy (test) of a probe on mu2")
+    assert outcome(judged("2.11", bare)) == (NOT_RUN, "no accuracy (test) of a probe on mu2")
 
 
 def test_which_rate_classifiers_want():
-    claim = NUMBERED["2.12"]
-    found = verdict(claim, on("svhn", "cifar10"))
+    found = judged("2.12", on("svhn", "cifar10"))
     assert outcome(found) == (REPRODUCED, "")
-    names = [finding.name for finding in found.findings]
+    names = [part.name for part in found.parts]
     assert ["R(z1|z2) | R(z2)" in name for name in names] == [True, True, False, False] + [True] * 4
     swapped = {("accuracy", "test", f"probe={p},on=mu2"): good_accuracy(p, "cifar10") for p in PROBES}
-    assert verdict(claim, on("svhn", "cifar10", measures=swapped)).outcome == NOT_REPRODUCED
-    assert outcome(verdict(claim, table(data="cifar10"))) == (UNDECIDED, "svhn: needs data")
+    assert judged("2.12", on("svhn", "cifar10", measures=swapped)).outcome == NOT_REPRODUCED
+    assert outcome(judged("2.12", table(data="cifar10"))) == (UNDECIDED, "svhn: needs data")
 
 
 def table_1(data, off=(), mu1=SUBGRID, points=GRID, by=1.9, **how):
     """The best accuracies as published but for `by` points, those numbered in `off` 4 points away."""
     made = []
     for row, (code, at) in enumerate((("mu2", points), ("mu1", mu1))):
-        for place, (probe, published) in enumerate(zip(PROBES, TABLE_1[data, code], strict=True)):
-            best = published + (4 if 4 * row + place in off else by)
+        for place, (probe, accuracy) in enumerate(zip(PROBES, TABLE_1[data, code], strict=True)):
+            best = accuracy + (4 if 4 * row + place in off else by)
 
             def value(rows, best=best):
                 peak = (rows["beta2"] == rows["beta2"].min()) & (rows["beta1"] == rows["beta1"].min())
@@ -451,44 +433,41 @@ def table_1(data, off=(), mu1=SUBGRID, points=GRID, by=1.9, **how):
 
 
 def test_the_best_accuracies():
-    claim = NUMBERED["2.13"]
     both = pd.concat([table_1("svhn"), table_1("cifar10")])
-    found = verdict(claim, both)
+    found = judged("2.13", both)
     assert outcome(found) == (REPRODUCED, "")
-    assert len(found.findings) == 16
-    assert found.findings[0].estimate == pytest.approx(28.43 + 1.9)
-    assert [finding.wanted for finding in found.findings[2:6:2]] == ["77.6 ± 2", "45.77 ± 3"]  # mu1's grid is coarser
+    assert len(found.parts) == 16
+    assert found.parts[0].estimate == pytest.approx(28.43 + 1.9)
+    assert [part.wanted for part in found.parts[2:6:2]] == ["77.6 ± 2", "45.77 ± 3"]  # mu1's grid is coarser
     three = pd.concat([table_1("svhn", off=(0, 4, 5)), table_1("cifar10")])
-    assert verdict(claim, three).outcome == REPRODUCED  # 13 of 16
+    assert judged("2.13", three).outcome == REPRODUCED  # 13 of 16
     four = pd.concat([table_1("svhn", off=(0, 4, 5)), table_1("cifar10", off=(1,))])
-    assert verdict(claim, four).outcome == NOT_REPRODUCED
-    assert verdict(claim, table_1("svhn", off=(2,))).outcome == REPRODUCED  # 7 of 8 on one set
-    assert verdict(claim, table_1("svhn", off=(2, 7))).outcome == NOT_REPRODUCED
-    assert verdict(claim, table_1("cifar10", by=2.5)).outcome == NOT_REPRODUCED
-    assert verdict(claim, table_1("cifar10", by=2.5, points=COARSE)).outcome == REPRODUCED
-    below = verdict(claim, table_1("cifar10", steps=57_000))
+    assert judged("2.13", four).outcome == NOT_REPRODUCED
+    assert judged("2.13", table_1("svhn", off=(2,))).outcome == REPRODUCED  # 7 of 8 on one set
+    assert judged("2.13", table_1("svhn", off=(2, 7))).outcome == NOT_REPRODUCED
+    assert judged("2.13", table_1("cifar10", by=2.5)).outcome == NOT_REPRODUCED
+    assert judged("2.13", table_1("cifar10", by=2.5, points=COARSE)).outcome == REPRODUCED
+    below = judged("2.13", table_1("cifar10", steps=57_000))
     assert outcome(below) == (
         UNDECIDED,
         "svhn: needs data; cifar10: budget: 57,000 of at least 97,500 steps of 256 images",
     )
 
 
-def judged(data, network, accuracy):
+def judge_of(data, network, accuracy):
     rows = members(points=(1.0,), data=data, steps=150)
-    made = {"part": "test", "measure": "judge_accuracy", "arguments": f"classifier={network}", "value": accuracy}
-    return rows.assign(step=rows["steps"], se=0.0, n=10_000, version=1, **made)
+    return measured(rows, "judge_accuracy", "test", lambda rows, share: accuracy, (1.0,), classifier=network)
 
 
 def test_judges_are_as_good():
-    claim = NUMBERED["2.14"]
-    both = [judged("svhn", "resnet18", 0.951), judged("cifar10", "densenet121", 0.9396)]
-    assert outcome(verdict(claim, pd.concat(both))) == (REPRODUCED, "")
-    bad = pd.concat([both[0], judged("cifar10", "densenet121", 0.93)])
-    assert verdict(claim, bad).outcome == NOT_REPRODUCED
-    small = verdict(claim, judged("cifar10", "resnet20", 0.944))
+    both = [judge_of("svhn", "resnet18", 0.951), judge_of("cifar10", "densenet121", 0.9396)]
+    assert outcome(judged("2.14", pd.concat(both))) == (REPRODUCED, "")
+    bad = pd.concat([both[0], judge_of("cifar10", "densenet121", 0.93)])
+    assert judged("2.14", bad).outcome == NOT_REPRODUCED
+    small = judged("2.14", judge_of("cifar10", "resnet20", 0.944))
     assert outcome(small) == (NOT_RUN, "svhn: needs data; no densenet121")
-    assert outcome(verdict(claim, both[1])) == (UNDECIDED, "svhn: needs data")
-    copy = verdict(claim, judged("cifar10_jpeg", "densenet121", 0.9434))
+    assert outcome(judged("2.14", both[1])) == (UNDECIDED, "svhn: needs data")
+    copy = judged("2.14", judge_of("cifar10_jpeg", "densenet121", 0.9434))
     assert copy.outcome == NEEDS_DATA  # what was trained on a copy is shown, and decides nothing
 
 
@@ -496,20 +475,19 @@ def test_judges_are_as_good():
 
 
 def test_the_ladder_is_alike():
-    claim = NUMBERED["2.15"]
     how = {"model": "lvae", "number": "2.15"}
     both = pd.concat([with_fresh(data=name, **how) for name in ("svhn", "cifar10")])
-    assert outcome(verdict(claim, both)) == (REPRODUCED, "")
-    assert verdict(claim, pd.concat([with_fresh(data=n, number="2.6") for n in ("svhn", "cifar10")])).outcome == NOT_RUN
+    assert outcome(judged("2.15", both)) == (REPRODUCED, "")
+    assert judged("2.15", pd.concat([with_fresh(data=n, number="2.6") for n in ("svhn", "cifar10")])).outcome == NOT_RUN
     unlike = {("rate", "test", "layer=z1"): lambda rows: rows["beta1"] * 9}
-    found = verdict(claim, pd.concat([with_fresh(unlike, data=name, **how) for name in ("svhn", "cifar10")]))
+    found = judged("2.15", pd.concat([with_fresh(unlike, data=name, **how) for name in ("svhn", "cifar10")]))
     assert found.outcome == NOT_REPRODUCED
     # The trend that is too weak for the GHVAE's claims is enough here: signs.
     weak = {("psnr", "test", "of=images"): lambda rows: good_psnr(rows) + noise(rows, 0.6)}
-    found = verdict(claim, pd.concat([table(weak, data=name, model="lvae") for name in ("svhn", "cifar10")]))
-    psnr = [finding for finding in found.findings if "Spearman(PSNR" in finding.name]
-    assert [finding.outcome for finding in psnr] == [REPRODUCED] * 2
-    assert all(finding.estimate < 0.97 for finding in psnr)
+    found = judged("2.15", pd.concat([table(weak, data=name, model="lvae") for name in ("svhn", "cifar10")]))
+    psnr = [part for part in found.parts if "Spearman(PSNR" in part.name]
+    assert [part.outcome for part in psnr] == [REPRODUCED] * 2
+    assert all(part.estimate < 0.97 for part in psnr)
 
 
 # Rule 5's members, scopes and the whole
@@ -531,7 +509,7 @@ def test_what_fresh_seeds_are_needed_for():
     points = list(named.loc[named["data"] == "svhn", ["beta2", "beta1"]].itertuples(index=False, name=None))
     later = pd.concat([frame, table(points=points, seeds=(1, 2, 3))])
     assert to_decide(later).equals(named)
-    assert {verdict(NUMBERED[number], later).outcome for number in ("2.4", "2.7")} == {REPRODUCED}
+    assert {judged(number, later).outcome for number in ("2.4", "2.7")} == {REPRODUCED}
 
 
 @pytest.mark.usefixtures("no_data_needed")
@@ -550,24 +528,20 @@ def test_commands_train_what_they_name():
 
 
 def test_scopes_say_which_part_of_the_grid():
-    found = verdict(NUMBERED["2.8"], table(points=GRID))
+    found = judged("2.8", table(points=GRID))
     scope = found.sets["svhn"].scope
-    assert scope is not None
     assert scope.at_the_papers_scale
     assert "beta2 0.1 to 10 (21 of the paper's 21); beta1 0.1 to 10 (21 of the paper's 21)" in str(scope)
-    coarse = verdict(NUMBERED["2.8"], table()).sets["svhn"].scope
-    assert coarse is not None
+    coarse = judged("2.8", table()).sets["svhn"].scope
     assert not coarse.at_the_papers_scale
     assert "(11 of the paper's 21)" in str(coarse)
-    fresh = verdict(NUMBERED["2.6"], with_fresh()).sets["svhn"].scope
-    assert fresh is not None
+    fresh = judged("2.6", with_fresh()).sets["svhn"].scope
     assert (fresh.seeds, len(fresh.grid["beta2"])) == (3, 11)
 
 
 def test_an_empty_table_decides_nothing():
     assert {verdict(each, pd.DataFrame()).outcome for each in CLAIMS} == {NEEDS_DATA}
-    at_hand = ("svhn", "cifar10", "mnist_binary")
-    assert {verdict(each, pd.DataFrame(), at_hand=at_hand).outcome for each in CLAIMS} == {NOT_RUN}
+    assert {verdict(each, pd.DataFrame(), available=EVERY).outcome for each in CLAIMS} == {NOT_RUN}
 
 
 def test_the_rest_of_the_world_is_left_out():
@@ -577,8 +551,8 @@ def test_the_rest_of_the_world_is_left_out():
     lvae = table({SCORE: lambda rows: 99.0 * rows["beta2"]}, model="lvae")
     quick = table({SCORE: lambda rows: 99.0 * rows["beta2"]}, steps=150, n_test=500)
     subset = table({SCORE: lambda rows: 99.0 * rows["beta2"]}, n_train=1000, split="cv")
-    wanted = verdict(NUMBERED["2.7"], frame)
+    wanted = judged("2.7", frame)
     for more in (odd, lvae, quick, subset):
-        found = verdict(NUMBERED["2.7"], pd.concat([frame, more]))
-        assert (found.findings, found.outcome) == (wanted.findings, wanted.outcome)
-    assert math.isfinite(wanted.findings[0].low)
+        found = judged("2.7", pd.concat([frame, more]))
+        assert told(found) == told(wanted)
+    assert math.isfinite(wanted.parts[0].interval[0])

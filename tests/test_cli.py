@@ -1,5 +1,6 @@
 """The command line: what it trains and writes, and one message and status 2 for all that can be foreseen."""
 
+import io
 import os
 import shutil
 import struct
@@ -237,11 +238,39 @@ def test_decoders_are_chosen_by_key_or_by_scale(place, capsys):
     assert contents(path) == before
 
 
-def zipped(path, files, method=zipfile.ZIP_STORED):
-    with warnings.catch_warnings(), zipfile.ZipFile(path, "w", method) as archive:
+def zipped(files, method=zipfile.ZIP_STORED) -> bytes:
+    made = io.BytesIO()
+    with warnings.catch_warnings(), zipfile.ZipFile(made, "w", method) as archive:
         warnings.simplefilter("ignore")  # of names that are there twice
         for name, content in files:
             archive.writestr(name, content)
+    return made.getvalue()
+
+
+def spoilt(good, before, made):
+    """What could come in the place of an archive of these files and tables, by its kind."""
+    files = list(before.items())
+    digits = good.index(b"1000") if b"1000" in good else len(good) // 2
+    size = good.rindex(b"members.csv") - 46 + 20  # in the central directory, which comes last
+    assert good[size : size + 4] == struct.pack("<I", len(before["members.csv"]))
+    foreign = before["provenance.json"].replace(NAME.encode(), b"pruning")
+    made.decoders[f"decoder-{next(iter(made.members))[:12]}-20.safetensors"] = b"nothing"
+    return {
+        "missing": None,
+        "too large": good,
+        "empty": b"",
+        "cut": good[:-40],
+        "flipped": good[:digits] + bytes([good[digits] ^ 1]) + good[digits + 1 :],
+        "compressed": zipped(files, zipfile.ZIP_DEFLATED),
+        "lies about its size": good[:size] + struct.pack("<II", 2**31, 2**31) + good[size + 8 :],
+        "another study": zipped((before | {"provenance.json": foreign}).items()),
+        "no decoder": zipped(results.contents_of(made, {"study": NAME}).items()),
+        "a path": zipped([("../members.csv", b""), *files]),
+        "an absolute path": zipped([("/tmp/members.csv", b""), *files]),
+        "twice": zipped([*files, files[0]]),
+        "edited": zipped([(name, text.replace(b"made up", b"made UP")) for name, text in files]),
+        "lacking": zipped(files[1:]),
+    }
 
 
 HOSTILE = "missing|empty|cut|flipped|a path|an absolute path|twice|compressed|edited|another study|lacking|too large"
@@ -254,37 +283,10 @@ def test_a_hostile_file_is_one_error_and_changes_nothing(place, monkeypatch, cap
     path = place / "a.zip"
     assert main(["export", NAME, "--to", str(path)]) == 0
     good, before = path.read_bytes(), contents(results.folder(NAME))
-    files = list(before.items())
-    if kind == "missing":
-        path.unlink()
-    elif kind in ("empty", "cut", "flipped"):
-        at = good.index(b"1000") if b"1000" in good else len(good) // 2
-        changed = {"empty": b"", "cut": good[:-40], "flipped": good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :]}
-        path.write_bytes(changed[kind])
-    elif kind == "compressed":
-        zipped(path, files, zipfile.ZIP_DEFLATED)
-    elif kind == "too large":
+    content = spoilt(good, before, results.read(results.folder(NAME)))[kind]
+    path.unlink() if content is None else path.write_bytes(content)
+    if kind == "too large":
         monkeypatch.setattr(archive, "LIMIT", len(good) - 1)
-    elif kind == "lies about its size":  # in the central directory, which comes last
-        size, at = len(before["members.csv"]), good.rindex(b"members.csv") - 46 + 20
-        assert good[at : at + 4] == struct.pack("<I", size)
-        path.write_bytes(good[:at] + struct.pack("<II", 2**31, 2**31) + good[at + 8 :])
-    elif kind == "another study":
-        files = {**before, "provenance.json": before["provenance.json"].replace(NAME.encode(), b"pruning")}
-        zipped(path, files.items())
-    elif kind == "no decoder":
-        made = results.read(results.folder(NAME))
-        made.decoders[f"decoder-{next(iter(made.members))[:12]}-20.safetensors"] = b"nothing"
-        zipped(path, results.contents_of(made, {"study": NAME}).items())
-    else:
-        changed = {
-            "a path": [("../members.csv", b""), *files],
-            "an absolute path": [("/tmp/members.csv", b""), *files],
-            "twice": [*files, files[0]],
-            "edited": [(name, content.replace(b"made up", b"made UP")) for name, content in files],
-            "lacking": files[1:],
-        }[kind]
-        zipped(path, changed)
     capsys.readouterr()
     message = error(capsys, "export", NAME, "--from", str(path))
     assert "a.zip" in message
@@ -304,6 +306,7 @@ def test_a_hostile_file_is_one_error_and_changes_nothing(place, monkeypatch, cap
         (["-p", "split", "<b>"], ["split", "<b>"]),
         (["-p", "device", "cuda:77"], ["CUDA"]),
         (["--scale", "quik"], ["scale", "did you mean quick?"]),
+        (["--scale", "published"], ["published"]),
         (["-p", "split", "own"], ["unknown split of tetrominoes", "own"]),
         (["-p", "n_train", "1e9"], ["n_train is a whole number from 1 to 163,839"]),
         (["-p", "data", "mnist"], ["mnist.npz is not there", "python -m vaekit data mnist"]),
@@ -315,15 +318,12 @@ def test_what_cannot_be_trained_is_one_error(untrained, place, capsys, given, sa
     assert not list(place.rglob("*.*"))
 
 
-def test_published_is_never_trained(untrained, capsys):
-    message = error(capsys, "train", NAME, "--scale", "published")
-    assert "published" in message
-
-
-def test_a_store_that_cannot_be_written_is_one_error(untrained, place, capsys):
-    (place / "runs").write_bytes(b"in the way")
-    message = error(capsys, "train", NAME)
-    assert str(place / "runs") in message
+@pytest.mark.parametrize(("command", "name"), [("train", "runs"), ("export", "results")])
+def test_a_place_that_cannot_be_written_is_one_error(untrained, place, capsys, command, name):
+    if command == "export":
+        stored()
+    (place / name).write_bytes(b"in the way")
+    assert str(place / name) in error(capsys, command, NAME)
 
 
 def test_damage_is_named(place, capsys):
@@ -338,13 +338,6 @@ def test_damage_is_named(place, capsys):
     for command in ("train", "export"):
         message = error(capsys, command, NAME)
         assert str(table) in message
-
-
-def test_results_that_cannot_be_written_are_one_error(place, capsys):
-    stored()
-    (place / "results").write_bytes(b"in the way")
-    message = error(capsys, "export", NAME)
-    assert str(place / "results") in message
 
 
 @pytest.mark.parametrize("name", ["mnits", "cifar10_jpeg", "../mnist", ""])

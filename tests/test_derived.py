@@ -5,9 +5,10 @@ import dataclasses
 import pytest
 import torch
 
-from vaekit import results, runs, sweep, tidy
+from vaekit import results, runs, sweep
 from vaekit.runs import Member, Run, Store, StoreError
 from vaekit.sweep import Design, Measure, Value, plan
+from vaekit.table import frame
 
 ARGUMENTS = {"channels": (2, 3), "latent_dim": 2, "classes": 3}
 pytestmark = pytest.mark.usefixtures("place")
@@ -38,11 +39,6 @@ def design(*more):
     return Design("probes", measures, lambda m: (0, m.steps), lambda m: (0, m.steps), ("beta", "arm"))
 
 
-@pytest.fixture
-def store(place):
-    return Store(place / "runs")
-
-
 def quiet(line):
     pass
 
@@ -67,7 +63,7 @@ def test_children_start_from_their_parents_last_weights_and_are_pruned(store):
         assert int((~masked).sum()) == round(0.5 * len(masked))
         assert store.measure(dense.key, "zeros", 1)[-2]["value"] == 0
     assert plan(design(), family, store).missing == []
-    table = tidy.frame(sweep.tables(design(), store, family))
+    table = frame(sweep.tables(design(), store, family))
     assert set(table.loc[table["arm"] == "gradual", "parent_steps"]) == {4}
     assert table.loc[table["arm"].isna(), "parent_steps"].isna().all()
 

@@ -17,7 +17,6 @@ FACTORS = torch.stack(
 )
 NOISE = randomness.normal(1, randomness.FACTORS, 0, "code", (N, 3))
 STANDARD = (FACTORS - FACTORS.double().mean(0)) / FACTORS.double().std(0)
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_mig_where_each_dimension_codes_one_factor():

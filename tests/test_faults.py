@@ -15,8 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from forks import Forks
-from tiny import member, run_of, tables
+from tiny import member, notebook, run_of, tables
 
 from vaekit import data, disk, results, runs, sweep
 from vaekit.__main__ import main
@@ -26,6 +25,8 @@ from vaekit.results import ResultsError
 from vaekit.runs import Store, StoreError
 from vaekit.studies import rate_generalisation as study
 from vaekit.sweep import Design, Measure, Value
+
+AT_ONCE = 4  # children side by side: they wait for the disk more than they compute
 
 # What the children do: each of these functions runs in a process of its own ------------------------------------------
 
@@ -102,6 +103,7 @@ def refused_at_every(begun, folder, first, every, backend):
         assert "No space left" in said, nth
         assert root in said, nth
         assert hashes(begun).items() <= hashes(root).items(), nth
+        assert not leftovers(root), nth
         at_each_call(lambda *_: None)
         swept(root, backend)
         assert len(hashes(root)) == 2, nth
@@ -144,14 +146,19 @@ def swept_at_length(root):
     return sum(size > 2 for size in steps)  # a rehearsal has two images
 
 
-def told(root, signals):
-    """`python -m vaekit train` that gets signals as its first state is being kept."""
-    tiny = {"betas": (0.1,), "depths": (1,), "steps": 100_000, "n_train": (32,), "hidden": 4, "batch_size": 8}
-    tiny = study.Settings.SCALES["quick"] | tiny | {"n_test": 16}
+def commanded(root, **changes):
+    """`python -m vaekit train` of one member; returns its status."""
+    tiny = study.Settings.SCALES["quick"] | {"depths": (1,), "n_train": (32,), "hidden": 4}
+    tiny |= {"batch_size": 8, "n_test": 16} | changes
     study.Settings.SCALES = dict.fromkeys(study.Settings.SCALES, tiny)
     os.environ |= {"VAEKIT_RUNS": root, "VAEKIT_RESULTS": os.path.join(root, "no results")}
-    torch.set_num_threads(1)
     sweep.seconds_per_step = lambda member, device: 0.01
+    return main(["train", study.DESIGN.name])
+
+
+def told(root, signals):
+    """A command that gets signals as its first state is being kept."""
+    torch.set_num_threads(1)
     Checkpoints.due = lambda self: True
     cores._POLL = 0.01
     real = Checkpoints.save
@@ -163,7 +170,7 @@ def told(root, signals):
         real(self, state)
 
     Checkpoints.save = save
-    raise SystemExit(main(["train", study.DESIGN.name]))
+    raise SystemExit(commanded(root, betas=(0.1,), steps=100_000))
 
 
 def limited(root, size):
@@ -210,13 +217,6 @@ def leftovers(root):
 
 
 @pytest.fixture(scope="module")
-def forks():
-    made = Forks()
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
 def whole(forks, tmp_path_factory):
     """What an uninterrupted sweep stores: hashes by key."""
     root = str(tmp_path_factory.mktemp("whole"))
@@ -258,8 +258,9 @@ def small_disk(tmp_path):
 @pytest.mark.parametrize("backend", ["cores", "stack"])
 def test_kill_9_at_every_operation_leaves_members_whole_or_absent(forks, begun, whole, tmp_path, backend):
     """Of checkpoints, measures and runs alike; and what is trained again has the same bits."""
-    for nth in itertools.count(1, 2):
-        roots = {n: shutil.copytree(begun, str(tmp_path / str(n))) for n in (nth, nth + 1)}
+    for nth in itertools.count(1, AT_ONCE):
+        numbers = range(nth, nth + AT_ONCE)
+        roots = {n: shutil.copytree(begun, str(tmp_path / str(n))) for n in numbers}
         killed = forks.at_once([(killed_at, root, n, backend) for n, root in roots.items()])
         assert all(hashes(begun).items() <= hashes(root).items() for root in roots.values()), nth
         assert {end.status for end in killed} <= {0, -signal.SIGKILL}
@@ -270,10 +271,10 @@ def test_kill_9_at_every_operation_leaves_members_whole_or_absent(forks, begun, 
             assert backend == "stack" or hashes(root) == whole, n
             assert not leftovers(root), n
             shutil.rmtree(root)
-        if killed[1].status == 0:
+        if killed[-1].status == 0:
             break
     assert nth > 50
-    assert {"mkdir", "open", "write", "write on", "fsync", "rename"} == set(killed[1].value)
+    assert {"mkdir", "open", "write", "write on", "fsync", "rename"} == set(killed[-1].value)
 
 
 def test_kill_9_in_an_export_is_harmless_or_reported_and_leaves_no_file(forks, tmp_path):
@@ -336,7 +337,8 @@ def test_staging_may_be_cleared_at_any_time(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("backend", ["cores", "stack"])
 def test_a_disk_that_is_full_at_any_operation_costs_nothing_that_was_stored(forks, begun, tmp_path, backend):
-    calls = [(refused_at_every, begun, str(tmp_path), first, 2, backend) for first in (1, 2)]
+    firsts = range(1, AT_ONCE + 1)
+    calls = [(refused_at_every, begun, str(tmp_path), n, AT_ONCE, backend) for n in firsts]
     assert min(end.result() for end in forks.at_once(calls, seconds=200)) > 50
 
 
@@ -398,10 +400,9 @@ def test_a_disk_that_fills_while_papermill_writes_costs_the_page_alone(tmp_path,
     train = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\nimport test_faults\n"
     cells = [
         nbformat.v4.new_code_cell(f"root = {str(root)!r}", metadata={"tags": ["parameters"]}),
-        nbformat.v4.new_code_cell(train + "test_faults.swept(root, count=1)\nlen(test_faults.hashes(root))"),
+        train + "test_faults.swept(root, count=1)\nlen(test_faults.hashes(root))",
     ]
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), tmp_path / "in.ipynb")
+    notebook(tmp_path / "in.ipynb", *cells)
     real = papermill.iorw.LocalHandler.write
 
     def full(self, content, path):
@@ -455,15 +456,10 @@ def test_processes_on_the_same_sweep_commit_each_member_once(forks, whole, tmp_p
 
 
 def all_diverge(root):
-    """`python -m vaekit train` of members that all diverge."""
-    os.environ |= {"VAEKIT_RUNS": root, "VAEKIT_RESULTS": os.path.join(root, "no results")}
-    sweep.seconds_per_step = lambda member, device: 0.01
-    tiny = {"betas": (1e300,), "depths": (1,), "steps": 20, "n_train": (32,), "hidden": 4, "batch_size": 8}
-    tiny = study.Settings.SCALES["quick"] | tiny | {"n_test": 16}
-    study.Settings.SCALES = dict.fromkeys(study.Settings.SCALES, tiny)
-    first = main(["train", study.DESIGN.name])
+    """A command whose members all diverge, twice."""
+    first = commanded(root, betas=(1e300,), steps=20)
     sweep.train_fleet = None  # it is known now
-    return [first, main(["train", study.DESIGN.name])]
+    return [first, commanded(root, betas=(1e300,), steps=20)]
 
 
 def test_members_that_all_diverge_are_recorded_and_known_when_asked_for_again(forks, tmp_path):
@@ -474,19 +470,12 @@ def test_members_that_all_diverge_are_recorded_and_known_when_asked_for_again(fo
     assert store.record(key)["status"] == "diverged"
 
 
-@pytest.mark.parametrize(
-    ("signals", "status"),
-    [
-        ([signal.SIGINT], 130),
-        ([signal.SIGTERM], 143),
-        ([signal.SIGINT, signal.SIGINT], 130),
-        ([signal.SIGTERM, signal.SIGTERM], 143),
-    ],
-)
-def test_a_signal_ends_a_sweep_with_its_state_kept_and_a_second_one_at_once(forks, tmp_path, signals, status):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_signal_ends_a_sweep_with_its_state_kept_and_a_second_one_at_once(forks, tmp_path, number, times):
     root = str(tmp_path / "store")
-    end = forks.run(told, root, list(map(int, signals)))
-    assert end.status == status, end.error
+    end = forks.run(told, root, [int(number)] * times)
+    assert end.status == 128 + number, end.error
     states = [path for path in Path(root).glob("work/??/*/*") if path.name[0].isdigit()]
-    assert bool(states) == (len(signals) == 1)
+    assert bool(states) == (times == 1)
     assert not leftovers(root)

@@ -10,7 +10,6 @@ from scipy.stats import rankdata
 
 from vaekit.metrics import information_imbalance, intrinsic_dimension
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 FAST = {"dtype": torch.float32, "half_subsets": 0}
 
 

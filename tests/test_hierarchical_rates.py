@@ -8,14 +8,19 @@ import pytest
 import torch
 from matplotlib import pyplot as plt
 from test_claims_hierarchical_rates import table as made_up
+from tiny import held, with_columns
 from torch import nn
 
-from vaekit import claims, sweep
+from vaekit import claims, runs, sweep
+from vaekit.__main__ import main
+from vaekit.data import DataError
+from vaekit.figures import panels
 from vaekit.metrics import accuracy_bound, class_information, encode, evaluate, inception_score, psnr
 from vaekit.runs import Member
 from vaekit.settings import SettingsError
 from vaekit.studies import hierarchical_rates as study
 from vaekit.studies.hierarchical_rates import claims as ours
+from vaekit.studies.hierarchical_rates import explore
 from vaekit.studies.hierarchical_rates import figures as plots
 from vaekit.sweep import Examples
 
@@ -63,11 +68,8 @@ def test_the_papers_scale_depends_on_the_data(data, steps, arguments, monkeypatc
     ghvae, lvae = study.members(study.Settings.at("paper", data=data, models="[ghvae, lvae]"))[::441]
     assert dict(ghvae.model_args) == dict(lvae.model_args) == arguments
     assert (ghvae.steps, ghvae.batch_size, ghvae.split, ghvae.n_train, ghvae.n_test) == (steps, 256, "own", None, None)
-    assert (ghvae.model, ghvae.objective, dict(ghvae.weights)) == (
-        "ghvae",
-        "hierarchical",
-        {"beta2": 0.1, "beta1": 0.1},
-    )
+    assert (ghvae.model, ghvae.objective) == ("ghvae", "hierarchical")
+    assert dict(ghvae.weights) == {"beta2": 0.1, "beta1": 0.1}
     assert (lvae.model, lvae.objective) == ("lvae", "hierarchical_warmup")
     assert dict(lvae.weights) == {"beta2": 0.1, "beta1": 0.1, "warmup": steps / 5}
     assert {m.steps for m in study.members(study.Settings.at("paper", data=data, steps=99))} == {99}
@@ -76,8 +78,6 @@ def test_the_papers_scale_depends_on_the_data(data, steps, arguments, monkeypatc
 def test_parameters_are_checked():
     chosen = study.Settings.at("quick", betas2="[1, 0.5]", betas1=2, data="tetrominoes")
     assert weights(study.members(chosen)) == [(0.5, 2.0), (1.0, 2.0)]
-    with pytest.raises(SettingsError, match="did you mean betas2"):
-        study.Settings.at("quick", beta2=1)
     with pytest.raises(SettingsError, match="wanted one or more of ghvae or lvae"):
         study.Settings.at("quick", models="vae", data="tetrominoes")
     with pytest.raises(SettingsError, match=r"svhn\.npz is not there"):
@@ -240,34 +240,25 @@ def test_a_table_has_what_claims_and_figures_read():
     assert "GHVAE, 32 x 32 pixels: 475,811 parameters (wanted 475,811)" in shown["ours"][0]
     for draw in FIGURES:
         drawn(draw(table))
-    figure = plots.figure_4(table)
-    assert len(figure.axes) == 4  # samples and reconstructions of the best and of betas 1
     assert study.run(settings(models="[ghvae, lvae]")).equals(table)
 
 
 # Figures --------------------------------------------------------------------------------------------------------------
 
-FIGURES = (
-    plots.figure_1,
-    plots.figure_3,
-    plots.figure_5,
-    plots.figure_6,
-    plots.figure_7,
-    plots.figure_8,
-    plots.figure_9,
-    plots.learning_curves,
-)
+FIGURES = (plots.figure_1, plots.figure_3, plots.figure_5, plots.figure_6, plots.figure_7)
+FIGURES += (plots.figure_8, plots.figure_9, plots.learning_curves)
 COARSE = study.GRID[::5]
 
 
 def world(**how) -> pd.DataFrame:
     """A made-up tidy table over a 5 x 5 grid, with all columns that figures read."""
-    return made_up(**({"points": COARSE} | how)).assign(weight_decay=0.0, parent=None, arm=None, data_identity="made")
+    rows = with_columns(made_up(**({"points": COARSE} | how)))
+    return rows.assign(weight_decay=0.0, parent=None, arm=None, data_identity="made", asked=True)
 
 
 def drawn(figure) -> list[str]:
     """Draw it, and return all words on it."""
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     return [text.get_text() for text in figure.findobj(plt.Text)]
 
 
@@ -297,20 +288,16 @@ def test_figures_say_what_is_missing(draw):
     assert drawn(draw(rates_only.iloc[:0]))
 
 
-def test_figure_4_without_weights_says_so():
-    assert any("No member's weights are on this machine" in word for word in drawn(plots.figure_4(world())))
-
-
-def test_the_grid_is_that_of_the_seed_that_has_most_of_it():
+def test_the_points_are_those_of_the_seed_that_has_most():
     fresh = world(points=[(0.1, 0.1)], seeds=(0, 1, 2))
-    points = plots.grid(pd.concat([world(seeds=(3,)), fresh]))
+    points = plots.points_of(pd.concat([world(seeds=(3,)), fresh]))
     assert len(points) == 25
     assert points.index.tolist() == sorted(points.index)
     assert points.attrs["judge"] == "resnet20"
     rows = world(seeds=(3,))
     one = rows[(rows["measure"] == "psnr") & (rows["beta2"] == 0.1) & (rows["beta1"] == 10) & (rows["step"] == 143_000)]
     assert points.loc[(0.1, 10.0), plots.PSNR] == one["value"].item()
-    alone = plots.grid(world(only=("rate",)))
+    alone = plots.points_of(world(only=("rate",)))
     assert list(alone.columns) == [plots.R2, plots.R1, plots.R]
 
 
@@ -331,12 +318,12 @@ def test_scores_that_are_alike_have_no_best():
     flat = world(data="mnist_binary")
     rows = flat["measure"] == "inception_score"
     flat.loc[rows, "value"] = 1 + 1e-4 * flat.loc[rows, "beta2"] / 10
-    points = plots.grid(flat)
+    points = plots.points_of(flat)
     assert plots.IS in points.attrs["alike"]
     assert plots.PSNR not in points.attrs["alike"]
     shown = plots.best(flat).set_index("metric")["best member"]
     assert next(text for name, text in shown.items() if name.startswith("Inception")) == "1.000 all alike"
-    _, ((ax, marked),) = plots.panels(1, 2)
+    _, ((ax, marked),) = panels(1, 2)
     plots.landscape(ax, points, plots.IS, "D")
     plots.landscape(marked, points, plots.PSNR, "^")
     assert [line.get_marker() for line in ax.lines] == ["None", "x"]
@@ -360,9 +347,92 @@ def test_table_1_stands_beside_the_papers():
     assert plots.table_1(world(only=("rate",))).empty
 
 
-def test_the_explorer_moves_over_the_grid():
+# Pictures and the explorer --------------------------------------------------------------------------------------------
+
+
+def captions(shown) -> dict[tuple, str]:
+    """What stands under each point's picture, or in its place, by (beta2, beta1)."""
+    data = held(shown)["data"]
+    *_, beta2, beta1 = (axis["values"] for axis in data["axes"])
+    return {(beta2[point["place"][-2]], beta1[point["place"][-1]]): point["alt"] for point in data["points"]}
+
+
+def test_pictures_are_samples_images_and_reconstructions(images):
+    model = model_of(member()).float()
+    shown = study.pictures(model, member(), 20, images)
+    assert (shown.dtype, shown.shape) == (torch.uint8, (3, 8, 3, 32, 32))
+    assert torch.equal(shown[1], images.test[:8])
+    drawn = study.generate_images(model, 8, seed=3).clamp(0, 1)
+    assert torch.equal(shown[0], (255 * drawn).round().byte())
+    assert (shown[2].float() / 255 - study.reconstruct(model, shown[1]).clamp(0, 1)).abs().max() <= 0.5 / 255 + 1e-6
+    few = dataclasses.replace(images, test=images.test[:5])
+    assert study.pictures(model, member(), 20, few).shape == (3, 5, 3, 32, 32)
+    with torch.no_grad():
+        next(model.parameters()).fill_(math.nan)
+    assert study.pictures(model, member(), 20, images) is None
+
+
+def test_pictures_are_of_a_seed_asked_for_and_go_with_the_results():
+    chosen = settings(seeds="[7]")
+    table = study.run(chosen)
+    other = table.assign(seed=0, asked=False, key=table["key"].str.replace(r"^.", "x", regex=True))
+    both = pd.concat([table, other], ignore_index=True)  # as many of seed 0, whose weights are not here
+    shown = captions(explore.explore(both, chosen))
+    assert shown.keys() == {(0.1, 1.0), (1.0, 1.0)}
+    for point, words in shown.items():
+        rows = "rows from above: sample, test image, reconstruction"
+        assert words == f"(β2, β1) = ({point[0]:g}, 1), seed 7; {rows}"
+    points = held(explore.explore(both, chosen))["data"]["points"]
+    assert all(dict(point["numbers"])[0] == "0" for point in points)
+    words = drawn(explore.figure_4(both, chosen))
+    assert any(word.startswith("both betas 1, (β2, β1) = (1, 1), seed 7") for word in words)
+    assert main(["export", "hierarchical_rates"]) in (0, None)
+    page = explore.explore(table, dataclasses.replace(chosen, scale="published"))
+    assert all("seed 7" in words for words in captions(page).values())
+    points = held(page)["data"]["points"]
+    assert all(point["picture"]["src"].startswith("data:image/png") for point in points)
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "error", "says"),
+    [
+        (runs, "load", runs.StoreError("damaged"), explore.NONE_STORED),
+        (sweep, "examples", DataError("gone"), "The images of tetrominoes are not on this machine."),
+    ],
+)
+def test_what_cannot_be_pictured_costs_its_picture_alone(module, name, error, says, monkeypatch):
+    chosen = settings(betas2=[1])
+    table = study.run(chosen)
+
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr(module, name, fail)
+    assert set(captions(explore.explore(table, chosen)).values()) == {says}
+
+
+def test_the_explorer_moves_over_the_grids():
     chosen = dataclasses.replace(settings(), scale="published")
-    figure = plots.explore(world(), chosen)
-    assert any("The weights of this member" in word for word in drawn(figure))
-    assert len(figure.axes) >= 3
-    assert plots.explore(world().iloc[:0], chosen) is None
+    both = pd.concat([world(), world(model="lvae", steps=57_000)])
+    data = held(explore.explore(both, chosen))["data"]
+    assert [axis["name"] for axis in data["axes"]] == ["budget", "beta2", "beta1"]
+    assert len(data["points"]) == 2 * 25
+    points = plots.points_of(world())
+    first, values = data["points"][0], points.iloc[0]
+    assert first["series"] == [[pytest.approx(values[plots.R2]), pytest.approx(values[plots.R1]), 0, 0]]
+    numbers = {data["numbers"][name]: text for name, text in first["numbers"]}
+    assert numbers["seed"] == "0"
+    assert numbers[plots.PSNR] == f"{values[plots.PSNR]:.2f}"
+    assert numbers["Inception Score (resnet20)"] == f"{values[plots.IS]:.3f}"
+    assert numbers[plots.RBF] == f"{values[plots.RBF]:.3f}"
+    assert first["alt"] == explore.NONE_IN_RESULTS
+    assert first["says"].startswith("beta2 0.1, beta1 0.1: R(z2) ")
+    assert "nothing to move through" in explore.explore(world().iloc[:0], chosen)._repr_html_()
+    assert any("No pictures" in word for word in drawn(explore.figure_4(world(), chosen)))
+
+
+def test_of_the_papers_grid_its_sub_grid_has_pictures():
+    grid = [(beta2, beta1) for beta2 in study.GRID for beta1 in study.GRID]
+    assert sum(study.pictured(*point) for point in grid) == 7 * 7
+    assert study.pictured(0.123, 1.0)
+    assert not study.pictured(study.GRID[1], 1.0)

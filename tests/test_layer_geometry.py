@@ -12,7 +12,6 @@ import vaekit
 from vaekit.metrics import geometry_table, information_imbalance, intrinsic_dimension, layer_geometry
 from vaekit.models import ConvVAE
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 IMAGES = torch.randint(0, 256, (200, 1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
 
 

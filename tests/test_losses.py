@@ -38,11 +38,7 @@ def test_rate_is_torch_s_kl(gaussian):
     q = td.Normal(gaussian.mu, (gaussian.logvar / 2).exp())
     expected = td.kl_divergence(q, td.Normal(torch.zeros(4, 3).double(), 1.0)).sum(1)
     torch.testing.assert_close(rate(gaussian), expected, rtol=1e-12, atol=1e-12)
-
-
-def test_rate_is_zero_at_the_prior_and_positive_elsewhere(gaussian):
     assert torch.equal(rate(Gaussian(torch.zeros(2, 3), torch.zeros(2, 3))), torch.zeros(2))
-    assert (rate(gaussian) > 0).all()
 
 
 def test_densities_are_torch_s(gaussian):
@@ -132,15 +128,6 @@ def test_the_parts_of_the_rate_are_those_of_the_batch_s_own_mixture():
         torch.testing.assert_close(found, wanted)
 
 
-def test_with_both_weights_1_the_loss_has_the_rate_at_the_sample(gaussian):
-    params, x = coded(gaussian)
-    values = mi_kl_objective(params, x, None, {"mi": 1.0, "kl": 1.0}, None)
-    zero = torch.zeros(4, 3).double()
-    sampled = (gaussian.log_prob(params["sample"]) - Gaussian(zero, zero).log_prob(params["sample"])).sum(1)
-    torch.testing.assert_close(values["mutual_information"] + values["marginal_kl"], sampled)
-    torch.testing.assert_close(values["loss"], distortion(params["x"], x) + sampled)
-
-
 def test_a_batch_s_information_is_log_b_at_most():
     apart = Gaussian(100 * torch.arange(8.0).unsqueeze(1), torch.zeros(8, 1))
     same = Gaussian(torch.full((8, 2), 0.3), torch.zeros(8, 2))
@@ -173,13 +160,12 @@ def test_an_objective_that_needs_the_sample_says_so(gaussian):
 def test_beta_weighs_the_rate(gaussian, beta):
     x = torch.sigmoid(draw(4, 1, 2, 2, seed=8))
     params = {"z": gaussian, "x": Bernoulli(draw(4, 1, 2, 2, seed=9))}
-    weight = torch.tensor(beta, dtype=torch.float64, requires_grad=True)
-    values = beta_objective(params, x, None, {"beta": weight}, torch.tensor(0.0))
+    weights = scales(("beta", beta))
+    values = beta_objective(params, x, None, weights, torch.tensor(0.0))
     assert {name: v.shape for name, v in values.items()} == dict.fromkeys(("loss", "distortion", "rate"), (4,))
     torch.testing.assert_close(values["loss"], values["distortion"] + beta * values["rate"])
-    for image in range(4):  # d loss / d beta = rate, image by image: an ignored or rescaled beta fails here
-        (slope,) = torch.autograd.grad(values["loss"][image], weight, retain_graph=True)
-        torch.testing.assert_close(slope, values["rate"][image])
+    # d loss / d beta = rate, image by image: an ignored or rescaled beta fails here
+    torch.testing.assert_close(slopes(values, weights["beta"]), values["rate"])
 
 
 def test_at_beta_1_the_loss_bounds_the_evidence_of_a_linear_gaussian_model():
@@ -312,15 +298,6 @@ def test_each_weight_of_a_classifier_vae_weighs_its_own_term(gaussian, objective
     torch.testing.assert_close(values["loss"], reconstruction * d / divided_by + 0.5 * r + 100 * ce)
     for name, expected in (("reconstruction", d / divided_by), ("beta", r), ("lambda", ce)):
         torch.testing.assert_close(slopes(values, weights[name]), expected)
-
-
-def test_the_two_readings_are_one_with_other_weights(gaussian):
-    params, x, labels = classified(gaussian)
-    mean = {"beta": 2.0, "lambda": 1.0, "reconstruction": 1.0}
-    by_mean = classifier_pixel_mean_objective(params, x, labels, mean, None)
-    by_sum = classifier_sum_objective(params, x, labels, {"beta": 24.0, "lambda": 12.0, "reconstruction": 1.0}, None)
-    torch.testing.assert_close(12 * by_mean["loss"], by_sum["loss"])
-    assert torch.equal(by_mean["distortion"], by_sum["distortion"])
 
 
 @pytest.mark.parametrize("objective", [classifier_sum_objective, classifier_pixel_mean_objective])

@@ -10,7 +10,6 @@ from vaekit import data
 from vaekit.metrics import memorisation, nearest
 from vaekit.metrics.neighbours import distances
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 N, M = 200, 300
 
 

@@ -90,15 +90,10 @@ def test_representations_are_the_layers_that_forward_goes_through(model, layers)
     assert torch.equal(model.encode(x).mu, named["mu"])
 
 
-def test_study_1_has_its_eleven_layers():
+def test_study_1_s_layers_let_through_a_fifth_of_what_is_below_zero():
     model = ConvVAE((3, 32, 32), latent_dim=8, likelihood="gaussian", **STUDY_1).eval()
     named = model.representations(torch.rand(2, 3, 32, 32), noise_for(model, 2))
-    eleven = [name for name in named if name not in ("mu", "logvar")]
-    assert len(eleven) == 11
-    assert [named[f"encoder{i}"].shape[1:] for i in range(1, 5)] == [(64, 16, 16), (128, 8, 8), (256, 4, 4),
-                                                                     (256, 2, 2)]  # fmt: skip
-    assert [math.prod(named[f"decoder{i}"].shape[1:]) for i in range(1, 5)] == [1024, 4096, 8192, 16384]
-    for name in ("encoder1", "decoder3"):  # what a LeakyReLU lets through: a fifth of what is below zero
+    for name in ("encoder1", "decoder3"):
         assert named[name].min() < 0
 
 

@@ -6,6 +6,7 @@ The widgets are put into a plain page, opened as a file with the network off, an
 import base64
 import io
 import json
+import time
 from typing import NamedTuple
 
 import numpy as np
@@ -13,14 +14,15 @@ import pytest
 import torch
 from bs4 import BeautifulSoup
 from PIL import Image
-from tiny import settings
+from tiny import held
 from torch import nn
 
 from vaekit import decoders
 from vaekit.distributions import Bernoulli, Gaussian
 from vaekit.fleet import new_model
 from vaekit.models import ConvVAE, DenseVAE
-from vaekit.widgets import curve, decoder, movable, show
+from vaekit.sheets import Sheet
+from vaekit.widgets import Page, by_budget, curve, decoder, movable, sheet_png, show
 
 # ---- from models and members to what a page holds
 
@@ -52,11 +54,6 @@ class Own(nn.Module):
     def forward(self, x, noise):
         out = self.decoder(self.encoder(x)[:, :2] + noise["z"])
         return {"x": self.likelihood(*[out, torch.zeros(())][: len(self.likelihood._fields)])}
-
-
-def state(shown) -> dict:
-    """What a page holds of a widget."""
-    return json.loads(BeautifulSoup(shown.static()._repr_html_(), "html.parser").select_one("script").string)
 
 
 def last(width=2, shape=(1, 2, 2)) -> list[nn.Module]:
@@ -103,7 +100,7 @@ def test_a_code_of_another_size_is_refused(z):
 
 def test_weights_take_two_bytes_and_are_finer_than_float16():
     model = vae()
-    packed = state(decoder(model))["data"]
+    packed = held(decoder(model))["data"]
     linear = [layer for layer in model.decoder if isinstance(layer, nn.Linear)]
     matrices = [layer.weight.detach().numpy() for layer in linear]
     whole = np.frombuffer(base64.b64decode(packed["weights"]), "<i2")
@@ -125,13 +122,13 @@ def test_a_carried_decoder_is_shown_as_the_model_it_is_of():
     assert about["step"] == 20
     with torch.device("meta"):
         bare = DenseVAE(depth=3, hidden=32)
-    assert state(decoder(decoders.fit(bare, weights, name))) == state(decoder(model))
+    assert held(decoder(decoders.fit(bare, weights, name))) == held(decoder(model))
 
 
 @pytest.mark.parametrize(("likelihood", "ops"), [(Bernoulli, ["tanh", "sigmoid"]), (Gaussian, ["tanh"])])
 def test_a_model_of_ones_own_is_known_by_what_it_returns(likelihood, ops):
     model = Own(nn.Linear(2, 3, bias=False), nn.LeakyReLU(0.2), *last(3), nn.Tanh(), likelihood=likelihood).eval()
-    layers = state(decoder(model))["data"]["layers"]
+    layers = held(decoder(model))["data"]["layers"]
     assert layers[:2] == [{"op": "linear", "inputs": 2, "size": 3}, {"op": "relu", "slope": 0.2}]
     assert [layer["op"] for layer in layers[3:]] == ops
 
@@ -157,11 +154,22 @@ def of(budget: str, one: dict) -> dict:
     return one | {"axes": {"budget": budget} | one["axes"]}
 
 
+def spread(x, y, sd_x=0.0, sd_y=0.0) -> dict:
+    return {"series": {"test": (x, y, sd_x, sd_y)}}
+
+
+# Two budgets, of which the second is short of a depth and of betas, and lies elsewhere.
+LONG, SHORT = "CV(16,384): 50,000 steps of 128", "CV(4,096): 1,000 steps of 64"
+TWO = [of(LONG, point(depth, beta, **spread(30 + beta, 70 + depth))) for depth in (1, 3) for beta in (0.1, 1.0, 3.0)]
+TWO += [of(SHORT, point(1, 0.1, **spread(5, 200, 3, 25))), of(SHORT, point(1, 0.5, **spread(2, 260), picture=None))]
+
+
 WRONG = {
     "points to move": [],
     "differ in their axes": [*POINTS, {"axes": {"beta": 1}}],
     "two points are at depth 1, beta 0.1": [*POINTS, point(1, 0.1)],
     "at depth 1, beta 3 is": [*POINTS, point(1, 3.0, series={"test": (float("nan"), 1)})],
+    "at depth 1, beta 1 is": [point(1, 1.0, **spread(1, 1, float("nan"), 0))],
     "no PNG or has no alt": [point(1, 1.0, alt=" ")],
     "is no PNG": [point(1, 1.0, picture=b"GIF89a")],
     "5 series": [point(1, 1.0, series={str(i): (1, 1) for i in range(5)})],
@@ -178,25 +186,61 @@ def test_points_that_no_plot_can_hold_are_refused(says):
 def test_a_curve_starts_where_it_is_told_and_knows_its_axes():
     with pytest.raises(ValueError, match="stored value for each of depth, beta"):
         curve(POINTS, start={"depth": 2, "beta": 0.1})
-    made = state(curve(POINTS, start={"depth": 3, "beta": np.float64(1)}))
+    made = held(curve(POINTS, start={"depth": 3, "beta": np.float64(1)}))
     assert made["value"] == [3, 1.0]
     assert [axis["values"] for axis in made["data"]["axes"]] == [[1, 3], [0.1, 0.3, 1.0]]
     assert [axis["labels"] for axis in made["data"]["axes"]] == [["1", "3"], ["0.1", "0.3", "1"]]
-    assert state(curve(POINTS))["value"] == [1, 0.3]
+    assert held(curve(POINTS))["value"] == [1, 0.3]
 
 
 def test_a_page_gets_html_and_a_notebook_the_widget():
     made = curve(POINTS, caption="</script><b>")
-    page = show(settings("published"), made)
+    page = show("results", made)
     assert "live" not in vars(made)  # else the page would carry a widget's state
     soup = BeautifulSoup(page._repr_html_(), "html.parser")
     assert "depth and beta" in soup.select_one(".vaekit-widget noscript").text
     assert not soup.select("b, [src], [href]")
     assert len(soup.select("script")) == 2
-    assert show(settings("quick"), made) is made
+    assert show("store", made) is made
     bundle, *_ = made._repr_mimebundle_()
     assert "application/vnd.jupyter.widget-view+json" in bundle
-    assert made.live.get_state(["kind", "data", "value"]) == state(made)
+    assert made.live.get_state(["kind", "data", "value"]) == held(made)
+
+
+def test_several_budgets_are_an_axis_and_one_is_the_caption():
+    several = by_budget("store", [(SHORT, POINTS[:3]), (SHORT, POINTS), (LONG, [])], diagonals="D + R")
+    made = held(several)
+    assert made["value"] == [SHORT, 1, 0.1]  # the middle of the first
+    assert made["data"]["axes"][0]["values"] == [SHORT, f"{SHORT} (2)"]
+    assert len(made["data"]["points"]) == 3 + len(POINTS)
+    one = held(by_budget("store", [(SHORT, iter(POINTS))], start={"depth": 3, "beta": 0.1}))
+    assert (one["value"], one["data"]["caption"]) == ([3, 0.1], SHORT)
+    assert isinstance(by_budget("results", [(SHORT, POINTS)]), Page)
+    for nothing in ([], [(SHORT, [point(1, 1.0, series={})])]):
+        assert "There is nothing to move through" in by_budget("store", nothing)._repr_html_()
+
+
+@pytest.mark.parametrize("colours", [1, 3])
+def test_a_sheet_is_a_png_of_rows_with_white_between(colours):
+    pictures = np.random.default_rng(0).integers(0, 200, (2, 3, 4, 5, colours)).astype(np.uint8)
+    png = np.asarray(Image.open(io.BytesIO(sheet_png(Sheet("0" * 64, 20, 1, ("a", "b"), pictures)))).convert("RGB"))
+    assert png.shape == (2 * 5, 3 * 6, 3)
+    assert (png[4::5] == 255).all()
+    assert (png[:, 5::6] == 255).all()
+    assert (png[5:9, 6:11] == pictures[1, 1]).all()
+
+
+def test_a_grid_of_900_members_is_built_at_once_and_stays_small():
+    numbers = {f"a number of a name that is long {i}": "0.123 ± 0.012" for i in range(12)}
+    points = [
+        of(LONG, point(i, j, picture=None, numbers=numbers, says="words " * 12))
+        for i in range(30)
+        for j in range(1, 31)
+    ]
+    begun = time.process_time()
+    page = curve(points).static()._repr_html_()
+    assert time.process_time() - begun < 2
+    assert len(page) < 1_000_000
 
 
 # ---- in a browser
@@ -283,6 +327,7 @@ def test_point_picture_and_numbers_move_together(tab, tmp_path):
             ringed: all({widget}, ".ring").map((ring) => all({widget}, ".dot").findIndex((mark) =>
                 mark.getAttribute("transform") === ring.getAttribute("transform"))),
             marks: all({widget}, ".dot").length,
+            beside: all({widget}, ".others")[0].getAttribute("d").split("M").length - 1,
             picture: all({widget}, "img").map((i) => [i.alt, i.src.split(",")[1], i.attributes.width.value]),
             numbers: all({widget}, "tr").map((row) => row.innerText.split("\\t")),
             says: all({widget}, ".found")[0].innerText,
@@ -295,6 +340,7 @@ def test_point_picture_and_numbers_move_together(tab, tmp_path):
         now = seen()
         assert now["value"] == f"{beta:g}"
         assert now["marks"] == 6
+        assert now["beside"] == 2  # depth 3, of training and test images, faintly
         assert now["ringed"] == [step, 3 + step]
         assert now["picture"] == [[f"1, {beta}", base64.b64encode(png(1)).decode(), "400"]]
         assert now["numbers"] == [["D (test), nats", f"71 ± {beta}"]]
@@ -331,19 +377,9 @@ def test_a_finger_can_move_it_and_a_phone_is_wide_enough(tab, tmp_path):
     assert names == [*(f"z{i}" for i in range(1, 11)), "beta"]
 
 
-def spread(x, y, sd_x=0.0, sd_y=0.0) -> dict:
-    return {"series": {"test": (x, y, sd_x, sd_y)}}
-
-
-# Two budgets, of which the second is short of a depth and of betas, and lies elsewhere.
-LONG, SHORT = "CV(16,384): 50,000 steps of 128", "CV(4,096): 1,000 steps of 64"
-TWO = [of(LONG, point(depth, beta, **spread(30 + beta, 70 + depth))) for depth in (1, 3) for beta in (0.1, 1.0, 3.0)]
-TWO += [of(SHORT, point(1, 0.1, **spread(5, 200, 3, 25))), of(SHORT, point(1, 0.5, **spread(2, 260), picture=None))]
-
-
 def test_each_plot_holds_its_points_with_their_bars_and_diagonals_of_whole_sums():
-    made = state(curve(TWO, diagonals="D + R"))["data"]
-    assert [plot["of"] for plot in made["plots"]] == [[LONG], [SHORT]]
+    made = held(curve(TWO, diagonals="D + R"))["data"]
+    assert [plot["of"] for plot in made["plots"]] == [[0], [1]]
     for plot in made["plots"]:
         x, y = plot["x"], plot["y"]
         for one in (one for one in made["points"] if one["place"][:1] == plot["of"]):
@@ -361,12 +397,7 @@ def test_each_plot_holds_its_points_with_their_bars_and_diagonals_of_whole_sums(
         apart = float(plot["legend"].removeprefix("equal D + R, ").removesuffix(" apart"))
         assert np.diff(sums) == pytest.approx(apart)
         assert sums / apart == pytest.approx(np.round(sums / apart))
-    assert [plot["diagonals"] for plot in state(curve(TWO))["data"]["plots"]] == [[], []]
-
-
-def test_a_spread_that_is_not_finite_is_refused():
-    with pytest.raises(ValueError, match="at depth 1, beta 1 is"):
-        curve([point(1, 1.0, **spread(1, 1, float("nan"), 0))])
+    assert [plot["diagonals"] for plot in held(curve(TWO))["data"]["plots"]] == [[], []]
 
 
 @pytest.mark.browser

@@ -9,8 +9,6 @@ from sklearn.neighbors import NearestNeighbors
 from vaekit import data
 from vaekit.metrics import Among, nearest, neighbours
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture
 def small(monkeypatch):

@@ -87,26 +87,6 @@ def test_papermill_with_good_input_that_looks_odd(place):
 
 
 @pytest.mark.slow
-def test_papermill_gets_every_problem_in_one_error(place):
-    from papermill import PapermillExecutionError
-
-    with pytest.raises(PapermillExecutionError) as caught:
-        papermill(place, scale="quik", betas=[0.1, float("nan"), -1], seeds="[]", n_trian=5, hidden=3, cls=1)
-    assert caught.value.ename == "SettingsError"
-    assert caught.value.evalue.splitlines() == [
-        "6 problems:",
-        "- n_trian: no such parameter (did you mean n_train?)",
-        "- hidden: set by the scale alone; there are scale, betas, seeds, n_train",
-        "- cls: no such parameter; there are scale, betas, seeds, n_train",
-        "- scale (where all that is not given comes from): got 'quik' (did you mean quick?); wanted quick or paper",
-        "- betas (weights of the rate): got nan and -1; wanted one or more finite numbers, each at least 0",
-        "- seeds (seed numbers): got an empty list; wanted one or more whole numbers, each at least 0",
-    ]
-    assert caught.value.traceback == [f"SettingsError: {caught.value.evalue}"]  # short: no frames of the package
-    assert work(place / "out.ipynb") == []
-
-
-@pytest.mark.slow
 def test_papermills_exit_status_tells_of_a_misspelt_name(place):
     command = [sys.executable, "-m", "papermill", "study.ipynb", "out.ipynb", "-p", "beta", "0.5"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -114,7 +114,7 @@ def test_a_hostile_sheet_is_one_error(kind):
     with pytest.raises(ResultsError, match=name):
         results.pictures(DESIGN.name)
     with pytest.raises(ResultsError, match=name):
-        pictures.of(DESIGN, member().key)
+        pictures.of(DESIGN, member().key, None)
 
 
 # What results/ carries
@@ -136,9 +136,9 @@ def test_results_give_the_pictures_of_their_members():
     assert found.keys() == made.keys()
     for key, sheet in made.items():
         assert np.array_equal(found[key].pictures, sheet.pictures)
-        assert np.array_equal(pictures.of(DESIGN, key).pictures, sheet.pictures)
+        assert np.array_equal(pictures.of(DESIGN, key, None).pictures, sheet.pictures)
     assert results.pictures("pruning") == {}
-    assert pictures.of(DESIGN, member(7).key) is None
+    assert pictures.of(DESIGN, member(7).key, None) is None
 
 
 @pytest.mark.parametrize("kind", ["flipped", "gone", "another's", "not listed"])
@@ -162,7 +162,7 @@ def test_what_is_damaged_is_named_and_never_decoded(kind, monkeypatch):
     assert [line for line in results.damage(folder) if str(path) in line]
     if kind != "not listed":
         with pytest.raises(ResultsError, match=str(path)):
-            pictures.of(DESIGN, member().key)
+            pictures.of(DESIGN, member().key, None)
 
 
 def test_pictures_go_with_their_member_and_stay_with_others():
@@ -203,7 +203,8 @@ def test_an_export_carries_what_the_weights_make(place, capsys):
     store = runs.default_store()
     key, other = store.commit(run_of(member())), store.commit(run_of(member(2)))
     diverged = store.commit(run_of(member(7), (), "diverged", "not finite"))
-    before = pictures.of(DESIGN, key)
+    assert pictures.of(DESIGN, key, None) is None  # results/ alone
+    before = pictures.of(DESIGN, key, store)
     assert np.array_equal(before.pictures, made_by(key, store))
     assert (before.key, before.step, before.version, before.labels) == (key, 20, 1, LABELS)
     assert main(["export", DESIGN.name]) == 0
@@ -211,7 +212,7 @@ def test_an_export_carries_what_the_weights_make(place, capsys):
     found = results.pictures(DESIGN.name)
     assert found.keys() == {key, other}
     assert np.array_equal(found[key].pictures, before.pictures)
-    assert pictures.of(DESIGN, diverged) is None
+    assert pictures.of(DESIGN, diverged, store) is None
     folder = results.folder(DESIGN.name)
     listed = json.loads((folder / "provenance.json").read_bytes())["pictures"]
     assert listed.keys() == {f"pictures/{each[:12]}-20.png" for each in found}
@@ -222,7 +223,7 @@ def test_an_export_carries_what_the_weights_make(place, capsys):
     third.commit(run_of(member(3)))
     content = (folder / f"pictures/{key[:12]}-20.png").read_bytes()
     assert main(["export", DESIGN.name]) == 0
-    assert "making pictures of 1 members" in capsys.readouterr().out
+    assert "making pictures of 1 member" in capsys.readouterr().out
     assert results.pictures(DESIGN.name).keys() == {key, other, member(3).key}
     assert (folder / f"pictures/{key[:12]}-20.png").read_bytes() == content
     assert main(["runs", "verify"]) == 0
@@ -244,16 +245,17 @@ def test_a_new_version_is_made_where_the_weights_are(monkeypatch):
         2, ("black",), lambda model, one, step, images: torch.zeros(1, 2, 1, 3, 4, dtype=torch.uint8)
     )
     design = sweep.Design(DESIGN.name, (), DESIGN.snapshots, DESIGN.kept, pictures=newer)
-    assert pictures.of(design, key).pictures.shape == (1, 2, 3, 4, 1)
+    assert pictures.of(design, key, store).pictures.shape == (1, 2, 3, 4, 1)
     assert pictures.of(design, key, Store(store.root / "none")).version == 1
+    assert pictures.of(design, key, None).version == 1
     carried = results.read(results.folder(DESIGN.name)).pictures
     (content,) = pictures.export(design, [key], carried, store, print).values()
     assert sheets.unpack(content, f"{key[:12]}-20.png").version == 2
     nothing = sweep.Pictures(3, (), lambda *of: None)
     design = sweep.Design("another", (), DESIGN.snapshots, DESIGN.kept, pictures=nothing)
-    assert pictures.of(design, key) is None
+    assert pictures.of(design, key, store) is None
     assert pictures.export(design, [key], {}, store, print) == {}
-    assert pictures.of(sweep.Design("another", (), DESIGN.snapshots, DESIGN.kept), key) is None
+    assert pictures.of(sweep.Design("another", (), DESIGN.snapshots, DESIGN.kept), key, store) is None
 
 
 def test_what_cannot_be_made_is_said(monkeypatch, capsys):

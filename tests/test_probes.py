@@ -6,12 +6,11 @@ import warnings
 
 import pytest
 import torch
+from tiny import posterior
 
 from vaekit import randomness
 from vaekit.distributions import Gaussian
 from vaekit.metrics import PROBES, accuracy_bound, class_information, information, probe_accuracy, probes, upper_hull
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def normal(site, *shape):
@@ -120,11 +119,6 @@ def test_bad_arguments_of_a_probe():
             probe_accuracy("knn", codes[:n], y, seed=0)
     with pytest.raises(ValueError, match="all 16 labels that knn is fitted on are 3"):
         probe_accuracy("knn", codes, torch.full((20,), 3), seed=0)
-
-
-def posterior(mu, sd):
-    mu = torch.as_tensor(mu, dtype=torch.float64).reshape(len(mu), -1)
-    return Gaussian(mu, torch.full_like(mu, 2 * math.log(sd)))
 
 
 def integral(q, y):

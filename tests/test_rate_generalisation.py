@@ -11,13 +11,13 @@ import pytest
 import torch
 from tiny import member, row_of, settings
 
-from vaekit import claims, results, sweep, tidy
-from vaekit.data import DataError, ImageSet, splits
+from vaekit import claims, results, sweep
 from vaekit.losses import bernoulli_floor
 from vaekit.metrics import evaluate, log_likelihood, memorisation, reconstruct
 from vaekit.settings import SettingsError
 from vaekit.studies import rate_generalisation as study
 from vaekit.studies.rate_generalisation import claims as study_claims
+from vaekit.table import budgets, frame, label
 
 pytestmark = pytest.mark.usefixtures("place")
 
@@ -35,6 +35,9 @@ def test_members_are_the_grid_with_seeds_outermost():
         (n, depth, beta) for n in (32, 64) for depth in (1, 3) for beta in (0.1, 1)
     }
     assert study.members(settings(n_test=0))[0].n_test is None
+    odd = settings(betas="[1, 1e-3, 1.0]", seeds=2.0, depths="1")
+    assert (odd.betas, odd.seeds, odd.depths) == ((1.0, 0.001), (2,), (1,))
+    assert len(study.members(odd)) == 2
 
 
 def test_the_scales_are_the_papers_and_smaller():
@@ -49,17 +52,6 @@ def test_the_scales_are_the_papers_and_smaller():
     assert {dict(m.weights)["beta"] for m in study.members(quick)} <= {
         dict(m.weights)["beta"] for m in study.members(paper)
     }
-
-
-def test_odd_but_good_values_are_taken():
-    chosen = settings(betas="[1, 1e-3, 1.0]", seeds=2.0, depths="1")
-    assert (chosen.betas, chosen.seeds, chosen.depths) == ((1.0, 0.001), (2,), (1,))
-    assert len(study.members(chosen)) == 2
-
-
-def test_images_that_are_not_there_are_refused_at_once():
-    with pytest.raises((SettingsError, DataError), match=r"mnist\.npz is not there"):
-        study.Settings.at("quick", data="mnist")
 
 
 def test_the_networks_are_members_with_their_own_arguments():
@@ -100,19 +92,8 @@ def test_what_does_not_go_together_is_refused(given, says):
         settings(**given)
 
 
-@pytest.fixture
-def sets_at_hand(monkeypatch):
-    """Every set as if its file were there."""
-
-    def loaded(name):
-        made = splits.of_parts(lambda: torch.arange(10**5), 10**5, 10)
-        return ImageSet(name, name, name, 10**5, (1, 28, 28), lambda indices: torch.zeros(0), made)
-
-    monkeypatch.setattr("vaekit.studies.base.load", loaded)
-
-
-@pytest.mark.usefixtures("sets_at_hand")
-def test_a_set_with_training_images_of_its_own_has_a_tenth_of_them():
+def test_a_set_with_training_images_of_its_own_has_a_tenth_of_them(monkeypatch):
+    monkeypatch.setattr("vaekit.studies.base.absence", lambda name: None)  # as if every file were there
     chosen = study.Settings.at("short", data="[fashion_mnist, mnist32, small_norb, shapes3d]")
     sizes = {name: {m.n_train for m in study.members(chosen) if m.data == name} for name in chosen.data}
     tenths = {"fashion_mnist": {6_000}, "mnist32": {6_000}, "small_norb": {2_430}, "shapes3d": {48_000}}
@@ -152,7 +133,7 @@ def of_claim_3_16(d, seeds=(0, 1, 2)):
 )
 def test_claim_3_16_reads_such_members_also_beside_others(d, outcome):
     others = results.Tables(members={m.key: row_of(m) for m in study.members(study.Settings.at("short"))})
-    table = tidy.frame(others.merged(of_claim_3_16(d)))
+    table = frame(others.merged(of_claim_3_16(d)))
     (claim,) = (each for each in study_claims.CLAIMS if each.number == "3.16")
     found = claims.verdict(claim, table)
     assert (found.outcome, found.seeds) == (outcome, 3)
@@ -165,18 +146,18 @@ def test_a_table_of_both_networks_and_of_both_objectives_keeps_them_apart(monkey
     table = study.run(asked)
     assert table["asked"].all()
     assert table.loc[table["model"] == "conv_vae", "hidden"].isna().all()
-    found = {label: group["model"].unique().tolist() for label, group in tidy.budgets(table, study.DESIGN.axes)}
-    assert found == {
+    axes = study.DESIGN.axes
+    assert {label(rows, axes): rows["model"].unique().tolist() for rows in budgets(table, axes)} == {
         "20 steps of 8, 4 units, tetrominoes, 1 seed": ["dense_vae"],
         "20 steps of 8, 2 channels, tetrominoes, 1 seed": ["conv_vae"],
     }
     parts = study.run(settings(betas=None, objective="mi_kl", mi=[1], kl=[0, 1]))
     assert set(parts["objective"]) == {"mi_kl"}
-    ((_, group),) = tidy.budgets(parts, study.DESIGN.axes)
-    assert set(group[["mi", "kl"]].itertuples(index=False, name=None)) == {(1, 0), (1, 1)}
+    (rows,) = budgets(parts, axes)
+    assert set(rows[["mi", "kl"]].itertuples(index=False, name=None)) == {(1, 0), (1, 1)}
     results.write(results.folder(study.DESIGN.name), sweep.tables(study.DESIGN), {})
     whole = study.run(study.Settings.at("published"))
-    assert len(list(tidy.budgets(whole, study.DESIGN.axes))) == 3
+    assert len(budgets(whole, axes)) == 3
     shown = study.run(study.Settings.at("published", models="conv_vae", betas=0.1))
     assert shown["model"].unique().tolist() == ["conv_vae"]
     assert np.array_equal(shown["beta"].unique(), [0.1])
@@ -211,7 +192,7 @@ def taken(measure, one, step, images):
     return keyed
 
 
-def test_rates_and_distortions(images):
+def test_rates_and_distortions_which_depend_on_the_member_alone(images, monkeypatch):
     one = member(precision="fp64")
     model = one.build().eval()
     found = {(v.part, v.measure, v.arguments): v for v in study.rate_distortion(model, one, 20, images)}
@@ -234,18 +215,12 @@ def test_rates_and_distortions(images):
     assert found["train", "distortion_floor", ""].value == pytest.approx(floor, rel=1e-12)
     draws = [evaluate(model, images.test, images.test_rows, one.seed, draw)["distortion"] for draw in range(10)]
     assert found["test", "distortion", "samples=10"].value == pytest.approx(torch.stack(draws).mean().item(), rel=1e-12)
-
-
-def test_ten_samples_are_taken_of_the_nested_subset(images, monkeypatch):
-    monkeypatch.setattr(study, "NESTED", 5)
-    one = member(precision="fp64")
-    found = {
-        (v.measure, v.arguments): v
-        for v in study.rate_distortion(one.build().eval(), one, 20, images)
-        if v.part == "test"
-    }
-    assert found["distortion", "samples=10"].n == 5
-    assert found["distortion", "samples=1"].n == 16
+    assert list(study.rate_distortion(model, one, 20, images)) == list(found.values())
+    other = study.rate_distortion(model, member(precision="fp64", seed=1), 20, images)
+    assert all(v != found[v.part, v.measure, v.arguments] for v in other if v.arguments.startswith("samples"))
+    monkeypatch.setattr(study, "NESTED", 5)  # of which ten samples are taken
+    nested = {(v.part, v.measure, v.arguments): v.n for v in study.rate_distortion(model, one, 20, images)}
+    assert nested == {key: v.n for key, v in found.items()} | {("test", "distortion", "samples=10"): 5}
 
 
 def test_a_learning_curve_is_of_the_first_images_at_every_snapshot(images, monkeypatch):
@@ -483,29 +458,6 @@ def test_a_model_that_returns_training_images_prefers_them(images, memorises):
     others = [i for i in range(len(images.train)) if i not in drawn][:8]
     undrawn = memorises(lambda part: images.train[others] / 255, member(), images)
     assert undrawn["train_preference", ""].value < 0.5
-
-
-def test_measures_give_what_they_say(images):
-    gives = {
-        "rate_distortion": {"distortion", "rate", "distortion_floor"},
-        "rate_parts": {"mutual_information", "marginal_kl", "mi_ceiling"},
-        "likelihood": {"log_likelihood"},
-        "neighbours": {"memorised", "nearest_distance", "nearest_distance_quantile"},
-        "learning_curve": {"distortion", "rate"},
-        "memorisation": {"train_preference", "nearer_than_target"},
-    }
-    for measure in study.DESIGN.measures:
-        assert {key[1] for key in taken(measure.take, member(), 20, images)} == gives[measure.name]
-
-
-def test_values_do_not_depend_on_who_asks(images):
-    one, seeded = member(), member(seed=1)
-    model = one.build().eval()
-    first, again, other = (list(study.rate_distortion(model, m, 20, images)) for m in (one, one, seeded))
-    assert first == again
-    assert [v.value for v in first if v.measure == "distortion"] != [
-        v.value for v in other if v.measure == "distortion"
-    ]
 
 
 def test_a_table_has_all_that_claims_and_figures_read(images):

@@ -14,7 +14,6 @@ from vaekit.models import ConvVAE, DenseVAE
 
 SHAPE = (1, 8, 8)
 IMAGES = (randomness.uniform(1, randomness.FACTORS, 0, "test images", (30, *SHAPE)) * 256).to(torch.uint8)
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Off(nn.Module):

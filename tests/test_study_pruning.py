@@ -7,16 +7,18 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
-from tiny import row_of
+from tiny import moved, row_of
 
-from vaekit import claims, pruning, results, runs, sweep, tidy
+from vaekit import claims, pruning, results, runs, sweep
+from vaekit.data import DataError
 from vaekit.losses import cross_entropy
 from vaekit.metrics import evaluate
 from vaekit.results import ResultsError
 from vaekit.settings import SettingsError
 from vaekit.studies import pruning as study
-from vaekit.studies.pruning import figures
+from vaekit.studies.pruning import explore, figures
 from vaekit.studies.pruning.claims import CLAIMS
+from vaekit.table import frame, select
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -126,8 +128,8 @@ def test_the_quick_scale_takes_mnist_where_it_is_and_else_a_made_set(place):
     assert study.Settings.at("quick", betas=[3]).betas == (3,)
     (place / "data").mkdir()
     (place / "data" / "mnist.npz").write_bytes(b"no set")
-    with pytest.raises(SettingsError, match=r"mnist\.npz is not a valid copy"):
-        study.Settings.at("quick")
+    there = study.Settings.at("quick")  # no image is read before a run
+    assert (there.data, there.betas) == (("mnist",), (1, 3, 5, 10))
 
 
 @pytest.mark.parametrize(
@@ -151,9 +153,10 @@ def test_the_quick_scale_takes_mnist_where_it_is_and_else_a_made_set(place):
         ({"sparsity": 0.5}, r"sparsity: no such parameter \(did you mean sparsities\?\)"),
     ],
 )
-def test_bad_input_is_refused_before_any_work(given, message):
-    with pytest.raises(SettingsError, match=message):
-        study.Settings.at("quick", **({"data": "dsprites_like"} | given))
+def test_bad_input_is_refused_before_any_work(given, message, place, monkeypatch):
+    monkeypatch.setattr(sweep, "train_fleet", lambda *a, **how: pytest.fail("something was trained"))
+    with pytest.raises((SettingsError, DataError), match=message):
+        study.run(study.Settings.at("quick", **({"data": "dsprites_like"} | given)))
 
 
 def test_budgets_are_no_choice_where_nothing_is_trained():
@@ -276,10 +279,10 @@ def test_a_run_from_an_empty_store_gives_a_table_that_figures_and_claims_read(ca
     arms = ["gradual", "one_shot", "structured", "dense", "no_decoder", "baseline"]
     table = study.run(tiny(arms=arms, epochs=2, tuning_epochs=2, sparsities=[0.5]))
     assert "diverged" not in set(table["status"])
-    pruned = tidy.last(table[table["parent"].notna()], "accuracy", part="test")
+    pruned = select(table[table["parent"].notna()], "accuracy", part="test")
     assert sorted(study.ways(pruned)) == sorted([*arms[:4], "no_decoder", "baseline", "baseline"])
     assert set(pruned["parent_steps"]) == {1}
-    left = tidy.last(table, "nonzero_parameters", arm="gradual").set_index("key")
+    left = select(table, "nonzero_parameters", arm="gradual").set_index("key")
     store = runs.default_store()
     for key in left.index:
         state = store.weights(key, int(left.loc[key, "steps"]))
@@ -294,14 +297,22 @@ def test_a_run_from_an_empty_store_gives_a_table_that_figures_and_claims_read(ca
     for draw in DRAWN:
         draw(table)
     assert len(figures.numbers(table)) == 3 + 7
-    explorer = figures.explore(table, tiny())
-    assert [slider.description for slider in explorer.children[:2]] == ["beta", "pruned"]
-    assert 'alt="Test accuracy at beta 1 without 50 % of the weights.' in explorer.children[2].value
-    before = tidy.last(table, "accuracy", part="test").set_index("key")["value"]
-    parent = pruned.loc[pruned["arm"] == "gradual", "parent"].iloc[0]
-    whole, nothing = figures._untuned(store, (0.0, 0.999), parent)  # of 100 test images, all
-    assert whole == pytest.approx(100 * before[parent])
-    assert nothing < 60  # biases alone are left, and they name one shape
+    before = select(table, "accuracy", part="test").set_index("key")["value"]
+    parent = pruned.loc[pruned["arm"] == "gradual", "parent"]
+    _, data = moved(explore.explore(table, tiny()))
+    assert [axis["name"] for axis in data["axes"]] == ["beta", "pruned (%)"]
+    assert data["series"] == [explore.TUNED, explore.UNTUNED]
+    points = {point["place"][1]: point for point in data["points"]}
+    assert list(points) == [100 * share for share in explore.SHARES]
+    assert {share for share, point in points.items() if point["series"][0]} == {0, 50}
+    assert points[0]["series"][1][1] == pytest.approx(100 * before[parent.iloc[0]])  # of 100 test images, all
+    assert points[95]["series"][1][1] < 60  # biases alone are left, and they name one shape
+    assert points[50]["says"].startswith("beta 1, 50 % of the weights pruned: test accuracy pruned and tuned ")
+    _, data = moved(explore.explore(table.assign(parent="0" * 64), tiny()))
+    assert {(point["place"][1], point["alt"][:28]) for point in data["points"]} == {
+        (0, "Not tuned: no weights are he"),
+        (50, "Not tuned: no weights are he"),
+    }
     assert set(claims.verdict_table(CLAIMS, table)["outcome"].str.split(" ").str[0]) <= {"not", "needs"}
 
 
@@ -358,7 +369,7 @@ def tables(members, diverged=(), extra=()) -> results.Tables:
 
 def made_up(extra=(), diverged=(), **given):
     members = study.members(published(**({"seeds": [0, 1], "sparsities": [0.5, 0.9]} | given)))
-    return tidy.frame(tables(members, diverged, extra))
+    return frame(tables(members, diverged, extra))
 
 
 def test_published_shows_what_was_asked_for_with_its_parents(place):
@@ -374,24 +385,38 @@ def test_published_shows_what_was_asked_for_with_its_parents(place):
     alone = study.run(published(arms="baseline", betas=3, sparsities=0.9))
     assert set(alone["objective"]) == {"cross_entropy"}
     assert set(alone["sparsity"].dropna()) == {0, 0.9}
-    for given, message in (({"betas": [1, 7]}, "nothing of betas 7"), ({"data": "fashion_mnist"}, "of data fashion")):
-        with pytest.raises(ResultsError, match=message):
+    for given, lacking in (({"betas": [1, 7]}, "betas 7"), ({"data": "fashion_mnist"}, "data fashion_mnist")):
+        with pytest.raises(ResultsError, match=f"lacks 1 of what was asked for, first {lacking}"):
             study.run(published(**given))
 
 
 def test_a_published_page_explores_nothing_but_its_table(place):
-    figure = drawn(figures.explore(made_up(arms=["gradual", "dense"]).assign(asked=True), published()))
-    assert [ax.get_title() for ax in figure.axes] == ["sum, lambda 100", "sum, lambda 1", "pixel mean, lambda 1"]
-    assert figure.axes[0].texts[0].get_text().startswith("beta 5, 14,062 + 938 steps")
-    assert labels(figure.axes[0])["pruned and tuned"][0] == [0, 0.5, 0.9]
-    assert figures.explore(made_up(arms=["baseline"]).assign(asked=True), published()) is None
+    table = made_up(arms=["gradual", "dense"]).assign(asked=True)
+    assert explore.explore(table, published())._repr_html_()  # a page's, which needs no kernel
+    value, data = moved(explore.explore(table, tiny()))
+    assert all("no weights are here" in point["alt"] for point in data["points"])
+    assert data["caption"] == "14,062 + 938 steps of 128, mnist, 2 seeds"
+    assert value == ["sum, lambda 100", 5, 50]
+    reading, beta, pruned = data["axes"]
+    assert reading["values"] == ["sum, lambda 100", "sum, lambda 1", "pixel mean, lambda 1"]
+    assert (beta["values"], pruned["values"]) == ([1, 3, 5, 10], [0, 50, 90])
+    (point,) = [point for point in data["points"] if point["place"] == value]
+    mean = 100 * (0.95 - 0.1 - 0.05 - 1 / 1038 + 0.0005)
+    assert point["series"] == [pytest.approx([50, mean, 0, 0.1 / math.sqrt(2)])]
+    assert point["numbers"] == {"seeds": "2", "accuracy (%), pruned and tuned": f"{mean:.2f} ± 0.07"}
+    several = made_up(arms=["gradual"], data=["mnist", "fashion_mnist"]).assign(asked=True)
+    _, data = moved(explore.explore(several, tiny()))
+    assert [axis["name"] for axis in data["axes"]] == ["budget", "reading", "beta", "pruned (%)"]
+    assert [label.split(", ")[1] for label in data["axes"][0]["values"]] == ["fashion_mnist", "mnist"]
+    for lost in (made_up(arms=["baseline"]), made_up(arms=["gradual"], diverged=set(table["key"]))):
+        assert "nothing to move through" in explore.explore(lost.assign(asked=True), published())._repr_html_()
 
 
 # Figures
 
 
 def drawn(figure):
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     return figure
 
 

@@ -9,11 +9,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tiny import ARGUMENTS, FullDisk, member, run_of
+from tiny import ARGUMENTS, member, run_of
 
 from vaekit import results, runs, sweep
 from vaekit.data import DataError
-from vaekit.results import ResultsError, Tables
+from vaekit.results import Tables
 from vaekit.runs import Store, StoreError
 from vaekit.sweep import Design, Measure, Value, fleet_size, plan, report
 
@@ -33,11 +33,6 @@ def design(version=1):
     return Design(
         "probes", (Measure("probe", version, weight),), lambda m: (m.steps // 2, m.steps), lambda m: (m.steps,)
     )
-
-
-@pytest.fixture
-def store(place):
-    return Store(place / "runs")
 
 
 @pytest.fixture
@@ -113,15 +108,10 @@ def test_members_share_a_fleet_when_only_seed_and_weights_differ(store):
 
 def test_damaged_evidence_stops_a_plan(store, place):
     sweep.run(design(), [member()], store, say=quiet)
-    listed(store, [member()])
     (measured,) = place.glob("runs/measures/??/*/probe-1.json")
     measured.write_bytes(measured.read_bytes()[:-9])
     with pytest.raises(StoreError, match=str(measured)):
         plan(design(), [member()], store)
-    table = place / "results" / "probes" / "members.csv"
-    table.write_bytes(table.read_bytes() + b"\n")
-    with pytest.raises(ResultsError, match=str(table)):
-        plan(design(), [member(2)], store)
 
 
 # Running
@@ -166,16 +156,6 @@ def test_a_sweep_goes_on_from_where_it_was_stopped(store, trained):
     assert not plan(design(), members, store).missing
 
 
-def test_a_cut_between_measures_and_run_trains_that_member_again(store, monkeypatch, trained):
-    with monkeypatch.context() as patch:
-        patch.setattr(Store, "commit", lambda store, run: (_ for _ in ()).throw(StoreError("cut")))
-        with pytest.raises(StoreError, match="cut"):
-            sweep.run(design(), [member(1)], store, say=quiet)
-    assert plan(design(), [member(1)], store).missing == [member(1)]
-    sweep.run(design(), [member(1)], store, say=quiet)
-    assert plan(design(), [member(1)], store).known == [member(1)]
-
-
 def test_a_member_that_diverges_is_recorded_and_known(store, trained):
     wild = member(1e300)
     sweep.run(design(), [wild, member(1)], store, say=quiet)
@@ -188,33 +168,11 @@ def test_a_member_that_diverges_is_recorded_and_known(store, trained):
     assert store.measure(wild.key, "probe", 2) == []
 
 
-def test_a_store_that_cannot_be_written_stops_it_before_training(place, trained):
-    (place / "runs").write_bytes(b"in the way")
-    with pytest.raises(StoreError, match=str(place / "runs")):
-        sweep.run(design(), [member(1)], say=quiet)
-    assert not trained
-
-
 def test_images_that_cannot_be_had_stop_it_before_training(store, trained):
     for lacking in (member(2, data="mnist"), member(2, split="own"), member(2, n_train=10**6)):
         with pytest.raises(DataError):
             sweep.run(design(), [member(1), lacking], store, say=quiet)
     assert not trained
-
-
-def test_a_full_disk_costs_no_more_than_a_fleet(store, monkeypatch, place):
-    with monkeypatch.context() as patch:
-        one = FullDisk(patch, 10**9)
-        sweep.run(design(), [member(1)], Store(place / "measured"), say=quiet)
-    with monkeypatch.context() as patch:
-        FullDisk(patch, len(one.calls) + 3)
-        with pytest.raises(StoreError, match="No space left"):
-            sweep.run(design(), [member(1), member(2)], store, say=quiet)
-    assert list(store.keys()) == [member(1).key]
-    store.verify(member(1).key)
-    sweep.run(design(), [member(1), member(2)], store, say=quiet)
-    assert plan(design(), [member(1), member(2)], store).known == [member(1), member(2)]
-    assert not list((store.root / "staging").iterdir())
 
 
 def test_how_it_was_made_is_recorded(store):
@@ -224,11 +182,8 @@ def test_how_it_was_made_is_recorded(store):
     assert record["hardware"] == sweep.hardware("cpu")
     assert re.match(r"1 threads of \S", record["hardware"])
     assert record["wall_time"] >= 0
-    assert (record["backend"], record["torch"], record["python"]) == (
-        "cores",
-        torch.__version__,
-        platform.python_version(),
-    )
+    assert (record["backend"], record["torch"]) == ("cores", torch.__version__)
+    assert record["python"] == platform.python_version()
     assert record["commit"] == sweep.commit()
 
 

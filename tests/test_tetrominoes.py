@@ -138,7 +138,6 @@ def test_identity_names_recipe_seed_and_angle(data):
     assert data.identity == "tetrominoes-1-seed0"
     assert other.identity == "tetrominoes-1-seed1"
     assert wide.identity == "tetrominoes-1-seed0-angle360"
-    assert wide.factors is not None
     assert 359 < wide.factors[:, 0].max() <= 360
     assert not torch.equal(other.take([5]), data.take([5]))
     assert torch.equal(load("tetrominoes").take([5]), data.take([5]))

@@ -2,12 +2,16 @@
 
 import dataclasses
 import errno
+import json
 import math
 import os
+import re
 
+import pandas as pd
 import torch
 
-from vaekit import data, disk, results
+from vaekit import data, disk, results, table
+from vaekit.distributions import Gaussian
 from vaekit.fleet import new_model
 from vaekit.runs import Member, Run
 from vaekit.studies import rate_generalisation as study
@@ -89,6 +93,45 @@ def tables(members, status="finished", learning_curve=True) -> results.Tables:
             + (final if step == m.steps else [])
         ]
     return made
+
+
+def with_columns(rows: pd.DataFrame) -> pd.DataFrame:
+    """A made-up tidy table with a column for each of its `arguments`, as `table.frame` has them."""
+    codes, texts = pd.factorize(rows["arguments"])
+    return rows.assign(**table._argument_columns(texts.tolist(), codes, rows))
+
+
+def held(shown) -> dict:
+    """What a page holds of a widget: its data, and what it begins at."""
+    page = shown.static() if hasattr(shown, "static") else shown
+    return json.loads(re.search(r'application/json">(.*?)</script>', page._repr_html_())[1])
+
+
+def posterior(mu, sd) -> Gaussian:
+    """A Gaussian for each image: of this mean, a number or a row of them, and this sd."""
+    mu = torch.as_tensor(mu, dtype=torch.float64).reshape(len(mu), -1)
+    return Gaussian(mu, torch.full_like(mu, 2 * math.log(sd)))
+
+
+def moved(shown) -> tuple[list, dict]:
+    """What a `widgets.curve` begins at, and its data: places and numbers as a reader sees them, not as ranks."""
+    data = shown._state["data"]
+    points = [
+        point
+        | {"place": [axis["values"][rank] for axis, rank in zip(data["axes"], point["place"], strict=True)]}
+        | {"numbers": {data["numbers"][name]: text for name, text in point["numbers"]}}
+        for point in data["points"]
+    ]
+    return shown._state["value"], data | {"points": points}
+
+
+def notebook(path, *cells):
+    """Write a notebook; a cell that is a text alone is of code."""
+    import nbformat  # here, where no child needs it
+
+    cells = [nbformat.v4.new_code_cell(cell) if isinstance(cell, str) else cell for cell in cells]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), path)
 
 
 class FullDisk:

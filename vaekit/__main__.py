@@ -119,7 +119,9 @@ def train(chosen: argparse.Namespace) -> int:
         whole, members = len(members), sweep.shard(members, *shard_of(chosen.shard))
         say(f"shard {chosen.shard}: {len(members)} of {whole} members")
     if chosen.dry_run:
-        print(sweep.report(design, sweep.plan(design, members, store), settings.device))
+        todo = sweep.plan(design, members, store)
+        sweep.check_images(todo)
+        print(sweep.report(design, todo, settings.device))
         return 0
     trained = sweep.run(design, members, store, settings.device, chosen.minutes, say=say).missing
     ended = [store.record(member.key)["status"] for member in trained if member.key in store]

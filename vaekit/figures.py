@@ -1,7 +1,7 @@
 """House style, and the plots that two studies or more draw: from the tidy table, never from live models."""
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import cycle
 from typing import Any
 
@@ -10,9 +10,14 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.axes import Axes
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
+from matplotlib.text import Annotation, Text
+from matplotlib.transforms import Bbox, BboxBase, IdentityTransform
 from pandas.io.formats.style import Styler
 from torch import Tensor
+
+from vaekit.table import csv, distinct, having, select
 
 # Okabe and Ito's colours, told apart by colour-blind readers too.
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#777777"
@@ -59,14 +64,193 @@ def panels(rows: int, columns: int, width: float = 4.2, height: float = 3.4, **h
     return figure, axes
 
 
-def with_data(figure: Figure, csv: str) -> Figure:
-    """The figure with the data that it draws (`tidy.csv`), which a notebook then stores beside the picture.
+def with_data(figure: Figure, data: str) -> Figure:
+    """The figure with the data that it draws (`table.csv`), which a notebook then stores beside the picture.
 
     A page of the book offers it in the caption, under the figure's name. Without data the figure stays as it is.
     """
     assert isinstance(figure, _DataFigure)  # panels made it
-    figure.csv = csv
+    figure.csv = data
     return figure
+
+
+def nothing(words: str) -> Figure:
+    """A figure that says why there is nothing to draw."""
+    figure, axes = panels(1, 1, width=7, height=0.8)
+    say(axes[0, 0], words)
+    return figure
+
+
+def say(ax: Axes, words: str) -> None:
+    """Words in place of a panel."""
+    ax.set_axis_off()
+    ax.annotate(words, (0.5, 0.5), xycoords="axes fraction", ha="center", va="center", fontsize=9)
+
+
+def grid(
+    groups: Sequence[tuple[str, pd.DataFrame]],
+    draw: Callable[[Any, pd.DataFrame], None],
+    columns: int | Mapping[str, Mapping[str, Any]] = 1,
+    *,
+    measures: Sequence[str] = (),
+    drawn: pd.DataFrame | None = None,
+    history: bool = False,
+    legend: str = "",
+    empty: str = "not run yet",
+    missing: str = "",
+    wrap: int = 0,
+    projections: Sequence[str | None] = (),
+    width: float = 4.2,
+    height: float = 3.4,
+    **how: Any,
+) -> Figure:
+    """A row of panels for each budget, labelled above its first panel, with the data that is drawn.
+
+    Args:
+        groups: the label and the rows of each budget, the largest first (`table.budgets`, `table.label`).
+        draw: with a number of columns, `draw(axes, rows)` of a whole budget; with named ones, `draw(ax, rows)` of each
+            panel's own rows.
+        columns: how many panels a budget has; or, by the panels' titles, what `table.having` picks for each. Budgets
+            one after the other that share no panel then stand side by side.
+        measures: what is drawn, as `table.csv` takes it, of the rows `drawn` (None: all that `groups` have).
+        history: whether that is at every step; else at the end of training.
+        legend: "below" for one of all panels that have none of their own; "" for none.
+        empty: what is said where there is no group.
+        missing: what is said, below its title, in a panel in which nothing is drawn; "": it stays blank.
+        wrap: panels in a line at most; 0: all of them.
+        projections: of a budget's first panels, e.g. ("3d",).
+        width, height: of a panel, in inches.
+        how: for `panels`.
+    """
+    groups = [(text, rows) for text, (_, rows) in zip(distinct([text for text, _ in groups]), groups, strict=True)]
+    lines = [] if isinstance(columns, int) else _packed(groups, columns)
+    if not groups or not (isinstance(columns, int) or any(lines)):
+        return nothing(empty)
+    count = columns if isinstance(columns, int) else len(columns)
+    across = min(count, wrap or count)
+    high = -(-count // across)
+    how = ({"sharey": "row"} if lines else {}) | how
+    figure, axes = panels(high * (len(lines) or len(groups)), across, width, height, **how)
+    blocks = axes.reshape(-1, high * across)[:, :count]
+    if isinstance(columns, int):
+        for block, (text, rows) in zip(blocks, groups, strict=True):
+            _project(figure, block, projections)
+            draw(block, rows)
+            label(block[0], text, _letters(width * across))
+    else:
+        for block, line in zip(blocks, lines, strict=True):
+            for ax, title in zip(block, columns, strict=True):
+                if title in line:
+                    draw(ax, line[title][1])
+                if title in line or missing:
+                    ax.set_title(title, parse_math=False)
+            _label_panels(block, [line[title][0] if title in line else "" for title in columns], across, width)
+    for ax in figure.axes:
+        if not ax.has_data():
+            ax.set_axis_off()
+            if missing and ax.get_title():
+                say(ax, missing)
+    if legend == "below":
+        legend_below(figure)
+    if measures:
+        shown = pd.concat([rows for _, rows in groups]) if drawn is None else drawn
+        shown = shown.drop_duplicates(["key", "step", "part", "measure", "arguments"])  # of parents that budgets share
+        with_data(figure, csv(shown, *measures, last=not history))
+    return figure
+
+
+def _packed(
+    groups: Sequence[tuple[str, pd.DataFrame]], columns: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, tuple[str, pd.DataFrame]]]:
+    """Line by line, the label and the rows of each panel by its title.
+
+    A budget joins the line of the one before it where all of its panels stand to the right of that one's.
+    """
+    lines: list[dict[str, tuple[str, pd.DataFrame]]] = []
+    place = list(columns).index
+    for text, rows in groups:
+        own = {title: (text, shown) for title, where in columns.items() if len(shown := having(rows, **where))}
+        if lines and own and max(map(place, lines[-1])) < min(map(place, own)):
+            lines[-1] |= own
+        elif own:
+            lines.append(own)
+    return lines
+
+
+def _label_panels(block: np.ndarray, texts: Sequence[str], across: int, width: float) -> None:
+    """Each budget above the first of its panels, no wider than up to the next budget or the end of the line.
+
+    `texts` has the budget of each panel, "" for none; a panel is `width` inches wide, and a line has `across` of them.
+    """
+    firsts = sorted(texts.index(text) for text in {*texts} - {""})
+    for first, following in zip(firsts, [*firsts[1:], len(texts)], strict=True):
+        end_of_line = (first // across + 1) * across
+        block[first].tick_params(labelleft=True)  # where the line's first panel is empty, nobody else shows them
+        label(block[first], texts[first], _letters(width * (min(following, end_of_line) - first)))
+
+
+def _letters(inches: float) -> int:
+    """How many letters of a label fit."""
+    return int(9.6 * inches)
+
+
+def _project(figure: Figure, block: np.ndarray, projections: Sequence[str | None]) -> None:
+    for i, projection in enumerate(projections):
+        if projection:
+            place = block[i].get_subplotspec()
+            block[i].remove()
+            block[i] = figure.add_subplot(place, projection=projection)
+
+
+def legend_below(figure: Figure) -> None:
+    """One legend below all panels that have none of their own, of what any of them draws."""
+    shared = [ax.get_legend_handles_labels() for ax in figure.axes if ax.get_legend() is None]
+    named = {name: handle for handles, names in shared for handle, name in zip(handles, names, strict=True)}
+    if named:
+        longest = max(map(len, named))
+        columns = max(1, min(4, int(figure.get_figwidth() / (0.55 + 0.075 * longest))))
+        figure.set_figheight(figure.get_figheight() + 0.25 * -(-len(named) // columns))
+        figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=columns)
+
+
+def line(ax: Axes, rows: pd.DataFrame, over: str, *, own_error: bool = False, seeds: bool = False, **how: Any) -> None:
+    """The mean of `value` over a column with its standard deviation over seeds; nothing of no rows.
+
+    Args:
+        ax: the panel.
+        rows: of one curve.
+        over: the column of the horizontal axis.
+        own_error: whether the bar of a single seed is its own standard error; else it has none.
+        seeds: whether each seed is a small point as well.
+        how: for matplotlib's `errorbar`.
+    """
+    if not len(rows):
+        return
+    points = rows.groupby(over)
+    mean, spread = points["value"].mean(), points["value"].std()
+    bars = spread.where(points["value"].count() > 1, points["se"].mean()) if own_error else spread
+    drawn = ax.errorbar(mean.index, mean, yerr=bars.fillna(0), **{"capsize": 2, "lw": 1.2, **how})
+    if seeds:
+        colour = drawn.lines[0].get_color()
+        ax.plot(rows[over], rows["value"], how.get("marker", "o"), color=colour, ms=2.5, alpha=0.5, lw=0)
+
+
+def mean_sd(values: pd.Series, form: str = ".1f", empty: str = "–") -> str:
+    """A mean over seeds with its standard deviation, as text; of one seed without, of none `empty`."""
+    values = values.dropna()
+    if not len(values):
+        return empty
+    return f"{values.mean():{form}}" + (f" ± {values.std():{form}}" if len(values) > 1 else "")
+
+
+def looks(values: Iterable[Any], name: str = "{:g}") -> list[tuple[Any, dict[str, Any]]]:
+    """Each different value in order, with a colour, a marker and a label of its own, for matplotlib."""
+    once = sorted(set(values))
+    shades = plt.get_cmap("viridis")(np.linspace(0, 0.9, max(1, len(once))))
+    return [
+        (value, {"color": tuple(shade), "marker": marker, "label": name.format(value)})
+        for value, shade, marker in zip(once, shades, cycle("osv^D<>p"), strict=False)
+    ]
 
 
 # Parts of those images, which other figures draw.
@@ -84,11 +268,9 @@ def rate_distortion(table: pd.DataFrame | Sequence[Mapping[str, Any]], ax: Axes 
     frame = pd.DataFrame(table)
     if unknown := set(frame["part"].dropna()) - {*PARTS, *SUBSETS}:
         raise ValueError(f"part is {', '.join(sorted(unknown))}; a curve is drawn for {' and '.join(PARTS)}")
-    final = frame[frame["step"] == frame["steps"]]
-    if "arguments" in final:
-        final = final[final["arguments"].isin(["", "samples=1"])]
+    final = pd.concat([select(frame, "rate", layer=None), select(frame, "distortion", samples=(1, None))])
     for part, (colour, marker, label) in PARTS.items():
-        rows = final[(final["part"] == part) & final["measure"].isin(["rate", "distortion"])]
+        rows = having(final, part=part)
         mean = rd_curve(rows, ax, color=colour, marker=marker, label=label)
         if len(rows) and "asked" in rows and not rows["asked"].all():
             asked = mean.loc[mean.index.intersection(rows.loc[rows["asked"], "beta"].unique())]
@@ -130,16 +312,18 @@ def rd_axes(ax: Axes) -> None:
 
 
 def over_beta(
-    table: pd.DataFrame, measure: str, ax: Axes, arguments: str = "", part: str = "train", **how: Any
+    table: pd.DataFrame, measure: str, ax: Axes, where: Mapping[str, Any] | None = None, part: str = "train", **how: Any
 ) -> Axes:
-    """A measure over beta at the end of training, mean over seeds with its standard deviation, beta on a log axis."""
-    rows = table[(table["step"] == table["steps"]) & (table["measure"] == measure) & (table["part"] == part)]
-    points = rows[rows["arguments"] == arguments].groupby("beta")["value"]
-    mean, spread = points.mean(), points.std().fillna(0)
-    if not len(mean):
-        return ax
-    _beta_axis(ax, mean.index)
-    ax.errorbar(mean.index, mean, yerr=spread, capsize=2, **{"marker": "o", "lw": 1.2, **how})
+    """A measure over beta at the end of training, mean over seeds with its standard deviation, beta on a log axis.
+
+    `where` has arguments of the measure, as `table.select` takes them; `how` is for `line`.
+    """
+    rows = select(table, measure, part=part, **(where or {}))
+    rows = rows[rows["beta"].notna() & rows["value"].notna()]
+    if len(rows):
+        line(ax, rows, "beta", **{"marker": "o", **how})
+        curves = [bars.lines[0] for bars in ax.containers if isinstance(bars, ErrorbarContainer)]
+        _beta_axis(ax, np.concatenate([curve.get_xdata() for curve in curves if curve]).tolist())
     return ax
 
 
@@ -155,14 +339,17 @@ def _beta_axis(ax: Axes, betas: Sequence[float]) -> None:
     ax.set(xlabel="beta")
 
 
-def learning_curves(table: pd.DataFrame, measure: str, arguments: str, ax: Axes, part: str = "test") -> Axes:
-    """A measure over training steps, one curve for each beta (mean over seeds), steps on a log axis."""
-    rows = table[(table["measure"] == measure) & (table["arguments"] == arguments) & (table["part"] == part)]
-    betas = sorted(rows["beta"].unique())
-    shades = plt.get_cmap("viridis")(np.linspace(0, 0.9, len(betas)))
-    for beta, shade, marker in zip(betas, shades, cycle("osv^D"), strict=False):
+def learning_curves(
+    table: pd.DataFrame, measure: str, ax: Axes, part: str = "test", betas: Iterable[float] | None = None, **where: Any
+) -> Axes:
+    """A measure over training steps, one curve for each beta (mean over seeds), steps on a log axis.
+
+    `betas` are all that share a legend, so that each has one colour in all panels; None: those of the table.
+    """
+    rows = select(table, measure, at="all", part=part, **where)
+    for beta, look in looks(rows["beta"].dropna() if betas is None else betas, "beta {:g}"):
         curve = rows[rows["beta"] == beta].groupby("step")["value"].mean()
-        ax.plot(curve.index, curve, color=shade, marker=marker, ms=3, lw=1.2, label=f"beta {beta:g}")
+        ax.plot(curve.index, curve, ms=3, lw=1.2, **look)
     ax.set(xscale="log", xlabel="training steps")
     return ax
 
@@ -209,17 +396,31 @@ def leftmost(ax: Axes) -> bool:
     return place is None or place.is_first_col()
 
 
-def label_rows(axes: np.ndarray, labels: Sequence[str]) -> None:
-    """A line above the first panel of each row: its budget, which every figure states."""
-    for row, text in zip(axes, labels, strict=True):
-        label(row[0], text)
+class _Label(Annotation):
+    """A line above a panel, for whose width the layout makes no room: it may reach over the next panels."""
+
+    def get_tightbbox(self, renderer: Any = None) -> Bbox | None:
+        box = super().get_tightbbox(renderer)
+        if box is None or self.axes is None:
+            return box
+        panel = self.axes.bbox
+        return Bbox.from_extents(panel.x0, box.y0, min(box.x1, panel.x1), box.y1)
 
 
 def label(ax: Axes, text: str, width: int | None = None) -> None:
-    """A line above a panel: its budget; or several, of at most `width` letters. A dollar is no formula there."""
+    """A line above a panel and its title: its budget; or several, of at most `width` letters. A dollar is no formula.
+
+    It stays above the title, also where that is set later.
+    """
+
+    def titles(renderer: Any) -> BboxBase:
+        words = [child for child in ax.get_children() if isinstance(child, Text) and child not in ax.texts]
+        return Bbox.union([each.get_window_extent(renderer) for each in words])
+
     lines = textwrap.wrap(text, width) if width else [text]
-    how = {"transform": ax.transAxes, "fontweight": "bold", "fontsize": 9, "parse_math": False}
-    ax.text(0, 1.13, "\n".join(lines), **how)
+    how: dict[str, Any] = {"xycoords": ("axes fraction", titles), "textcoords": "offset points", "va": "bottom"}
+    how |= {"annotation_clip": False, "clip_on": False, "fontweight": "bold", "fontsize": 9, "parse_math": False}
+    ax.add_artist(_Label("\n".join(lines), (0, 1), (0, 8), transform=IdentityTransform(), **how))
 
 
 def _given(ax: Axes | None, **size: float) -> Axes:

@@ -1,6 +1,6 @@
 """Pictures of trained members: made where the weights are, exported with the tables, and shown from either.
 
-    sheet = pictures.of(study.DESIGN, key)
+    sheet = pictures.of(study.DESIGN, key, runs.default_store())
     sheet.pictures[row, column]  # uint8 (H, W, C); sheet.labels[row] says what it is
 
 What they show is the study's own (`Design.pictures`): chosen by the member and its images alone, so the same whoever
@@ -19,19 +19,18 @@ from vaekit.sheets import Sheet
 from vaekit.sweep import Design
 
 
-def of(design: Design, key: str, store: Store | None = None) -> Sheet | None:
+def of(design: Design, key: str, store: Store | None) -> Sheet | None:
     """The pictures of a member after its last stored step: those in results/, else made from its weights in the store.
 
-    None where it has neither, or where its study makes no pictures. Errors: StoreError, ResultsError for damaged files;
-    DataError where pictures must be made and the member's images are not here.
+    Without a store, those in results/ alone. None where it has neither, or where its study makes no pictures. Errors:
+    StoreError, ResultsError for damaged files; DataError where pictures must be made and the images are not here.
     """
     if design.pictures is None:
         return None
     carried = results.picture(design.name, key)
     if carried and carried.version == design.pictures.version:
         return carried
-    store = store or runs.default_store()
-    return (make(design, key, store) if key in store else None) or carried
+    return (make(design, key, store) if store and key in store else None) or carried
 
 
 def make(design: Design, key: str, store: Store) -> Sheet | None:
@@ -65,7 +64,7 @@ def export(
     # Members of the same images one after the other: those are made once.
     lacking.sort(key=lambda key: [str(store.record(key)["member"][n]) for n in ("data", "split", "n_train", "n_test")])
     if lacking:
-        say(f"making pictures of {len(lacking)} members")
+        say(f"making pictures of {len(lacking)} member{'s' * (len(lacking) > 1)}")
     made: dict[str, bytes] = {}
     problems: dict[str, list[str]] = {}
     for key in lacking:

@@ -405,8 +405,7 @@ def load(key: str, step: int | None = None, store: Store | None = None) -> nn.Mo
     store = store or default_store()
     carried = {} if key in store else decoders.find(results_root(), key)
     if carried and (step is None or step in carried):
-        path, digest = carried[max(carried) if step is None else step]
-        return _decoder(path, digest)
+        return load_decoder(key, step)
     record = store.record(key)
     weights = store.weights(key, max(stored_steps(record), default=0) if step is None else step)
     member = member_of(record["member"])
@@ -423,6 +422,19 @@ def load(key: str, step: int | None = None, store: Store | None = None) -> nn.Mo
     if wrong:  # which torch would have cast
         raise StoreError(f"the weights of run {key[:12]} do not fit its model: {', '.join(wrong)} are of another dtype")
     return model.eval()
+
+
+def load_decoder(key: str, step: int | None = None) -> nn.Module:
+    """The decoder of a member that `results/` carries, in eval mode, after `step` steps (None: the last one carried).
+
+    `decode` and `generate` work, and all else says what is lacking. Errors: StoreError where none is carried, or it is
+    damaged.
+    """
+    carried = decoders.find(results_root(), key)
+    if not carried or step not in (None, *carried):
+        raise StoreError(f"results/ carries no decoder of run {key[:12]}; `export --decoders` adds one")
+    path, digest = carried[max(carried) if step is None else step]
+    return _decoder(path, digest)
 
 
 def decoder_file(key: str, store: Store, step: int | None = None) -> tuple[str, bytes]:

@@ -130,8 +130,9 @@ class Option:
     """What a field of a study's settings means (a phrase, for errors and help) and which values it takes.
 
     Bounds and `choices` hold for each value of a list. `check` takes a value that passed them and returns a sentence
-    on what is wrong with it, or None. Where `parameter` is False, the scale alone sets the field. `column` names the
-    tidy table's column that holds its values; None: the field's own name, or that without its s. `kind` (str, int or
+    on what is wrong with it, or None. Where `parameter` is False, the scale alone sets the field. `column` says
+    where the tidy table has its values: a column's name, a function from the table to the values, empty where a member
+    has no use for the setting, or "" for none; None: the field's own name, or that without its s. `kind` (str, int or
     float) and `several` are the field's annotation.
     """
 
@@ -143,7 +144,7 @@ class Option:
     choices: tuple | None = None
     check: Callable[[Any], str | None] | None = None
     parameter: bool = True
-    column: str | None = None
+    column: str | Callable[[Any], Any] | None = None
     kind: type = str
     several: bool = False
 
@@ -217,7 +218,7 @@ class Settings:
                 problems.append(f"{name}: {what}" + (nearest(name, names) or f"; there are {', '.join(names)}"))
         replaced = {name: raw for name, raw in given.items() if raw is not None and name in names}
         chosen, _ = options["scale"].read("scale", scale := replaced.pop("scale", scale))
-        values = {"scale": scale, **cls.SCALES.get(chosen, {}), **replaced}
+        values = {"scale": scale, **cls.values_at(chosen), **replaced}
         values = {name: raw() if callable(raw) else raw for name, raw in values.items()}
         problems += [problem for name, raw in values.items() for problem in options[name].read(name, raw)[1]]
         problems += cls.surroundings(chosen)
@@ -234,6 +235,11 @@ class Settings:
                 kind, *rest = typing.get_args(hints[field.name]) or (hints[field.name],)
                 options[field.name] = dataclasses.replace(made, kind=kind, several=rest == [...])
         return options | {"scale": dataclasses.replace(options["scale"], choices=tuple(cls.SCALES))}
+
+    @classmethod
+    def values_at(cls, scale: str | None) -> Mapping[str, Any]:
+        """What a scale gives to each field that is not asked for; nothing at no scale."""
+        return cls.SCALES.get(scale or "", {})
 
     @classmethod
     def surroundings(cls, scale: str | None) -> Iterable[str]:

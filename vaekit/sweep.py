@@ -152,7 +152,8 @@ class Plan:
     """What a sweep would do: members that are known, that lack a measure, and groups to train that can share a fleet.
 
     `unmeasured` have their weights in the store; `unmeasurable` are in `results/` without them, so that a new measure
-    would need them trained again. `shorter` maps members to longer runs in the store that passed through them.
+    would need them trained again. `shorter` maps members to longer runs in the store that passed through them. `listed`
+    are the study's tables in `results/`, read once.
     """
 
     known: list[Member] = field(default_factory=list)
@@ -160,6 +161,7 @@ class Plan:
     shorter: dict[Member, Member] = field(default_factory=dict)
     unmeasurable: list[Member] = field(default_factory=list)
     groups: list[list[Member]] = field(default_factory=list)
+    listed: results.Tables = field(default_factory=results.Tables)
 
     @property
     def missing(self) -> list[Member]:
@@ -173,8 +175,8 @@ def plan(design: Design, members: Iterable[Member], store: Store) -> Plan:
     A derived member starts from its parent's weights: a parent that is known, but whose weights are not here, is
     missing where a child of it is. Errors: StoreError for a missing one whose parent is neither stored nor given.
     """
-    found = Plan()
     listed = results.read(results.folder(design.name))
+    found = Plan(listed=listed)
     asked = {member.key: member for member in runs.unique(members)}
     missing: dict[str, Member] = {}
     for key, member in asked.items():
@@ -204,6 +206,19 @@ def plan(design: Design, members: Iterable[Member], store: Store) -> Plan:
     return found
 
 
+def check_images(todo: Plan) -> None:
+    """Errors: DataError says of all sets and splits that members to train need which of them cannot be had."""
+    problems = []
+    needed = {(first.data, first.split, first.n_train) for first, *_ in todo.groups}
+    for name, split, n_train in sorted(needed, key=str):
+        try:
+            data.load(name).split(split, n_train)
+        except data.DataError as error:
+            problems.append(str(error))
+    if problems:
+        raise data.DataError("\n".join(dict.fromkeys(problems)))
+
+
 def run(
     design: Design,
     members: Iterable[Member],
@@ -213,7 +228,7 @@ def run(
     progress: bool | None = None,
     say: Callable[[str], None] = print,
 ) -> Plan:
-    """Say what is missing and what it takes, train it, measure it, store it; return the plan that was carried out.
+    """Say what is missing, train it, measure it, store it; return the plan that was carried out.
 
     Derived members are trained as soon as their parents are there, so that a cut sweep leaves whole families. With
     `minutes`, no fleet is begun that would not end within them. Errors: StoreError before any training where the
@@ -223,12 +238,11 @@ def run(
     todo = plan(design, members, store)
     if not todo.missing and not todo.unmeasured and not todo.shorter:
         if todo.unmeasurable:
-            say(report(design, todo, device, store))
+            say(report(design, todo, device, store, timed=False))
         return todo
     store.check_writable()
-    for first in dict.fromkeys(dataclasses.replace(group[0], seed=0, weights=()) for group in todo.groups):
-        data.load(first.data).split(first.split, first.n_train)
-    say(report(design, todo, device, store))
+    check_images(todo)
+    say(report(design, todo, device, store, timed=minutes is not None))
     for member, longer in todo.shorter.items():
         _cut(design, member, longer, store)
     for member in [*todo.unmeasured, *todo.shorter]:
@@ -276,8 +290,11 @@ def _estimate(member: Member, device: str) -> float:
     return member.steps * seconds_per_step(member, device)
 
 
-def report(design: Design, todo: Plan, device: str, store: Store | None = None) -> str:
-    """What a plan means: members known and missing, the time and the disk that the missing ones will take."""
+def report(design: Design, todo: Plan, device: str, store: Store | None = None, timed: bool = True) -> str:
+    """What a plan means: members known and missing, and the disk that the missing ones will take.
+
+    If `timed`, also the time, by training a few steps of each kind first.
+    """
     store = store or runs.default_store()
     lines = [
         f"{design.name}: {len(todo.known)} members known, {len(todo.unmeasured)} to be measured from their weights"
@@ -292,16 +309,18 @@ def report(design: Design, todo: Plan, device: str, store: Store | None = None) 
         first = group[0]
         # A member a core: fewer than cores take as long as a full fleet.
         rounded = max(len(group), fleet_size(device)) if default_backend(device) == "cores" else len(group)
-        takes = rounded * first.steps * seconds_per_step(first, device) / 60
+        takes = rounded * first.steps * seconds_per_step(first, device) / 60 if timed else 0.0
         fills = sum(bytes_per_run(design, member) for member in group) / 1e6
         begun = _begun_size(group[:_STACKED], store, device)
         if default_backend(device) == "cores":
             begun = sum(checkpoints.has_state(store, [one], device, "cores") for one in group)
         going = f" ({begun} of them have a checkpoint)" if begun else ""
-        lines.append(f"  {len(group)} to train{going}: {describe(first)}: {_duration(takes)}, {fills:,.0f} MB")
+        lasts = f"{_duration(takes)}, " if timed else ""
+        lines.append(f"  {len(group)} to train{going}: {describe(first)}: {lasts}{fills:,.0f} MB")
         minutes, space = minutes + takes, space + fills
     if todo.groups:
-        lines.append(f"  {len(todo.missing)} in all: {_duration(minutes)} and measures, {space:,.0f} MB")
+        lasts = f"{_duration(minutes)} and measures, " if timed else ""
+        lines.append(f"  {len(todo.missing)} in all: {lasts}{space:,.0f} MB")
     return "\n".join(lines)
 
 
@@ -330,17 +349,21 @@ def shard(members: Iterable[Member], number: int, of: int) -> list[Member]:
 
 
 def tables(
-    design: Design, store: Store | None = None, members: Iterable[Member] = (), alone: bool = False
+    design: Design,
+    store: Store | None = None,
+    members: Iterable[Member] = (),
+    alone: bool = False,
+    listed: results.Tables | None = None,
 ) -> results.Tables:
     """All that is known of a study: what `results/` holds, what the store's runs of this study add, and `members`.
 
-    With `alone`, the store adds no others than those.
+    With `alone`, the store adds no others than those. `listed` is what `results/` holds, if it was read already.
     """
     store = store or runs.default_store()
     asked = {member.key for member in members}
     mine = (key for key in store.keys() if not alone and store.record(key).get("study") == design.name)
     keys = sorted({*mine, *(key for key in asked if key in store)})
-    listed = results.read(results.folder(design.name))
+    listed = results.read(results.folder(design.name)) if listed is None else listed
     return listed.merged(results.from_store(store, design.versions, keys))
 
 

@@ -1,6 +1,6 @@
 """A store for people: what it holds, all that is known of one run, every file that is damaged, what can go.
 
-`python -m vaekit runs list | show | verify | clean` prints these; as a table, `tidy.runs()` has all of it. What a run
+`python -m vaekit runs list | show | verify | clean` prints these; as a table, `table.runs()` has all of it. What a run
 says of itself is shown with its control characters spelled out: a terminal obeys them.
 """
 

@@ -4,7 +4,9 @@ A claim is a statement of a paper, what the paper says of it, the least evidence
 `Evidence` to `Part`s: each part a statistic with one value a seed, and the threshold it must meet. A claim is the
 conjunction of its parts.
 
-    @claim("3.3", "Sparse, one layer: test D is U-shaped in beta", paper="...", scale=PAPER, steps=50_000)
+    CLAIMS = Claims(study="rate_generalisation", scale=PAPER, axes=("beta", "depth", "split", "n_train"))
+
+    @CLAIMS.claim("3.3", "Sparse, one layer: test D is U-shaped in beta", paper="...", steps=50_000)
     def one_layer_is_u_shaped(evidence):
         test, train = complete(...)
         return [effect(u_depth(test), above=0), effect(spearman(train), at_least=0.95)]
@@ -18,8 +20,8 @@ The rules, and where they live:
 3. a published single number is met within a tolerance, and one seed decides: `number`;
 4. budget: below the least one nothing is decided, the outcomes at 0.8 and at 1.0 of the steps must agree, and below the
    paper's steps an effect may still come and an absence may still go: `verdict`;
-5. what is chosen on some seeds is decided on others: `u_depth` (leave one out), `choose`, `chooser`;
-6. budgets, precisions and settings are never mixed (`budgets`); many comparisons are corrected (`holm`, `bonferroni`);
+5. what is chosen on some seeds is decided on others: `u_depth` (leave one out), `selection_seed`;
+6. budgets, precisions and settings are never mixed (`evidence_by_budget`); many comparisons are corrected (`holm`);
 7. what is true by construction is marked and not counted: `Claim.by_construction`;
 8. where a paper's numbers contradict its text, the numbers decide, and `Claim.note` says so.
 
@@ -31,120 +33,31 @@ At a threshold itself: `above`, `below` and the margin of an `absence` are stric
 tolerance includes its ends, and an interval that only touches the threshold refuses nothing.
 
 What a paper says of several data sets is judged on each, at its own best budget, and is their conjunction: a set that
-is not at hand leaves it undecided where the others do not refuse it (`Claim.scale`, `Verdict.sets`).
+is not available leaves it undecided where the others do not refuse it (`Claim.scale`, `Verdict.sets`).
 
 Pure functions of the table: no model, no store, and no randomness but the block bootstrap's, which draws the same
 blocks each time (`over_grid`).
 """
 
-from vaekit.claims.evidence import (
-    BUDGET,
-    COLUMNS,
-    PRECISIONS,
-    ClaimError,
-    Curve,
-    Evidence,
-    budgets,
-    choose,
-    chooser,
-    complete,
-)
-from vaekit.claims.judging import (
+# What notebooks, the ledger and CONTRIBUTING use; a study's claims take the rest from the modules themselves.
+from vaekit.claims.curves import ClaimError, complete
+from vaekit.claims.rules import (
     CONSTRUCTED,
-    Verdict,
-    as_table,
-    conjunction,
-    in_brief,
-    verdict,
-    verdict_table,
-    verdicts,
-)
-from vaekit.claims.parts import (
     NEEDS_DATA,
     NOT_REPRODUCED,
     NOT_RUN,
     REPRODUCED,
     UNDECIDED,
-    Finding,
-    Part,
+    Claims,
+    Verdict,
     absence,
-    bonferroni,
+    as_table,
     effect,
-    holm,
+    in_brief,
     number,
+    verdict,
+    verdict_table,
+    verdicts,
 )
-from vaekit.claims.scope import COPIES, MADE, ORIGIN, Scope
-from vaekit.claims.statement import Claim, PaperScale, claim
-from vaekit.claims.statistics import (
-    Statistic,
-    column,
-    exact,
-    in_doubt,
-    matched_rate,
-    paired,
-    spearman,
-    spearmans,
-    statistic,
-    t_interval,
-    u_depth,
-    u_depths,
-)
-from vaekit.claims.surfaces import duel, falls, over_grid, partial_spearmans, point_text, whole
-
-__all__ = [
-    "BUDGET",
-    "COLUMNS",
-    "CONSTRUCTED",
-    "COPIES",
-    "MADE",
-    "NEEDS_DATA",
-    "NOT_REPRODUCED",
-    "NOT_RUN",
-    "ORIGIN",
-    "PRECISIONS",
-    "REPRODUCED",
-    "UNDECIDED",
-    "Claim",
-    "ClaimError",
-    "Curve",
-    "Evidence",
-    "Finding",
-    "PaperScale",
-    "Part",
-    "Scope",
-    "Statistic",
-    "Verdict",
-    "absence",
-    "as_table",
-    "bonferroni",
-    "budgets",
-    "choose",
-    "chooser",
-    "claim",
-    "column",
-    "complete",
-    "conjunction",
-    "duel",
-    "effect",
-    "exact",
-    "falls",
-    "holm",
-    "in_brief",
-    "in_doubt",
-    "matched_rate",
-    "number",
-    "over_grid",
-    "paired",
-    "partial_spearmans",
-    "point_text",
-    "spearman",
-    "spearmans",
-    "statistic",
-    "t_interval",
-    "u_depth",
-    "u_depths",
-    "verdict",
-    "verdict_table",
-    "verdicts",
-    "whole",
-]
+from vaekit.claims.scope import PaperScale
+from vaekit.claims.statistics import paired, spearman, u_depth

@@ -1,115 +1,136 @@
 """Scope: on what a claim was measured, beside what the paper ran."""
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
-from vaekit.claims.evidence import Evidence, as_tuple
-from vaekit.claims.parts import Finding, Part
-from vaekit.claims.statement import PaperScale
+from vaekit.claims.curves import ORIGIN, Curve, Evidence, as_tuple
 from vaekit.claims.statistics import Statistic
 
-# What became of a data set on its way here; any other set is the original. Made sets are always at hand, and one that
-# is made to the paper's recipe is the paper's own data: its claims name it as such.
-ORIGIN = {"tetrominoes": "made", "dsprites_like": "made", "cifar10_jpeg": "JPEG copy"}
 
-# Copies of the paper's sets, which stand for them where a claim is judged a set at a time.
-COPIES = {"cifar10_jpeg": "cifar10"}
+@dataclass(frozen=True)
+class PaperScale:
+    """What the paper ran: `grid` gives an axis' values, `settings` the fields of a member that it held fixed.
 
-MADE = {name for name, origin in ORIGIN.items() if origin == "made"}
+    `data` may stay empty where the scale stands under its data set in `Claim.scale`.
+    """
+
+    steps: int
+    batch_size: int
+    seeds: int
+    data: tuple[str, ...] = ()
+    grid: Mapping[str, tuple] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def of_the_paper(settings: Any, option: str) -> Any:
+    """What a study's scale "paper" says of one of its settings: the only place where the paper's grid is typed."""
+    return settings.SCALES["paper"][option]
 
 
 @dataclass(frozen=True)
 class Scope:
-    """On what a claim was measured. `grid` holds an axis' values; `whole_grid` says if they hold all of the paper's."""
+    """On what the parts of a claim rest: `steps` of training (0 where nothing is trained), of so many images.
 
+    `seeds` is the least number of any part, `grid` the values along the paper's axes that all parts share, and
+    `whole_grid` says that each part has all of the paper's. `remarks` name what differs from the paper's settings, how
+    it was computed, and what was lost. At the paper's scale, all of these are at least the paper's.
+    """
+
+    paper: PaperScale
     steps: int
-    share: float
     batch_size: int
     data: tuple[str, ...]
     seeds: int
-    paper_seeds: int
     grid: Mapping[str, tuple]
-    paper_grid: Mapping[str, tuple]
     whole_grid: bool
     remarks: tuple[str, ...]
     at_the_papers_scale: bool
 
     def __str__(self) -> str:
-        says = (
-            [f"{self.steps:,} steps ({100 * self.share:.3g} % of the paper's), batch {self.batch_size}"]
-            if self.steps
-            else []
-        )
-        says += [", ".join(f"{name} ({ORIGIN.get(name, 'original')})" for name in self.data)] if self.data else []
-        says += [f"{self.seeds} seed{'s' * (self.seeds != 1)} (paper {self.paper_seeds})"]
+        says = []
+        if self.steps:
+            share = 100 * self.steps / self.paper.steps if self.paper.steps else 100
+            says.append(f"{self.steps:,} steps ({share:.3g} % of the paper's), batch {self.batch_size}")
+        if self.data:
+            says.append(", ".join(f"{name} ({ORIGIN.get(name, 'original')})" for name in self.data))
+        says.append(f"{self.seeds} seed{'s' * (self.seeds != 1)} (paper {self.paper.seeds})")
         for axis, values in self.grid.items():
-            held = len(_held(values, self.paper_grid[axis]))
-            says.append(f"{axis} {_list(values)} ({held} of the paper's {len(self.paper_grid[axis])})")
-        says += self.remarks
-        return "; ".join([*says, "at the paper's scale"] if self.at_the_papers_scale else says)
+            wanted = self.paper.grid[axis]
+            says.append(f"{axis} {_list(values)} ({len(_held(values, wanted))} of the paper's {len(wanted)})")
+        says += [*self.remarks, *["at the paper's scale"] * self.at_the_papers_scale]
+        return "; ".join(says)
 
 
-def scope_of(paper: PaperScale, trained: bool, evidence: Evidence, judged: list[tuple[Part, Finding]]) -> Scope:
-    """What the findings on this evidence rest on; the steps count only for what is `trained`."""
+def scope_of(paper: PaperScale, evidence: Evidence, statistics: Sequence[Statistic], trained: bool) -> Scope:
+    """Read the scope of statistics off their evidence and their curves; one at least must have been run."""
     budget = evidence.budget
-    used = [part.statistic for part, finding in judged if finding.seeds]
-    grid = {}
-    for axis in paper.grid:
-        along = [points for made in used if (points := _along(made, axis)) is not None]
-        across = {value for made in used for value in as_tuple(made.where.get(axis, ()))}
-        grid[axis] = tuple(sorted(set.intersection(*along) if along else across))
-    data = tuple(sorted({name for made in used for name in made.data}))
-    seeds = min(finding.seeds for _, finding in judged)
-    strange = [name for name, value in paper.settings.items() if budget.get(name, value) != value]
-    whole = len(used) == len(judged) and all(
-        len(_held(grid[axis], values)) == len(values) for axis, values in paper.grid.items()
+    used = [each for each in statistics if each.seeds]
+    curves = [curve for each in used for curve in each.curves]
+    grid = {axis: _values_along(axis, curves) for axis in paper.grid}
+    whole_grid = (
+        len(used) == len(statistics)
+        and all(len(_held(grid[axis], values)) == len(values) for axis, values in paper.grid.items())
+        and all(_every_pair(curve, paper.grid) for curve in curves if isinstance(curve.over, tuple))
     )
-    whole = whole and all(_product(made, paper.grid) for made in used if isinstance(made.over, tuple))
-    remarks = [f"{name} {_list([budget[name]])} (paper {_list([paper.settings[name] or 'all'])})" for name in strange]
-    remarks += [f"precision {budget['precision']}"] if "precision" in budget else []
-    remarks += [f"lr {budget['lr']:g}"] if budget.get("lr") is not None else []
-    remarks += ["an older code version"] * bool(budget.get("age", 0))
-    dropped, lost = max(made.dropped for made in used), max(made.diverged for made in used)
-    left_out = sorted({point for made in used for point in made.left_out})
-    remarks += [f"{dropped} incomplete seed{'s' * (dropped > 1)} dropped"] * (dropped > 0)
-    remarks += [f"{lost} member{'s' * (lost > 1)} diverged"] * (lost > 0)
-    shown = f"{len(left_out)} points" if isinstance(next(iter(left_out), None), tuple) else _list(left_out)
-    remarks += [f"{shown} left out: too few seeds"] * bool(left_out)
-    batch = int(budget.get("batch_size", 0))
+    others = [name for name, value in paper.settings.items() if budget.get(name, value) != value]
+    remarks = [f"{name} {_list([budget[name]])} (paper {_list([paper.settings[name] or 'all'])})" for name in others]
+    steps, batch_size = int(budget["steps"]), int(budget.get("batch_size", 0))
+    data = tuple(sorted({name for curve in curves for name in curve.data}))
+    seeds = min(each.seeds for each in statistics)
     return Scope(
-        steps=int(budget["steps"]) if trained else 0,
-        share=budget["steps"] / paper.steps if paper.steps else 1.0,
-        batch_size=batch,
+        paper=paper,
+        steps=steps if trained else 0,
+        batch_size=batch_size,
         data=data,
         seeds=seeds,
-        paper_seeds=paper.seeds,
         grid=grid,
-        paper_grid=paper.grid,
-        whole_grid=whole,
-        remarks=tuple(remarks),
-        at_the_papers_scale=whole
-        and not strange
-        and budget["steps"] >= paper.steps
-        and batch >= paper.batch_size
+        whole_grid=whole_grid,
+        remarks=(*remarks, *_how_computed(evidence), *_lost(curves)),
+        at_the_papers_scale=whole_grid
+        and not others
+        and steps >= paper.steps
+        and batch_size >= paper.batch_size
         and set(data) <= set(paper.data)
         and seeds >= paper.seeds,
     )
 
 
-def _along(made: Statistic, axis: str) -> set | None:
-    """The values that a statistic's grid has along one axis; None where it does not run along it."""
-    if isinstance(made.over, tuple):
-        return {point[made.over.index(axis)] for point in made.grid} if axis in made.over else None
-    return set(made.grid) if made.over == axis else None
+def _how_computed(evidence: Evidence) -> list[str]:
+    budget = evidence.budget
+    remarks = [f"precision {budget['precision']}"] if "precision" in budget else []
+    remarks += [f"lr {budget['lr']:g}"] if budget.get("lr") is not None else []
+    return remarks + ["an older code version"] * evidence.older
 
 
-def _product(made: Statistic, grid: Mapping[str, tuple]) -> bool:
+def _lost(curves: Sequence[Curve]) -> list[str]:
+    dropped, diverged = max(each.dropped for each in curves), max(each.diverged for each in curves)
+    left_out = sorted({point for curve in curves for point in curve.left_out})
+    shown = f"{len(left_out)} points" if left_out and isinstance(left_out[0], tuple) else _list(left_out)
+    return [
+        *[f"{dropped} incomplete seed{'s' * (dropped > 1)} dropped"] * (dropped > 0),
+        *[f"{diverged} member{'s' * (diverged > 1)} diverged"] * (diverged > 0),
+        *[f"{shown} left out: too few seeds"] * bool(left_out),
+    ]
+
+
+def _values_along(axis: str, curves: Iterable[Curve]) -> tuple:
+    """The values of one axis that all grids along it share; where none runs along it, those that selected curves."""
+    along, selected = [], set()
+    for curve in curves:
+        if axis in as_tuple(curve.over):
+            along.append(set(curve.values.columns.get_level_values(axis)))
+        selected |= set(as_tuple(curve.where.get(axis, ())))
+    return tuple(sorted(set.intersection(*along) if along else selected))
+
+
+def _every_pair(curve: Curve, grid: Mapping[str, tuple]) -> bool:
     """Whether a grid over several axes holds every combination of the paper's values."""
-    have = {tuple(f"{value:.9g}" for value in point) for point in made.grid}
-    return all(tuple(f"{value:.9g}" for value in point) in have for point in product(*(grid[a] for a in made.over)))
+    have = {tuple(f"{value:.9g}" for value in point) for point in curve.values.columns}
+    wanted = product(*(grid[axis] for axis in curve.over))
+    return all(tuple(f"{value:.9g}" for value in point) in have for point in wanted)
 
 
 def _held(values: Iterable[float], wanted: Iterable[float]) -> list[float]:

@@ -1,29 +1,47 @@
-"""Statistics: what the parts of a claim rest on, one value a seed."""
+"""Statistics: what the parts of a claim rest on, one value a seed.
+
+A surface is a curve over two axes, and its statistics have the grid's points. Where three seeds or more hold the grid,
+the interval is over the seeds. With fewer, it is a block bootstrap over the grid: neighbours resemble each other, so
+blocks of them are drawn, not points. It tells how far the statistic rests on a few regions of the grid, and nothing of
+what another seed would give: its `Statistic.name` says that it is one.
+"""
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtrit
-from scipy.stats import rankdata
+from scipy import stats
 
-from vaekit.claims.evidence import Curve, as_tuple
+from vaekit.claims.curves import Curve, complete_grid, selection_seed
+
+DRAWS = 1000  # of the block bootstrap
 
 
-def t_interval(values: Any, level: float = 0.95, axis: int = -1) -> tuple[np.ndarray, np.ndarray]:
-    """Two-sided t interval of the mean along `axis`; NaN for fewer than two values, of no width where all are equal."""
+@dataclass(frozen=True)
+class Reason:
+    """Why nothing is decided: its `kind` ("seeds", "budget", "interval", "missing", …) and its text for the reader."""
+
+    kind: str
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def t_interval(values: Any, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    """Two-sided t interval of the mean of (..., n); NaN for fewer than two values, of no width where all are equal."""
     values = np.asarray(values, dtype=float)
-    n = values.shape[axis]
+    n = values.shape[-1]
     if n < 2:
-        nothing = np.full(np.delete(values.shape, axis), np.nan)
+        nothing = np.full(values.shape[:-1], np.nan)
         return nothing, nothing
-    first = values.take(0, axis)
-    mean = np.where(np.ptp(values, axis=axis) == 0, first, values.mean(axis))  # a mean of equal floats may miss them
-    spread = np.sqrt(((values - np.expand_dims(mean, axis)) ** 2).sum(axis) / (n - 1))
-    half = stdtrit(n - 1, (1 + level) / 2) * spread / math.sqrt(n)
+    mean = np.where(np.ptp(values, axis=-1) == 0, values[..., 0], values.mean(axis=-1))  # equal floats' may miss them
+    spread = np.sqrt(((values - mean[..., None]) ** 2).sum(axis=-1) / (n - 1))
+    half = stats.t.ppf((1 + level) / 2, n - 1) * spread / math.sqrt(n)
     return mean - half, mean + half
 
 
@@ -55,136 +73,204 @@ def spearmans(x: Any, curves: Any) -> np.ndarray:
 
     Rounded to 12 digits, so that a threshold that rho meets in exact arithmetic is met.
     """
-    a, b = (ranks - ranks.mean(axis=-1, keepdims=True) for ranks in (rankdata(x, axis=-1), rankdata(curves, axis=-1)))
+    ranks = (stats.rankdata(values, axis=-1) for values in (x, curves))
+    a, b = (each - each.mean(axis=-1, keepdims=True) for each in ranks)
     with np.errstate(invalid="ignore"):
         return np.round((a * b).sum(axis=-1) / np.sqrt((a**2).sum(axis=-1) * (b**2).sum(axis=-1)), 12)
 
 
+def partial_spearmans(x: Any, y: Any, given: Any) -> np.ndarray:
+    """Spearman's partial rho of x and y with the rank of `given` held, (..., points) each -> (...).
+
+    0 where `given` alone orders x or y, for then nothing is left for the other to follow; NaN where one is constant.
+    """
+    xy, xg, yg = spearmans(x, y), spearmans(x, given), spearmans(y, given)
+    left = np.sqrt((1 - xg**2) * (1 - yg**2))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        rho = np.where(left == 0, 0.0, (xy - xg * yg) / left)
+    return np.clip(np.round(rho, 12), -1, 1)
+
+
 @dataclass(frozen=True, eq=False)
 class Statistic:
-    """What a part of a claim rests on: `values`, one a seed (NaN where a seed gives none), and where they came from.
+    """What a part of a claim rests on: `values`, one a seed (NaN where a seed gives none), and the curves they are of.
 
     `interval(level)` is the t interval over the seeds unless `bounds` replaces it: level -> (low, high), for a
-    bootstrap over images, counts or Welch's test, in which case one seed may decide and `name` says what it is. `lacks`
-    names what would be needed; `doubt` is a reason for which no value may decide ("rates too small"); `chosen` are the
+    bootstrap over images, counts or Welch's test. Then one seed may decide unless `least_seeds` are needed, and `name`
+    says what interval it is. No value decides while there are reasons in `undecidable_because`. `chosen` are the
     grid's points that one seed named and the others decide between (rule 5).
     """
 
     name: str
     values: pd.Series
+    curves: tuple[Curve, ...] = ()
     unit: str = "nats"
-    over: str | tuple[str, ...] = ""
-    grid: tuple = ()
-    where: Mapping[str, Any] = field(default_factory=dict)
-    data: tuple[str, ...] = ()
-    diverged: int = 0
-    dropped: int = 0
-    left_out: tuple = ()
-    lacks: str = ""
-    doubt: str = ""
-    chosen: tuple = ()
     limits: tuple[float, float] = (-math.inf, math.inf)
     bounds: Callable[[float], tuple[float, float]] | None = None
+    least_seeds: int = 0
+    undecidable_because: tuple[Reason, ...] = ()
+    chosen: tuple = ()
 
-    @property
+    @cached_property
     def sample(self) -> np.ndarray:
         """The values that are numbers."""
         values = self.values.to_numpy(dtype=float)
         return values[np.isfinite(values)]
 
+    @property
+    def seeds(self) -> int:
+        """How many seeds have a value; where none has, how many were run."""
+        return len(self.sample) or len(self.values)
+
+    @property
+    def missing(self) -> str:
+        """What would be needed and is not there."""
+        return next((curve.missing for curve in self.curves if curve.missing), "")
+
     def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """(low, high) at this level, cut to what the statistic can be."""
+        """(low, high) at this level, cut to what the statistic can be; NaN of a t interval with two seeds or fewer."""
+        if len(self.sample) < 3 and not self.bounds:
+            return math.nan, math.nan
         low, high = self.bounds(level) if self.bounds else t_interval(self.sample, level)
         low, high = np.clip((float(low), float(high)), *self.limits)
         return float(low), float(high)
 
 
-def statistic(name: str, values: pd.Series, *curves: Curve, unit: str = "nats", **more: Any) -> Statistic:
-    """A statistic of `values` (index: seed) that remembers the curves it came from."""
-    grids = [set(curve.values.columns) for curve in curves]
-    where: dict[str, tuple] = {}
-    for curve in curves:
-        for field_name, value in curve.where.items():
-            where[field_name] = tuple(dict.fromkeys((*where.get(field_name, ()), *as_tuple(value))))
-    return Statistic(
-        name,
-        values,
-        unit,
-        over=curves[0].over if curves else "",
-        grid=tuple(sorted(set.intersection(*grids))) if grids else (),
-        where=where,
-        data=tuple(sorted({image_set for curve in curves for image_set in curve.data})),
-        diverged=max((curve.diverged for curve in curves), default=0),
-        dropped=max((curve.dropped for curve in curves), default=0),
-        left_out=tuple(sorted({point for curve in curves for point in curve.left_out})),
-        lacks=next((curve.lacks for curve in curves if curve.lacks), ""),
-        **more,
-    )
+def paired(
+    name: str, function: Callable[..., np.ndarray], *curves: Curve, at: Sequence[float] = (), unit: str = "nats"
+) -> Statistic:
+    """Any statistic of complete curves: `function` of their arrays (seeds, grid), a value a seed.
 
-
-def per_seed(function: Callable[..., np.ndarray], *curves: Curve) -> pd.Series:
-    """function(arrays of seeds x grid) as a series over the seeds; NaN where the curves lack what they need."""
+    For a worst case over the grid (`paired("gap", lambda a, b: (a - b).max(1), test, train)`) and the like; with `at`,
+    of these points of the grid alone, in this order. NaN where the curves lack what they need.
+    """
     seeds = curves[0].values.index
-    if len(seeds) == 0 or curves[0].lacks:
-        return pd.Series(np.nan, index=seeds, dtype=float)
-    return pd.Series(function(*(curve.values.to_numpy() for curve in curves)), index=seeds)
+    if len(seeds) == 0 or curves[0].missing:
+        return Statistic(name, pd.Series(math.nan, seeds), curves, unit)
+    frames = (curve.values[list(at)] if at else curve.values for curve in curves)
+    values = function(*(frame.to_numpy() for frame in frames))
+    return Statistic(name, pd.Series(values, seeds, dtype=float), curves, unit)
 
 
 def u_depth(curve: Curve, name: str = "U-depth") -> Statistic:
     """U-depth of a complete curve, a value a seed (`u_depths`); "has a minimum" is U-depth > 0 by rule 1."""
-    return statistic(name, per_seed(u_depths, curve), curve)
+    return paired(name, u_depths, curve)
 
 
 def spearman(curve: Curve, name: str = "Spearman") -> Statistic:
     """Spearman's rho of the grid with a complete curve, a value a seed."""
-    values = per_seed(lambda array: spearmans(curve.values.columns.to_numpy(dtype=float), array), curve)
-    return statistic(name, values, curve, unit="", limits=(-1, 1))
-
-
-def paired(name: str, function: Callable[..., np.ndarray], *curves: Curve, unit: str = "nats") -> Statistic:
-    """Any statistic of complete curves: `function` of their arrays (seeds, grid), a value a seed.
-
-    For a worst case over the grid (`paired("gap", lambda a, b: (a - b).max(1), test, train)`), a difference between two
-    grid points (`column`), and the like.
-    """
-    return statistic(name, per_seed(function, *curves), *curves, unit=unit)
-
-
-def column(curve: Curve, point: float) -> int:
-    """The position of a grid point in a complete curve; -1 where it is not there (then `curve.lacks` says so)."""
-    where = np.flatnonzero(np.isclose(curve.values.columns.to_numpy(dtype=float), point, rtol=1e-9))
-    return int(where[0]) if len(where) else -1
+    grid = curve.values.columns.to_numpy(dtype=float)
+    return replace(paired(name, lambda values: spearmans(grid, values), curve, unit=""), limits=(-1, 1))
 
 
 def matched_rate(name: str, a: tuple[Curve, Curve], b: tuple[Curve, Curve], points: int = 201) -> Statistic:
     """D of `a` minus D of `b` at matched rate, a value a seed that both have, in nats.
 
     Each is (distortion, rate), completed together. D is interpolated linearly in R on a uniform grid of `points` over
-    the common range of R, and averaged. NaN for a seed whose ranges do not meet; no value where a grid is empty.
+    the common range of R, and averaged. NaN for a seed whose ranges do not meet; no value where a grid lacks anything.
     """
-    (d_a, r_a), (d_b, r_b) = (tuple(curve.values for curve in pair) for pair in (a, b))
+    pairs = [(d.values, r.values) for d, r in (a, b)]
+    held = not a[0].missing and all(len(d.columns) for d, _ in pairs)
     values = {}
-    for seed in d_a.index.intersection(d_b.index) if len(d_a.columns) and len(d_b.columns) else ():
-        rates, distortions = [], []
-        for d, r in ((d_a, r_a), (d_b, r_b)):
-            order = np.argsort(r.loc[seed].to_numpy(), kind="stable")
-            rates.append(r.loc[seed].to_numpy()[order])
-            distortions.append(d.loc[seed].to_numpy()[order])
-        low, high = max(r[0] for r in rates), min(r[-1] for r in rates)
+    for seed in pairs[0][0].index.intersection(pairs[1][0].index) if held else ():
+        lines = [pd.Series(d.loc[seed].to_numpy(), r.loc[seed].to_numpy()) for d, r in pairs]
+        lines = [line.sort_index(kind="stable") for line in lines]
+        low, high = max(line.index[0] for line in lines), min(line.index[-1] for line in lines)
         grid = np.linspace(low, high, points)
-        first, second = (np.interp(grid, r, d) for r, d in zip(rates, distortions, strict=True))
+        first, second = (np.interp(grid, line.index, line) for line in lines)
         values[seed] = (first - second).mean() if low < high else np.nan
-    return statistic(name, pd.Series(values, dtype=float), *a, *b)
+    return Statistic(name, pd.Series(values, dtype=float), (*a, *b))
 
 
-def exact(made: Statistic) -> Statistic:
+def exact(statistic: Statistic) -> Statistic:
     """The statistic as a count, which has no error: its interval is the range of its values, and one seed decides."""
-    sample = made.sample
+    sample = statistic.sample
     if not len(sample):
-        return made
-    return replace(made, bounds=lambda level: (float(sample.min()), float(sample.max())))
+        return statistic
+    return replace(statistic, bounds=lambda level: (float(sample.min()), float(sample.max())))
 
 
-def in_doubt(made: Statistic, curve: Curve, least: float, reason: str = "rates too small") -> Statistic:
-    """The statistic, undecided for `reason` where any value of `curve`, completed with its own, is below `least`."""
-    return replace(made, doubt=reason) if (curve.values.to_numpy() < least).any() else made
+def in_doubt(statistic: Statistic, rate: Curve, least: float) -> Statistic:
+    """The statistic, undecided where any value of `rate`, completed with its own curve, is below `least` nats."""
+    if not (rate.values.to_numpy() < least).any():
+        return statistic
+    return replace(statistic, undecidable_because=(Reason("values", "rates too small"),))
+
+
+def over_grid(name: str, function: Callable[..., np.ndarray], *curves: Curve, unit: str = "") -> Statistic:
+    """`function` of the arrays (seeds, points) of complete grids, a value a seed, reducing the last axis.
+
+    With fewer than three seeds, the interval is that of the block bootstrap, and one seed decides.
+    """
+    statistic = paired(name, function, *curves, unit=unit)
+    if curves[0].missing or not 0 < len(statistic.values) < 3:
+        return statistic
+
+    def draw() -> np.ndarray:
+        picks = _blocks(curves[0])
+        values = function(*(curve.values.to_numpy()[:, picks] for curve in curves)).mean(axis=0)
+        return values[np.isfinite(values)]
+
+    return replace(statistic, name=f"{name}, block bootstrap over the grid", bounds=percentiles(draw))
+
+
+def percentiles(draw: Callable[[], np.ndarray]) -> Callable[[float], tuple[float, float]]:
+    """`Statistic.bounds` of a bootstrap, which draws once: the middle of its draws, NaN where there are none."""
+    drawn = cache(draw)
+
+    def bounds(level: float) -> tuple[float, float]:
+        if not len(drawn()):
+            return math.nan, math.nan
+        low, high = np.quantile(drawn(), [(1 - level) / 2, (1 + level) / 2])
+        return float(low), float(high)
+
+    return bounds
+
+
+def held_out_difference(name: str, end: Curve, now: Curve, one: Callable, other: Callable, unit: str = "") -> Statistic:
+    """The best member of one region of the grid minus the best of another, a value for each seed that did not choose.
+
+    Rule 5: the seed with the most of the grid names the two, by its values at the `end` of training; the others give
+    their difference `now`. `one` and `other` are masks of the points, from arrays of their values along each axis.
+    """
+    (grid,) = complete_grid(end)
+    nothing = pd.Series(dtype=float)
+    if grid.missing:
+        return Statistic(name, nothing, (grid,), unit)
+    seed = selection_seed(end)
+    values = end.values.loc[seed].dropna()
+    axes = [values.index.get_level_values(axis).to_numpy() for axis in end.over]
+    sides = [values[mask(*axes)] for mask in (one, other)]
+    if not all(map(len, sides)):
+        return Statistic(name, nothing, (replace(grid, missing=f"no member on one side of: {name}"),), unit)
+    a, b = (side.idxmax() for side in sides)
+    fresh = now.values.drop(index=seed, errors="ignore").reindex(columns=values.index)
+    return Statistic(
+        f"{name}: {_point(a)} and {_point(b)}, named by seed {seed}",
+        (fresh[a] - fresh[b]).dropna(),
+        (grid,),
+        unit,
+        chosen=(a, b),
+    )
+
+
+def _point(point: tuple) -> str:
+    return f"({', '.join(f'{value:.3g}' for value in point)})"
+
+
+def _blocks(curve: Curve) -> np.ndarray:
+    """(DRAWS, points) positions of points: blocks of neighbours, about the root of each axis long, the same each time.
+
+    Where the grid has a gap, its nearest point stands in.
+    """
+    levels = [curve.values.columns.get_level_values(axis) for axis in curve.over]
+    place = np.stack([pd.factorize(level, sort=True)[0] for level in levels], axis=1)
+    shape = place.max(axis=0) + 1
+    cells = np.indices(shape).reshape(2, -1).T
+    nearest = ((cells[:, None] - place[None]) ** 2).sum(axis=2).argmin(axis=1).reshape(shape)
+    side = [max(2, round(math.sqrt(n))) for n in shape]
+    blocks = math.ceil(len(place) / math.prod(side))
+    rng = np.random.default_rng(0)
+    corner = [rng.integers(0, n - s + 1, (DRAWS, blocks, 1, 1)) for n, s in zip(shape, side, strict=True)]
+    inside = np.arange(side[0])[:, None], np.arange(side[1])[None]
+    return nearest[corner[0] + inside[0], corner[1] + inside[1]].reshape(DRAWS, -1)

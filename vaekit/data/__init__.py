@@ -7,7 +7,9 @@
 `load` never uses the network; `fetch` does.
 """
 
+import functools
 import os
+from pathlib import Path
 
 from vaekit.data import derived, dsprites, names, stored, tetrominoes
 from vaekit.data.derived import DERIVED
@@ -25,6 +27,7 @@ __all__ = [
     "DataError",
     "ImageSet",
     "Split",
+    "absence",
     "at_hand",
     "catalogue",
     "dsprites",
@@ -39,7 +42,7 @@ __all__ = [
 
 
 def load(name: str, folder: str | os.PathLike | None = None) -> ImageSet:
-    """A named image set.
+    """A named image set. The last ones that were asked for are kept, so that a set is read once.
 
     Stored ones are read from <name>.npz in `folder`, else in VAEKIT_DATA, else in the user's cache folder, and checked
     whole; derived ones are made of such a set. `tetrominoes` and `dsprites_like` are made (tetrominoes.image_set offers
@@ -48,7 +51,23 @@ def load(name: str, folder: str | os.PathLike | None = None) -> ImageSet:
     """
     names.check(name)
     if name in MADE:
-        return MADE[name].image_set()
+        return _made(name)
+    path = stored.stored_path(DERIVED[name].of if name in DERIVED else name, folder)
+    try:
+        there = path.stat()
+    except OSError:
+        return _stored(name, path.parent, 0, 0)  # which says what is wrong
+    return _stored(name, path.parent, there.st_mtime_ns, there.st_size)
+
+
+@functools.lru_cache(maxsize=1)
+def _made(name: str) -> ImageSet:
+    return MADE[name].image_set()
+
+
+@functools.lru_cache(maxsize=2)
+def _stored(name: str, folder: Path, changed: int, size: int) -> ImageSet:
+    """A set of the file that was changed at this time: another file is read anew."""
     return (derived if name in DERIVED else stored).image_set(name, folder)
 
 
@@ -71,9 +90,16 @@ def is_at_hand(name: str) -> bool:
 
     Errors: DataError for an unknown name.
     """
+    return absence(name) is None
+
+
+def absence(name: str) -> str | None:
+    """A sentence where a named set needs a file that is not there, with the next step; None where it is at hand.
+
+    Errors: DataError for an unknown name.
+    """
     names.check(name)
-    origin = DERIVED[name].of if name in DERIVED else name
-    return name in MADE or stored.stored_path(origin).is_file()
+    return None if name in MADE else stored.absence(DERIVED[name].of if name in DERIVED else name)
 
 
 def at_hand(first: str, *others: str) -> tuple[str]:

@@ -178,6 +178,16 @@ def image_set(name: str, folder: str | os.PathLike | None = None) -> ImageSet:
     )
 
 
+def absence(name: str) -> str | None:
+    """A sentence where a set's file is not there, with the next step; None where it is. It is not read."""
+    path = stored_path(name)
+    return None if path.is_file() else _absent(name, path)
+
+
+def _absent(name: str, path: Path) -> str:
+    return f"{path} is not there. {_next_step(name, path)} Without a download there are tetrominoes and dsprites_like."
+
+
 def identity(name: str) -> str:
     """The identity of a stored set, without reading it where its contents are pinned; otherwise its file is read once.
 
@@ -211,10 +221,7 @@ def read(name: str, folder: str | os.PathLike | None = None) -> tuple[dict[str, 
             arrays = {key: _read_array(archive, key, shape) for key, shape in wanted.arrays.items()}
         return arrays, check(arrays, wanted)
     except FileNotFoundError:
-        absent = (
-            f"{path} is not there. {_next_step(name, path)} Without a download there are tetrominoes and dsprites_like."
-        )
-        raise DataError(absent) from None
+        raise DataError(_absent(name, path)) from None
     except _UNREADABLE as error:
         raise DataError(f"{path} is not a valid copy of {name}: {error}. {_next_step(name, path)}") from error
 

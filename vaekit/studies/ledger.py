@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from vaekit import claims, results, studies, tidy
+from vaekit import claims, results, studies, table
 from vaekit.claims import Verdict
 
 OUTCOMES = (claims.REPRODUCED, claims.NOT_REPRODUCED, claims.UNDECIDED, claims.NEEDS_DATA, claims.NOT_RUN)
@@ -19,14 +19,21 @@ def verdicts() -> list[Verdict]:
         for name in studies.NAMES
         for verdict in claims.verdicts(
             importlib.import_module(f"vaekit.studies.{name}.claims").CLAIMS,
-            tidy.frame(results.read(results.folder(name))),
+            table.frame(results.read(results.folder(name))),
         )
     ]
 
 
-def tally(found: Iterable[Verdict]) -> pd.DataFrame:
+def tally(verdicts: Iterable[Verdict]) -> pd.DataFrame:
     """How many claims have each outcome; what is true by construction has a row of its own (rule 7 of `claims`)."""
-    counts = Counter(verdict.outcome if verdict.counted else claims.CONSTRUCTED for verdict in found)
+    counts = Counter(verdict.outcome if verdict.counted else claims.CONSTRUCTED for verdict in verdicts)
     return pd.DataFrame(
         [{"outcome": outcome, "claims": counts[outcome]} for outcome in (*OUTCOMES, claims.CONSTRUCTED)]
     )
+
+
+def by_study(verdicts: Iterable[Verdict]) -> pd.DataFrame:
+    """How many claims each study has, and in the last row how many there are."""
+    counts = Counter(verdict.claim.study for verdict in verdicts)
+    rows = [{"study": name.replace("_", " "), "claims": counts[name]} for name in studies.NAMES]
+    return pd.DataFrame([*rows, {"study": "all", "claims": counts.total()}])

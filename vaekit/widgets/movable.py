@@ -10,8 +10,6 @@ from typing import Any
 import anywidget
 import traitlets
 
-from vaekit.settings import Settings
-
 _MODULE, _PAGE, _STYLE = (
     Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("widget.js", "page.js", "widget.css")
 )
@@ -74,6 +72,6 @@ class Movable:
         )
 
 
-def show(chosen: Settings, movable: Movable) -> Movable | Page:
-    """What a notebook shows: at scale "published", whose page has no kernel, HTML; else what JupyterLab runs."""
-    return movable.static() if chosen.scale == "published" else movable
+def show(source: str, movable: Movable) -> Movable | Page:
+    """What a notebook shows: from the source "results", whose page has no kernel, HTML; else what JupyterLab runs."""
+    return movable.static() if source == "results" else movable

@@ -1,14 +1,19 @@
 """Stored members on a plot: what is chosen moves the point, the picture and the numbers together."""
 
 import base64
+import io
 import struct
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator
+from PIL import Image
 
-from vaekit.widgets.movable import Movable
+from vaekit.sheets import Sheet
+from vaekit.table import distinct
+from vaekit.widgets.movable import Movable, Page, show
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _SERIES = 4  # colours and marks there are
@@ -21,14 +26,15 @@ def curve(
     y: str = "distortion D (nats per image)",
     start: Mapping[str, Any] | None = None,
     diagonals: str = "",
+    series: Sequence[str] = (),
 ) -> Movable:
     """Members on a plot, without a kernel: choosing one moves a ring on its curve, its picture and its numbers.
 
     The last axis has a slider, and the points along it are one curve; each axis before it has radio buttons, or a list
     where its values are long texts, which choose the curve. What is offered is stored: a slider stops at the values of
     its curve alone, and what another curve lacks is moved to the nearest that it has. Curves that differ in the axis
-    before the last share the ranges of the plot, so that they can be compared; others have ranges of their own. Half a
-    second after the last move a screen reader is told the point's sentence.
+    before the last share the ranges of the plot, where those that are not chosen lie faintly behind the one that is;
+    others have ranges of their own. Half a second after the last move a screen reader is told the point's sentence.
 
     Args:
         points: each a mapping. `axes` are values by name, e.g. {"depth": 3, "beta": 0.1}, the same names in each point.
@@ -42,6 +48,7 @@ def curve(
         x: label of the horizontal axis, with its unit.
         y: label of the vertical axis, with its unit.
         start: the axes' values to begin with; None: those of the middle point.
+        series: the names of the series in the order of their looks; those that come without stand behind.
         diagonals: what x + y is, e.g. "D + R": lines of equal sum are drawn behind the curves, at a distance that suits
             the plot; "" for none.
 
@@ -53,43 +60,97 @@ def curve(
     names = list(points[0]["axes"])
     if not names or any(list(point["axes"]) != names for point in points):
         raise ValueError(f"points differ in their axes; give each the same as the first, {names}")
-    places = [[_plain(value) for value in point["axes"].values()] for point in points]
-    if twice := next((place for i, place in enumerate(places) if place in places[:i]), None):
-        raise ValueError(f"two points are at {_said(names, twice)}; give one for each place")
+    places = [tuple(_plain(value) for value in point["axes"].values()) for point in points]
+    for place, times in Counter(places).items():
+        if times > 1:
+            raise ValueError(f"two points are at {_said(names, place)}; give one for each place")
     columns = zip(*places, strict=True)
     axes = [{"name": name, "values": _ordered(values)} for name, values in zip(names, columns, strict=True)]
-    begin = places[len(places) // 2] if start is None else [_plain(start.get(name)) for name in names]
+    begin = places[len(places) // 2] if start is None else tuple(_plain(start.get(name)) for name in names)
     if any(value not in axis["values"] for axis, value in zip(axes, begin, strict=True)):
         raise ValueError(f"the start is {start}; give a stored value for each of {', '.join(names)}")
-    series = list(dict.fromkeys(name for point in points for name in point["series"]))
+    drawn = dict.fromkeys(name for point in points for name in point["series"])
+    series = [*(name for name in series if name in drawn), *(name for name in drawn if name not in series)]
     if not 1 <= len(series) <= _SERIES:
         raise ValueError(f"there are {len(series)} series; 1 to {_SERIES} can be told apart")
-    made = [
-        {
-            "place": place,
-            "series": [_pair(point["series"].get(name), _said(names, place)) for name in series],
-            "numbers": _numbers(point, others),
-            "says": point.get("says") or f"{_said(names, place)}: {_listed(point.get('numbers', {}))}",
-            **_picture(point.get("picture"), point.get("alt", ""), _said(names, place)),
+    ranks = [{value: rank for rank, value in enumerate(axis["values"])} for axis in axes]
+    curves: dict[tuple, dict[str, None]] = defaultdict(dict)  # the names of the numbers that a curve's points have
+    for place, point in zip(places, points, strict=True):
+        curves[place[:-1]] |= dict.fromkeys(point.get("numbers", {}))
+    numbers = list(dict.fromkeys(name for names_of_curve in curves.values() for name in names_of_curve))
+    shown = []
+    for place, point in zip(places, points, strict=True):
+        # Places as ranks and numbers by the place of their name: what is long is written once, not for every point.
+        own = {name: point.get("numbers", {}).get(name, "–") for name in curves[place[:-1]]}
+        packed = {
+            "place": [rank[value] for rank, value in zip(ranks, place, strict=True)],
+            "numbers": [[numbers.index(name), str(text)] for name, text in own.items()],
         }
-        for place, point in zip(places, points, strict=True)
-        for others in [[other for at, other in zip(places, points, strict=True) if at[:-1] == place[:-1]]]
-    ]
-    if not any(pair for point in made for pair in point["series"]):
+        shown.append(packed | _shown(point, _said(names, place), series))
+    shown.sort(key=lambda point: point["place"])
+    if not any(pair for point in shown for pair in point["series"]):
         raise ValueError("no point has coordinates; give one at least an (x, y)")
-    made.sort(key=lambda point: [axis["values"].index(value) for axis, value in zip(axes, point["place"], strict=True)])
     for axis in axes:
         axis["labels"] = [_text(value) for value in axis["values"]]
-    data = {"caption": caption, "axes": axes, "points": made, "series": series, "x": x, "y": y}
-    data["plots"] = [_plot(of, [p for p in made if p["place"][:-2] == of], diagonals) for of in _once(places)]
+    plots: dict[tuple, list[list[float]]] = defaultdict(list)  # by the ranks of all axes but the last two
+    for point in shown:
+        plots[tuple(point["place"][:-2])] += filter(None, point["series"])
+    data = {"caption": caption, "axes": axes, "points": shown, "series": series, "numbers": list(map(str, numbers))}
+    data |= {"x": x, "y": y, "plots": [_plot(of, pairs, diagonals) for of, pairs in plots.items()]}
     moved = " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
     says = f"Choose {moved}: the point on the curve, its picture and its numbers follow."
-    return Movable("curve", says, data, begin)
+    return Movable("curve", says, data, list(begin))
 
 
-def _once(places: Sequence[list[Any]]) -> list[list[Any]]:
-    """What chooses the plot, each once: the values of all axes but the last two."""
-    return [list(of) for of in dict.fromkeys(tuple(place[:-2]) for place in places)]
+def by_budget(
+    source: str,
+    budgets: Iterable[tuple[str, Iterable[Mapping[str, Any]]]],
+    start: Mapping[str, Any] | None = None,
+    **how: Any,
+) -> Movable | Page:
+    """What a study's page shows of the points of several budgets: one `curve`, whose first axis chooses the budget.
+
+    Where there is one budget, its label is the caption. Where no point has coordinates, a sentence says so.
+
+    Args:
+        source: that of the settings, see `show`.
+        budgets: a label and its points, as `curve` takes them, of each; the first is where it begins.
+        start: the axes' values to begin with in the first budget; None: those of its middle point.
+        how: for `curve`.
+    """
+    groups = [(label, list(points)) for label, points in budgets]
+    if not any(point["series"] for _, points in groups for point in points):
+        return Page("<p>There is nothing to move through: no member was trained to its end.</p>")
+    first = groups[0][1]
+    begin: Mapping[str, Any] = start or first[len(first) // 2]["axes"]
+    if len(groups) == 1:
+        return show(source, curve(first, caption=groups[0][0], start=begin, **how))
+    labels = distinct([label for label, _ in groups])
+    points = [
+        {**point, "axes": {"budget": label, **point["axes"]}}
+        for label, (_, own) in zip(labels, groups, strict=True)
+        for point in own
+    ]
+    return show(source, curve(points, start={"budget": labels[0], **begin}, **how))
+
+
+def sheet_png(sheet: Sheet) -> bytes:
+    """A sheet of pictures as the PNG of a point: row by row, a white pixel between two of them."""
+    tiles = np.pad(sheet.pictures, [(0, 0), (0, 0), (0, 1), (0, 1), (0, 0)], constant_values=255)
+    rows, columns, height, width, colours = tiles.shape
+    whole = tiles.swapaxes(1, 2).reshape(rows * height, columns * width, colours)
+    content = io.BytesIO()
+    Image.fromarray(whole.squeeze(2) if colours == 1 else whole).save(content, "png", optimize=True)
+    return content.getvalue()
+
+
+def _shown(point: Mapping[str, Any], where: str, series: Sequence[str]) -> dict[str, Any]:
+    """What is drawn of a point, its words and its picture, as `widget.js` takes them."""
+    return {
+        "series": [_pair(point["series"].get(name), where) for name in series],
+        "says": point.get("says") or f"{where}: {_listed(point.get('numbers', {}))}",
+        **_picture(point.get("picture"), point.get("alt", ""), where),
+    }
 
 
 def _plain(value: Any) -> Any:
@@ -115,12 +176,6 @@ def _listed(numbers: Mapping[str, Any]) -> str:
     return "; ".join(f"{name} {text}" for name, text in numbers.items())
 
 
-def _numbers(point: Mapping[str, Any], curve: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """The numbers of a point, with a place for each that others of its curve have: so the table keeps its height."""
-    names = dict.fromkeys(name for other in curve for name in other.get("numbers", {}))
-    return [[str(name), str(point.get("numbers", {}).get(name, "–"))] for name in names]
-
-
 def _pair(pair: Sequence[float] | None, where: str) -> list[float] | None:
     """x, y and the standard deviations of both, zero where they are not given."""
     if pair is None:
@@ -144,13 +199,13 @@ def _picture(content: bytes | None, alt: str, where: str) -> dict[str, Any]:
     return {"picture": {"src": source, **size}, "alt": alt}
 
 
-def _plot(of: list[Any], points: Sequence[Mapping[str, Any]], diagonals: str) -> dict[str, Any]:
+def _plot(of: Sequence[int], pairs: Sequence[Sequence[float]], diagonals: str) -> dict[str, Any]:
     """The ranges and the diagonals of the curves that share a plot."""
-    pairs = np.array([pair for point in points for pair in point["series"] if pair]).reshape(-1, 4)
-    x, y = (_scale(pairs[:, i] - pairs[:, i + 2], pairs[:, i] + pairs[:, i + 2]) for i in (0, 1))
+    ends = np.array(pairs).reshape(-1, 4)
+    x, y = (_scale(ends[:, i] - ends[:, i + 2], ends[:, i] + ends[:, i + 2]) for i in (0, 1))
     lines, apart = _diagonals(x, y) if diagonals else ([], 0)
     legend = f"equal {diagonals}, {apart:g} apart" if lines else ""
-    return {"of": of, "x": x, "y": y, "diagonals": lines, "legend": legend}
+    return {"of": list(of), "x": x, "y": y, "diagonals": lines, "legend": legend}
 
 
 def _scale(low: np.ndarray, high: np.ndarray) -> dict[str, Any]:
@@ -158,7 +213,9 @@ def _scale(low: np.ndarray, high: np.ndarray) -> dict[str, Any]:
     least, most = (float(low.min()), float(high.max())) if len(low) else (0.0, 1.0)
     room = 0.06 * ((most - least) or 1)
     least, most = least - room, most + room
-    ticks = [float(tick) for tick in MaxNLocator(5).tick_values(least, most) if least <= tick <= most]
+    ticks = [
+        float(tick) for tick in MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(least, most) if least <= tick <= most
+    ]
     return {"low": least, "high": most, "ticks": [[tick, f"{tick:g}"] for tick in ticks]}
 
 

@@ -116,7 +116,7 @@ const BARS = "M0-5V5M-3-5h6M-3 5h6";
 const REST = 500; // milliseconds without a move
 const RING = "M-9 0a9 9 0 1 0 18 0a9 9 0 1 0-18 0";
 const [WIDTH, HEIGHT] = [360, 270];
-const EDGE = { left: 54, right: 10, top: 8, bottom: 48 };
+const EDGE = { left: 68, right: 10, top: 8, bottom: 48 };
 const across = (value, { low, high }) =>
     EDGE.left + ((value - low) / (high - low)) * (WIDTH - EDGE.left - EDGE.right);
 const up = (value, { low, high }) =>
@@ -198,8 +198,12 @@ function bars([px, py, sx, sy], x, y) {
 }
 
 function curve(model) {
-    const { axes, points, series, plots, x: nameX, y: nameY, caption } = model.get("data");
+    const { axes, series, x: nameX, y: nameY, caption, ...packed } = model.get("data");
     const last = axes.length - 1;
+    const valued = (ranks) => ranks.map((rank, i) => axes[i].values[rank]);
+    const named = (numbers) => numbers.map(([name, text]) => [packed.numbers[name], text]);
+    const points = packed.points.map((p) => ({ ...p, place: valued(p.place), numbers: named(p.numbers) }));
+    const plots = packed.plots.map((plot) => ({ ...plot, of: valued(plot.of) }));
     // Of one axis, the values that are stored with those before it.
     const offered = (value, i) => {
         const same = points.filter(({ place }) => place.slice(0, i).every((v, j) => v === value[j]));
@@ -246,6 +250,15 @@ function curve(model) {
 
         const ends = ([a, b, c, d]) => `M${across(a, x)} ${up(b, y)}L${across(c, x)} ${up(d, y)}`;
         const behind = draw("path", { class: "diagonal", d: diagonals.map(ends).join("") });
+        // The curves that share the plot with the chosen one, faint behind it.
+        const beside = points.filter(({ place }) => value.every((v, i) => i >= last - 1 || place[i] === v));
+        const around = (axes[last - 1]?.values ?? []).filter((v) => v !== value[last - 1]);
+        const others = around.flatMap((v) => series.map((_, s) => {
+            const along = beside.filter((point) => point.place[last - 1] === v && point.series[s]);
+            return along.map(({ series }) => `${across(series[s][0], x)} ${up(series[s][1], y)}`);
+        })).filter((along) => along.length);
+        const faint = draw("path", { class: "others", d: others.map((along) => `M${along.join("L")}`).join("") });
+        const dots = draw("path", { class: "others dots", d: others.flat().map((at) => `M${at}h0`).join("") });
         const layers = series.map((_, s) => {
             const there = shown.filter((point) => point.series[s]);
             const at = ({ series }) => `${across(series[s][0], x)} ${up(series[s][1], y)}`;
@@ -262,11 +275,12 @@ function curve(model) {
             const rings = chosen?.series[s] ? [draw("path", { ...ring, transform: `translate(${at(chosen)})` })] : [];
             return draw("g", { class: `series${s}` }, ...line, ...marks, ...rings);
         });
-        plot.replaceChildren(behind, ...frame(x, y, { x: nameX, y: nameY }), ...layers);
+        plot.replaceChildren(behind, faint, dots, ...frame(x, y, { x: nameX, y: nameY }), ...layers);
         const barred = layers.some((layer) => layer.querySelector(".bars"));
         legend.replaceChildren(
             ...series.map((name, s) => entry(name, { class: `mark series${s}` }, MARKS[s])),
             ...(barred ? [entry("standard deviation over seeds", { class: "bars" }, BARS)] : []),
+            ...(others.length ? [entry(`other values of ${axes[last - 1].name}`, { class: "others" }, "M-6 0H6")] : []),
             ...(equal ? [entry(equal, { class: "diagonal" }, "M-6-6L6 6")] : []),
         );
 

@@ -2,15 +2,16 @@
 
 VAEs with two layers of codes over a grid of (beta2, beta1), the weights of R(z2) and R(z1|z2): which allocation of the
 rate reconstructs, samples and classifies best? Here are the study's settings, its members and what is measured on each;
-`figures` and `claims` beside it read the tidy table.
+`figures`, `explore` and `claims` beside it read the tidy table.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from vaekit import judges
@@ -27,13 +28,14 @@ from vaekit.metrics import (
     probabilities,
     probe_accuracy,
     psnr,
+    reconstruct,
 )
 from vaekit.models.classifiers import Classifier
 from vaekit.models.hierarchical import PUBLISHED
 from vaekit.runs import Member
 from vaekit.settings import canonical, option
-from vaekit.studies.base import StudySettings
-from vaekit.sweep import Design, Examples, Measure, Value, fifths, log_spaced
+from vaekit.studies.base import StudySettings, table_of
+from vaekit.sweep import Design, Examples, Measure, Pictures, Value, fifths, log_spaced
 
 GRID = tuple(canonical(10 ** (-1 + k / 10)) for k in range(21))  # of either beta
 SUBGRID = GRID[::4]  # where mu1 is classified, too: a classifier of 512 numbers takes long
@@ -41,6 +43,7 @@ EPOCHS, PAPER_BATCH = 500, 256  # of the authors' published example
 TRAINED_ON = {"svhn": 73_257, "mnist_binary": 60_000, "tetrominoes": 16_384}  # training images; else 50,000
 JUDGES = {"svhn": "resnet18", "cifar10": "densenet121", "cifar10_jpeg": "densenet121"}  # the paper's own
 SHOWN = 10_000  # training images on which rates are measured, samples that are judged
+PICTURED = 8  # samples, and test images with their reconstructions
 INFORMED = 2_000  # codes at which the class information is averaged
 
 SETS = ("svhn", "cifar10", "cifar10_jpeg", "mnist_binary", "mnist", "fashion_mnist", "tetrominoes")
@@ -68,12 +71,7 @@ class Settings(StudySettings):
         | {"data": partial(at_hand, "mnist_binary", "cifar10", "cifar10_jpeg", "tetrominoes")},
         "short": _COMMON | {"steps": 57_000, "batch_size": 128, "data": partial(at_hand, *_FIRST)},
         "paper": _PAPER,
-        "published": _PAPER,
     }
-
-    def splits(self) -> Iterable[tuple[str, str, int | None]]:
-        """(data set, split, n_train) of every training set that is asked for."""
-        return [(name, *split_of(name)) for name in self.data]
 
 
 def split_of(data: str) -> tuple[str, int | None]:
@@ -228,11 +226,33 @@ def probes(model: nn.Module, member: Member, step: int, images: Examples) -> Ite
         yield Value("test", "accuracy", f"probe={probe},on={on}", found.value, found.se, found.n)
 
 
-def run(chosen: Settings):
-    """The tidy table of what was chosen, as a pandas DataFrame; trains what is not known (see `vaekit.tidy.table`)."""
-    from vaekit import tidy  # pandas: a bare machine that only trains does without
+def pictures(model: nn.Module, member: Member, step: int, images: Examples) -> Tensor | None:
+    """Samples of the prior, the first test images, and their reconstructions at the modes of both codes.
 
-    return tidy.table(DESIGN, members(chosen), chosen)
+    uint8, (3, 8, C, H, W), cut to [0, 1]. None where a picture is not finite, and where none is wanted (`pictured`).
+    """
+    weights = dict(member.weights)
+    if not pictured(weights["beta2"], weights["beta1"]):
+        return None
+    shown = images.test[:PICTURED]
+    drawn, remade = generate_images(model, len(shown), member.seed), reconstruct(model, shown)
+    if not (drawn.isfinite().all() and remade.isfinite().all()):
+        return None
+    samples, reconstructions = ((255 * made.clamp(0, 1)).round().to(torch.uint8) for made in (drawn, remade))
+    return torch.stack((samples, shown, reconstructions))
+
+
+def pictured(beta2: float, beta1: float) -> bool:
+    """Whether a member has pictures: of the paper's grid its sub-grid and betas of 1, and any other betas.
+
+    Those of all 441 members would fill a page with 30 MB.
+    """
+    return all(beta in (*SUBGRID, 1.0) or beta not in GRID for beta in (beta2, beta1))
+
+
+def run(chosen: Settings, source: str | None = None):
+    """The tidy table of what was chosen, as a pandas DataFrame (see `studies.base.table_of`)."""
+    return table_of(DESIGN, members, chosen, source)
 
 
 DESIGN = Design(
@@ -247,4 +267,5 @@ DESIGN = Design(
     snapshots=snapshots,
     kept=kept,
     axes=("beta2", "beta1"),
+    pictures=Pictures(1, ("sample", "test image", "reconstruction"), pictures),
 )

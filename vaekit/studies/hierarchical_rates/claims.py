@@ -6,104 +6,114 @@ Rates in nats per image on the test images; PSNR is the mean of the images' own,
 betas outside it enter no surface here.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache, partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.stats import beta as beta_distribution
 
-from vaekit.claims import (
-    BUDGET,
-    COPIES,
-    Claim,
+from vaekit.claims import Claims, PaperScale, absence, effect, number, paired
+from vaekit.claims.curves import (
+    EVERY_FIELD,
     Curve,
     Evidence,
-    PaperScale,
-    Part,
+    complete_grid,
+    decreases_along,
+    evidence_by_budget,
+    selection_seed,
+)
+from vaekit.claims.rules import Claim, Part, holm
+from vaekit.claims.scope import of_the_paper
+from vaekit.claims.statistics import (
     Statistic,
-    absence,
-    budgets,
-    chooser,
-    claim,
-    duel,
-    effect,
     exact,
-    falls,
-    holm,
+    held_out_difference,
     matched_rate,
-    number,
     over_grid,
-    paired,
     partial_spearmans,
     spearmans,
-    statistic,
-    whole,
 )
+from vaekit.data import image_shape
 from vaekit.metrics import PROBES
-from vaekit.studies.hierarchical_rates import GRID, Settings, paper_steps
+from vaekit.models import hierarchical
+from vaekit.studies.hierarchical_rates import Settings, paper_steps
 
 AXES = ("beta2", "beta1")
+OF_MODEL = (*AXES, "model")
+GRID = of_the_paper(Settings, "betas2")
+LEAST, MOST = GRID[0], GRID[-1]
 _BUDGET = ("data", "objective", "steps", "batch_size")  # what a command that trains fresh seeds must name
 COLOUR = ("svhn", "cifar10")
 COLOURED = (*COLOUR, "cifar10_jpeg", "tetrominoes")  # sets of 32 x 32 colour images: their models have the same layers
-PUBLISHED = {
-    "svhn": {"latent_dim": 32, "channels": 32, "likelihood": "gaussian", "sigma": 0.71},
-    "cifar10": {"latent_dim": 32, "channels": 32, "likelihood": "gaussian", "sigma": 0.71},
-    "mnist_binary": {"latent_dim": 20, "channels": 16, "likelihood": "bernoulli", "sigma": None},
-}
 # Where two classifiers have judged as many members, the paper's own is heard.
 JUDGES = ("resnet18", "densenet121", "resnet20", "cnn")
 SAMPLED = ("inception_score", "diversity", "sharpness")  # measured on samples, the rest on test images
 
-RATE, RATE2, RATE1 = (("rate", arguments) for arguments in ("", "layer=z2", "layer=z1"))
-PSNR = ("psnr", "of=images")
-INFORMATION = ("class_information", "on=z2")
-RBF = ("accuracy", "probe=rbf_svm,on=mu2")
+Measured = tuple[str, Mapping[str, Any]]  # a measure and its arguments
+RATE, RATE2, RATE1 = (("rate", {"layer": layer}) for layer in (None, "z2", "z1"))
+PSNR = ("psnr", {"of": "images"})
+INFORMATION = ("class_information", {"on": "z2"})
+BOUND = ("accuracy_bound", {"by": "class_information"})
 
 
-def scales(*names: str, objective: str = "hierarchical", axes: Sequence[str] = AXES) -> dict[str, PaperScale]:
+def probed(probe: str, on: str = "mu2") -> Measured:
+    """The accuracy of a classifier of a code."""
+    return "accuracy", {"probe": probe, "on": on}
+
+
+def published(data: str) -> dict[str, Any]:
+    """The paper's networks on a data set, as fields of a member."""
+    channels, latent_dim, likelihood = hierarchical.PUBLISHED[image_shape(data)[1]]
+    sigma = 0.71 if likelihood == "gaussian" else None
+    return {"latent_dim": latent_dim, "channels": channels, "likelihood": likelihood, "sigma": sigma}
+
+
+def scales(*names: str, objective: str = "hierarchical") -> dict[str, PaperScale]:
     """What the paper ran on each of these sets."""
     return {
         name: PaperScale(
             steps=paper_steps(name),
-            batch_size=256,
+            batch_size=of_the_paper(Settings, "batch_size"),
             seeds=1,
-            grid=dict.fromkeys(axes, GRID),
-            settings=PUBLISHED[name] | {"objective": objective, "n_train": None, "n_test": None},
+            grid=dict.fromkeys(AXES, GRID),
+            settings=published(name) | {"objective": objective, "n_train": None, "n_test": None},
         )
         for name in names
     }
 
 
 ALL = scales("svhn", "cifar10", "mnist_binary")
-WITHIN = ("split", "n_train")
-study_claim = partial(claim, study="hierarchical_rates", steps=20_000, batch_size=128, within=WITHIN)
+CLAIMS = Claims(study="hierarchical_rates", scale=ALL, steps=20_000, batch_size=128, axes=OF_MODEL)
 
 
 # What the claims read -------------------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=32)
-def surface(evidence: Evidence, what: tuple[str, str], model: str = "ghvae") -> Curve:
-    """One (measure, arguments) over (beta2, beta1), on test images or, where a classifier judged them, on samples."""
+def surface(evidence: Evidence, what: Measured, model: str = "ghvae") -> Curve:
+    """A measure over (beta2, beta1), on test images or, where a classifier judged them, on samples."""
     measure, arguments = what
     part = "samples" if measure in SAMPLED else "test"
-    return evidence.curve(measure, part=part, arguments=arguments, over=AXES, between=(GRID[0], GRID[-1]), model=model)
+    return evidence.curve(measure, part=part, over=AXES, between=(LEAST, MOST), model=model, **arguments)
 
 
-def judged(evidence: Evidence, measure: str) -> tuple[str, str]:
-    """(measure, arguments) by the classifier that has judged most members of this evidence."""
-    rows = evidence.measures.get(measure)
-    counts = {} if rows is None else rows["arguments"].value_counts().to_dict()
-    usual = "cnn" if evidence.of == "mnist_binary" else "resnet20"
-    best = max(JUDGES, key=lambda name: (counts.get(f"classifier={name}", 0), name == usual and not counts))
-    return measure, f"classifier={best}"
+def surfaces(evidence: Evidence, *measured: Measured, model: str = "ghvae") -> tuple[Curve, ...]:
+    """The surfaces of these measures, cut to one grid and the seeds that hold it."""
+    return complete_grid(*(surface(evidence, what, model) for what in measured))
 
 
 def _judge(evidence: Evidence) -> str:
-    return judged(evidence, "inception_score")[1].partition("=")[2]
+    """The classifier that has judged most members of this evidence."""
+    scores = evidence.measures.get("inception_score")
+    counts = {} if scores is None else scores["classifier"].value_counts().to_dict()
+    usual = "cnn" if evidence.of == "mnist_binary" else "resnet20"
+    return max(JUDGES, key=lambda name: (counts.get(name, 0), name == usual and not counts))
+
+
+def judged(evidence: Evidence, measure: str) -> Measured:
+    """A measure of samples by that classifier."""
+    return measure, {"classifier": _judge(evidence)}
 
 
 def _share(values: np.ndarray) -> np.ndarray:
@@ -126,57 +136,60 @@ def _above(beta2: np.ndarray, beta1: np.ndarray) -> np.ndarray:
     return (beta2 > beta1) & ~_diagonal(beta2, beta1)
 
 
-def _duel(evidence: Evidence, name: str, what: tuple[str, str], one: Callable, other: Callable, unit: str) -> Statistic:
-    end = surface(evidence.at(1), what)
-    return duel(name, end, surface(evidence, what), one, other, unit)
+def _not(mask: Callable) -> Callable:
+    return lambda beta2, beta1: ~mask(beta2, beta1)
+
+
+def _held_out(
+    evidence: Evidence, name: str, what: Measured, one: Callable, other: Callable, unit: str = ""
+) -> Statistic:
+    end, now = surface(evidence.at(1), what), surface(evidence, what)
+    return held_out_difference(name, end, now, one, other, unit)
 
 
 # 2.1 to 2.3: the models and their rates -------------------------------------------------------------------------------
 
 
-@claim(
+@CLAIMS.claim(
     "2.1",
     "The models have as many parameters as the paper says",
     paper="GHVAE 475,811 (SVHN, CIFAR-10) and 122,713 (MNIST); LVAE 408,131 (Tables 2 and 3)",
     scale=PaperScale(steps=0, batch_size=0, seeds=1, data=(*COLOUR, "mnist_binary")),
-    study="hierarchical_rates",
     steps=0,
-    compares=BUDGET,
+    batch_size=0,
+    axes=EVERY_FIELD,
     note="The layers as the paper's tables print them sum to other numbers; read as the published code has them, they "
     "sum to the tables' own totals.",
 )
 def parameter_counts(evidence: Evidence) -> Sequence[Part]:
     """Exactly, in members of the paper's architecture."""
-    colour, grey = COLOURED, ("mnist_binary",)
     return [
-        number(_count(evidence, name, model, data, channels, latent_dim), published)
-        for name, model, data, channels, latent_dim, published in (
-            ("GHVAE, 32 x 32 pixels", "ghvae", colour, 32, 32, 475_811),
-            ("GHVAE, 28 x 28 pixels", "ghvae", grey, 16, 20, 122_713),
-            ("LVAE, 32 x 32 pixels", "lvae", colour, 32, 32, 408_131),
+        number(_count(evidence, name, model, data), count)
+        for name, model, data, count in (
+            ("GHVAE, 32 x 32 pixels", "ghvae", COLOURED, 475_811),
+            ("GHVAE, 28 x 28 pixels", "ghvae", ("mnist_binary",), 122_713),
+            ("LVAE, 32 x 32 pixels", "lvae", COLOURED, 408_131),
         )
     ]
 
 
-def _count(evidence: Evidence, name: str, model: str, data: tuple[str, ...], channels: int, dim: int) -> Statistic:
-    where = {"model": model, "data": data, "channels": channels, "latent_dim": dim}
-    rows = evidence.select("parameters", part="model", steps="any", **where)
-    values = pd.Series(rows["value"].unique(), dtype=float)
-    lacks = "" if len(rows) else f"no {model} of {' or '.join(data)}"
-    return Statistic(name, values, "parameters", data=tuple(sorted(set(rows["data"]))), lacks=lacks)
+def _count(evidence: Evidence, name: str, model: str, data: tuple[str, ...]) -> Statistic:
+    network = {field: published(data[0])[field] for field in ("channels", "latent_dim")}
+    missing = f"no {model} of {' or '.join(data)}"
+    curve = evidence.distinct("parameters", part="model", missing=missing, model=model, data=data, **network)
+    return Statistic(name, curve.values[""], (curve,), "parameters")
 
 
-@study_claim(
+@CLAIMS.claim(
     "2.2",
     "The total rate is the sum of the layers' rates, none of which is negative",
     paper="R = R(z2) + R(z1|z2) (Eqs. 6 and 7)",
-    scale=ALL,
     steps=0,  # true whatever the training
     by_construction=True,
 )
 def rates_add_up(evidence: Evidence) -> Sequence[Part]:
     """The largest |R - R(z2) - R(z1|z2)| is below 0.001 nats, and the least rate at least 0."""
-    curves = whole(*(surface(evidence, what) for what in (RATE, RATE2, RATE1)))
+    curves = surfaces(evidence, RATE, RATE2, RATE1)
     off = paired("largest |R - R(z2) - R(z1|z2)|", lambda r, a, b: np.abs(r - a - b).max(axis=-1), *curves)
     least = paired("least rate of a layer", lambda a, b: np.minimum(a, b).min(axis=-1), *curves[1:])
     return [absence(exact(off), margin=1e-3), effect(exact(least), at_least=0)]
@@ -184,30 +197,30 @@ def rates_add_up(evidence: Evidence) -> Sequence[Part]:
 
 def _falling(evidence: Evidence, model: str = "ghvae") -> list[Statistic]:
     """For each layer, the share of adjacent pairs in which its rate falls as its own beta grows; ties are left out."""
-    r2, r1 = whole(*(surface(evidence, what, model) for what in (RATE2, RATE1)))
-    return [
-        over_grid(f"share of pairs in which {layer} falls as {axis} grows", _share, falls(rate, axis, tie=0.05))
-        for layer, rate, axis in (("R(z2)", r2, "beta2"), ("R(z1|z2)", r1, "beta1"))
-    ]
+    shares = []
+    rates = surfaces(evidence, RATE2, RATE1, model=model)
+    for layer, rate, axis in zip(("R(z2)", "R(z1|z2)"), rates, AXES, strict=True):
+        falls = decreases_along(rate, axis, tie=0.05)
+        shares.append(over_grid(f"share of pairs in which {layer} falls as {axis} grows", _share, falls))
+    return shares
 
 
-@study_claim(
+@CLAIMS.claim(
     "2.3",
     "Each layer's rate falls as its own beta grows",
     paper="tuning each beta individually trades off information content across latents (section 3.2; Figures 1 and 3)",
-    scale=ALL,
     note="Of pairs of members that are neighbours on the grid. Where both rates are below 0.05 nats the layer is "
     "empty: a tie, left out.",
 )
 def rates_fall_with_their_betas(evidence: Evidence) -> Sequence[Part]:
     """In 95 % of adjacent pairs, for either layer."""
-    return [effect(made, at_least=0.95) for made in _falling(evidence)]
+    return [effect(share, at_least=0.95) for share in _falling(evidence)]
 
 
 # 2.4: no one model for all --------------------------------------------------------------------------------------------
 
 
-@study_claim(
+@CLAIMS.claim(
     "2.4",
     "No one model is best at PSNR, Inception Score and RBF accuracy, and none of the best is a beta-VAE",
     paper="neither a standard VAE (beta 1) nor a conventional beta-VAE (beta2 = beta1) results in optimal models for "
@@ -217,42 +230,36 @@ def rates_fall_with_their_betas(evidence: Evidence) -> Sequence[Part]:
 )
 def no_one_model_fits_all(evidence: Evidence) -> Sequence[Part]:
     """Three different argmaxes; and each metric's best member beats the diagonal's best on fresh seeds (Holm)."""
-    score = judged(evidence, "inception_score")
-    metrics = (("PSNR", PSNR, "dB"), (f"IS ({_judge(evidence)})", score, ""), ("RBF accuracy", RBF, ""))
-    curves = whole(*(surface(evidence.at(1), what) for _, what, _ in metrics))
+    metrics = (
+        ("PSNR", PSNR, "dB"),
+        (f"IS ({_judge(evidence)})", judged(evidence, "inception_score"), ""),
+        ("RBF accuracy", probed("rbf_svm"), ""),
+    )
+    curves = surfaces(evidence.at(1), *(what for _, what, _ in metrics))
 
     def different(*values: np.ndarray) -> np.ndarray:
         places = np.stack([value.argmax(axis=-1) for value in values], axis=-1)
         return np.array([len(set(row)) for row in places.tolist()], dtype=float)
 
     best = exact(paired("different members that are best at PSNR, IS and RBF accuracy", different, *curves, unit=""))
-    duels = [
-        _duel(
-            evidence,
-            f"{name}, the best minus the diagonal's best",
-            what,
-            lambda a, b: ~_diagonal(a, b),
-            _diagonal,
-            unit,
-        )
+    leads = [
+        _held_out(evidence, f"{name}, the best minus the diagonal's best", what, _not(_diagonal), _diagonal, unit)
         for name, what, unit in metrics
     ]
-    return [effect(best, at_least=3), *holm([effect(made, above=0) for made in duels])]
+    return [effect(best, at_least=3), *holm([effect(lead, above=0) for lead in leads])]
 
 
 # 2.5 and 2.6: reconstruction ------------------------------------------------------------------------------------------
 
 
 def _psnr_and_rate(evidence: Evidence, model: str = "ghvae") -> Statistic:
-    curves = whole(surface(evidence, PSNR, model), surface(evidence, RATE, model))
-    return over_grid("Spearman(PSNR, R)", spearmans, *curves)
+    return over_grid("Spearman(PSNR, R)", spearmans, *surfaces(evidence, PSNR, RATE, model=model))
 
 
-@study_claim(
+@CLAIMS.claim(
     "2.5",
     "PSNR rises with the total rate",
     paper="reconstruction performance improves as total rate grows (section 5.4, Figures 3 and 8)",
-    scale=ALL,
 )
 def psnr_rises_with_rate(evidence: Evidence) -> Sequence[Part]:
     """Spearman(PSNR, R) over the grid is at least 0.95."""
@@ -281,28 +288,32 @@ def _at_equal_rate(evidence: Evidence, model: str = "ghvae") -> Statistic:
     """PSNR of beta2 > beta1 minus the diagonal's at equal total rate, on the seeds that did not choose the members."""
     name = "PSNR at equal R, beta2 > beta1 minus the diagonal"
     end = [surface(evidence.at(1), what, model) for what in (PSNR, RATE)]
-    (grid, _) = whole(*end)
-    made = partial(statistic, name, unit="dB")
-    if grid.lacks:
-        return made(pd.Series(dtype=float), grid)
-    first = chooser(end[0])
-    psnr, rate = pd.concat([curve.values.loc[first] for curve in end], axis=1).dropna().to_numpy().T
-    points = pd.concat([curve.values.loc[first] for curve in end], axis=1).dropna().index
-    sides = six_a_side(pd.Series(psnr, points), pd.Series(rate, points))
+    (grid, _) = complete_grid(*end)
+    nothing = pd.Series(dtype=float)
+    if grid.missing:
+        return Statistic(name, nothing, (grid,), unit="dB")
+    seed = selection_seed(end[0])
+    named_by = pd.concat([curve.values.loc[seed] for curve in end], axis=1, keys=["psnr", "rate"]).dropna()
+    sides = six_a_side(named_by["psnr"], named_by["rate"])
     if min(map(len, sides)) < 2:
-        return made(pd.Series(dtype=float), replace(grid, lacks=f"no two members on one side of: {name}"))
+        few = replace(grid, missing=f"no two members on one side of: {name}")
+        return Statistic(name, nothing, (few,), unit="dB")
     now = [surface(evidence, what, model) for what in (PSNR, RATE)]
     pairs = []
     for chosen in sides:
-        fresh = [curve.values.drop(index=first, errors="ignore").reindex(columns=chosen) for curve in now]
-        there = fresh[0].notna().all(axis=1) & fresh[1].notna().all(axis=1)
-        pairs.append(tuple(replace(grid, values=values[there.reindex(values.index)]) for values in fresh))
-    found = matched_rate(name, *pairs).values
-    says = f"{name}, {len(sides[0])} and {len(sides[1])} members named by seed {first}"
-    return replace(made(found, grid), name=says, chosen=tuple(dict.fromkeys((*sides[0], *sides[1]))))
+        fresh = [curve.values.drop(index=seed, errors="ignore").reindex(columns=chosen) for curve in now]
+        held = fresh[0].notna().all(axis=1) & fresh[1].notna().all(axis=1)
+        pairs.append(tuple(replace(grid, values=values[held.reindex(values.index)]) for values in fresh))
+    return Statistic(
+        f"{name}, {len(sides[0])} and {len(sides[1])} members named by seed {seed}",
+        matched_rate(name, *pairs).values,
+        (grid,),
+        unit="dB",
+        chosen=tuple(dict.fromkeys((*sides[0], *sides[1]))),
+    )
 
 
-@study_claim(
+@CLAIMS.claim(
     "2.6",
     "At a given total rate the best PSNR has beta2 > beta1",
     paper="conventional beta-VAEs perform somewhat suboptimal for a given total rate and can be improved by trading "
@@ -319,7 +330,7 @@ def less_rate_in_z2_reconstructs_better(evidence: Evidence) -> Sequence[Part]:
 # 2.7 to 2.9: samples --------------------------------------------------------------------------------------------------
 
 
-@study_claim(
+@CLAIMS.claim(
     "2.7",
     "The best Inception Score lies where beta2 < beta1, and it falls again at very high R(z2) with low R(z1|z2)",
     paper="the region of high IS is where beta2 < beta1; for very high R(z2) and low R(z1|z2), IS eventually drops "
@@ -329,30 +340,26 @@ def less_rate_in_z2_reconstructs_better(evidence: Evidence) -> Sequence[Part]:
 def samples_want_rate_in_z2(evidence: Evidence) -> Sequence[Part]:
     """Fresh seeds: the best of beta2 < beta1 minus the best of the rest; along beta1 = 10, the best minus the end."""
     score, judge = judged(evidence, "inception_score"), _judge(evidence)
-    sides = _duel(
-        evidence,
-        f"IS ({judge}), the best with beta2 < beta1 minus the best of the rest",
-        score,
-        _below,
-        lambda a, b: ~_below(a, b),
-        "",
-    )
-    row = _duel(
-        evidence,
-        f"IS ({judge}) at beta1 = 10, the best minus that at beta2 = 0.1",
-        score,
-        lambda a, b: np.isclose(b, GRID[-1]) & ~np.isclose(a, GRID[0]),
-        lambda a, b: np.isclose(b, GRID[-1]) & np.isclose(a, GRID[0]),
-        "",
-    )
-    return [effect(sides, above=0), effect(row, above=0)]
+
+    def end(beta2: np.ndarray, beta1: np.ndarray) -> np.ndarray:
+        return np.isclose(beta1, MOST) & np.isclose(beta2, LEAST)
+
+    def row(beta2: np.ndarray, beta1: np.ndarray) -> np.ndarray:
+        return np.isclose(beta1, MOST) & ~np.isclose(beta2, LEAST)
+
+    of_sides = f"IS ({judge}), the best with beta2 < beta1 minus the best of the rest"
+    of_row = f"IS ({judge}) at beta1 = 10, the best minus that at beta2 = 0.1"
+    return [
+        effect(_held_out(evidence, of_sides, score, _below, _not(_below)), above=0),
+        effect(_held_out(evidence, of_row, score, row, end), above=0),
+    ]
 
 
 def _by_sharpness(evidence: Evidence, model: str = "ghvae") -> tuple[Statistic, Statistic]:
     """(Cov(log IS, log sharpness) / Var(log IS), Spearman's rho of sharpness and R(z2) given R(z1|z2))."""
     judge = _judge(evidence)
     score, sharpness = (judged(evidence, name) for name in ("inception_score", "sharpness"))
-    curves = whole(*(surface(evidence, what, model) for what in (score, sharpness, RATE2, RATE1)))
+    curves = surfaces(evidence, score, sharpness, RATE2, RATE1, model=model)
 
     def ratio(score: np.ndarray, sharpness: np.ndarray) -> np.ndarray:
         a, b = (np.log(values) - np.log(values).mean(axis=-1, keepdims=True) for values in (score, sharpness))
@@ -365,7 +372,7 @@ def _by_sharpness(evidence: Evidence, model: str = "ghvae") -> tuple[Statistic, 
     )
 
 
-@study_claim(
+@CLAIMS.claim(
     "2.8",
     "The Inception Score varies mainly by its sharpness, which follows R(z2)",
     paper="IS is mainly driven by sharpness, which depends mostly on R(z2) (section 5.5, Figure 5)",
@@ -378,7 +385,7 @@ def score_is_sharpness(evidence: Evidence) -> Sequence[Part]:
     return [effect(share, above=0.5), effect(follows, above=0.5)]
 
 
-@study_claim(
+@CLAIMS.claim(
     "2.9",
     "On MNIST the best Inception Score lies at high R(z1|z2) instead",
     paper="optimal IS in MNIST occurs for high R(z1|z2) rather than high R(z2) (appendix A.2.1, Figure 8)",
@@ -388,21 +395,20 @@ def digits_want_rate_in_z1(evidence: Evidence) -> Sequence[Part]:
     """Fresh seeds: the best with beta1 < beta2 minus the best of the rest, above 0."""
     name = f"IS ({_judge(evidence)}), the best with beta1 < beta2 minus the best of the rest"
     score = judged(evidence, "inception_score")
-    return [effect(_duel(evidence, name, score, _above, lambda a, b: ~_above(a, b), ""), above=0)]
+    return [effect(_held_out(evidence, name, score, _above, _not(_above)), above=0)]
 
 
 # 2.10 to 2.14: classification -----------------------------------------------------------------------------------------
 
 
-@study_claim(
+@CLAIMS.claim(
     "2.10",
     "The mutual information of label and z2 depends mainly on R(z2)",
     paper="I_q(y; z2) depends mainly on R(z2), as expected from Eq. 10 (section 5.6, Figure 7)",
-    scale=ALL,
 )
 def information_follows_rate2(evidence: Evidence) -> Sequence[Part]:
     """|rho(I, R(z2) | R(z1|z2))| - |rho(I, R(z1|z2) | R(z2))| > 0.3."""
-    curves = whole(*(surface(evidence, what) for what in (INFORMATION, RATE2, RATE1)))
+    curves = surfaces(evidence, INFORMATION, RATE2, RATE1)
 
     def lead(information: np.ndarray, r2: np.ndarray, r1: np.ndarray) -> np.ndarray:
         return np.abs(partial_spearmans(information, r2, r1)) - np.abs(partial_spearmans(information, r1, r2))
@@ -410,11 +416,10 @@ def information_follows_rate2(evidence: Evidence) -> Sequence[Part]:
     return [effect(over_grid("|rho(I, R(z2) | R(z1|z2))| - |rho(I, R(z1|z2) | R(z2))|", lead, *curves), above=0.3)]
 
 
-@study_claim(
+@CLAIMS.claim(
     "2.11",
     "Classification accuracy never exceeds the bound by mutual information",
     paper="class. accuracy <= f^-1(I_q(y; z)) (Eq. 11, Figure 6)",
-    scale=ALL,
     note="An empirical check: the theorem is about classifiers of samples of z2, and these see mu2. The bound is taken "
     "by I_q(y; z2), the tightest of the three.",
 )
@@ -425,28 +430,23 @@ def accuracy_obeys_the_bound(evidence: Evidence) -> Sequence[Part]:
 
 def _exceeding(evidence: Evidence) -> Statistic:
     """How many members x classifiers lie above the bound, a value a seed."""
-    (grid,) = whole(surface(evidence, ("accuracy_bound", "by=class_information")))
-    bound = evidence.select("accuracy_bound", part="test", arguments="by=class_information", model="ghvae")
-    found = [
-        evidence.select("accuracy", part="test", arguments=f"probe={probe},on=mu2", model="ghvae").merge(
-            bound[["key", "value"]], on="key", suffixes=("", "_bound")
-        )
-        for probe in PROBES
-    ]
-    rows = pd.concat([each for each in found if len(each)]) if any(map(len, found)) else found[0]
-    if grid.lacks or not len(rows):
-        lacking = replace(grid, lacks=grid.lacks or "no accuracy (test) of a probe on mu2")
-        return statistic("members above the bound", pd.Series(dtype=float), lacking)
+    (grid,) = surfaces(evidence, BOUND)
+    measure, arguments = BOUND
+    bounds = evidence.select(measure, part="test", model="ghvae", **arguments)
+    accuracies = evidence.select("accuracy", part="test", model="ghvae", probe=PROBES, on="mu2")
+    rows = accuracies.merge(bounds[["key", "value"]], on="key", suffixes=("", "_bound"))
+    if grid.missing or not len(rows):
+        lacking = replace(grid, missing=grid.missing or "no accuracy (test) of a probe on mu2")
+        return Statistic("members above the bound", pd.Series(dtype=float), (lacking,))
     right, n = (rows["value"] * rows["n"]).round(), rows["n"]
-    low = beta_distribution.ppf(
-        0.025 / len(rows), right, n - right + 1
-    )  # Clopper and Pearson's; NaN where none is right
+    # Clopper and Pearson's; NaN where none is right
+    low = beta_distribution.ppf(0.025 / len(rows), right, n - right + 1)
     above = pd.Series(np.nan_to_num(low) > rows["value_bound"].to_numpy(), index=rows["seed"])
     name = f"members x classifiers above the bound, of {len(rows):,} (Bonferroni)"
-    return statistic(name, above.groupby(level=0).sum().astype(float), grid, unit="")
+    return Statistic(name, above.groupby(level=0).sum().astype(float), (grid,), unit="")
 
 
-@study_claim(
+@CLAIMS.claim(
     "2.12",
     "Expressive classifiers of simple data gain with R(z2); linear ones, or CIFAR-10, gain with R(z1|z2)",
     paper="RBF-SVM and kNN on SVHN: higher R(z2) corresponds to higher accuracy; linear classifiers, or CIFAR-10: "
@@ -458,13 +458,13 @@ def which_rate_classifiers_want(evidence: Evidence) -> Sequence[Part]:
     """SVHN, RBF and kNN: rho(accuracy, R(z2) | R(z1|z2)) > 0.5. Else rho(accuracy, R(z1|z2) | R(z2)) > 0.2."""
     parts = []
     for probe in PROBES:
-        curves = whole(*(surface(evidence, what) for what in (("accuracy", f"probe={probe},on=mu2"), RATE2, RATE1)))
-        accuracy, r2, r1 = curves
+        accuracy, r2, r1 = surfaces(evidence, probed(probe), RATE2, RATE1)
         if evidence.of == "svhn" and probe in ("rbf_svm", "knn"):
-            parts.append(effect(over_grid(f"rho({probe}, R(z2) | R(z1|z2))", partial_spearmans, *curves), above=0.5))
+            follows = over_grid(f"rho({probe}, R(z2) | R(z1|z2))", partial_spearmans, accuracy, r2, r1)
+            parts.append(effect(follows, above=0.5))
         else:
-            made = over_grid(f"rho({probe}, R(z1|z2) | R(z2))", partial_spearmans, accuracy, r1, r2)
-            parts.append(effect(made, above=0.2))
+            follows = over_grid(f"rho({probe}, R(z1|z2) | R(z2))", partial_spearmans, accuracy, r1, r2)
+            parts.append(effect(follows, above=0.2))
     return parts
 
 
@@ -477,7 +477,7 @@ TABLE_1 = {
 }
 
 
-@study_claim(
+@CLAIMS.claim(
     "2.13",
     "Table 1: the best accuracies over the grid",
     paper="logistic regression / linear SVM / RBF SVM / kNN, %: SVHN mu2 28.43/27.87/77.60/64.25, mu1 "
@@ -494,39 +494,37 @@ def best_accuracies(evidence: Evidence) -> Sequence[Part]:
     """The largest accuracy over the grid, of each classifier on mu2 and on mu1."""
     parts = []
     for on in ("mu2", "mu1"):
-        for probe, published in zip(PROBES, TABLE_1[evidence.of, on], strict=True):
-            (curve,) = whole(surface(evidence, ("accuracy", f"probe={probe},on={on}")))
-            made = paired(f"best {probe} on {on}", lambda values: 100 * values.max(axis=-1), curve, unit="%")
-            parts.append(number(made, published, within=2 if len(made.grid) == len(GRID) ** 2 else 3))
+        for probe, accuracy in zip(PROBES, TABLE_1[evidence.of, on], strict=True):
+            (curve,) = surfaces(evidence, probed(probe, on))
+            best = paired(f"best {probe} on {on}", lambda values: 100 * values.max(axis=-1), curve, unit="%")
+            parts.append(number(best, accuracy, within=2 if curve.values.shape[1] == len(GRID) ** 2 else 3))
     return parts
 
 
-@claim(
+@CLAIMS.claim(
     "2.14",
     "The classifiers that judge the samples reach the paper's accuracies",
     paper="ResNet-18 95.02 % (SVHN), DenseNet-121 94.34 % (CIFAR-10) (section 5.5)",
     scale={name: PaperScale(steps=0, batch_size=0, seeds=1) for name in COLOUR},
-    study="hierarchical_rates",
     steps=0,
+    batch_size=0,
+    axes=EVERY_FIELD,
     copies_decide=False,
-    compares=BUDGET,
     note="`.venv/bin/python -m vaekit classifier DATA --model NETWORK` trains them. The small ones that judge here at "
     "every scale are no part of this claim.",
 )
 def judges_are_as_good(evidence: Evidence) -> Sequence[Part]:
     """Within 0.5 points."""
-    network, published = {"svhn": ("resnet18", 95.02), "cifar10": ("densenet121", 94.34)}[evidence.of]
-    rows = evidence.select("judge_accuracy", part="test", arguments=f"classifier={network}", steps="any")
-    values = 100 * pd.Series(rows["value"].unique(), dtype=float)
-    lacks = "" if len(rows) else f"no {network}"
-    made = Statistic(f"test accuracy of {network}", values, "%", data=tuple(sorted(set(rows["data"]))), lacks=lacks)
-    return [number(made, published, within=0.5)]
+    network, accuracy = {"svhn": ("resnet18", 95.02), "cifar10": ("densenet121", 94.34)}[evidence.of]
+    curve = evidence.distinct("judge_accuracy", part="test", classifier=network, missing=f"no {network}")
+    ours = Statistic(f"test accuracy of {network}", 100 * curve.values[""], (curve,), "%")
+    return [number(ours, accuracy, within=0.5)]
 
 
 # 2.15: the Ladder VAE -------------------------------------------------------------------------------------------------
 
 
-@study_claim(
+@CLAIMS.claim(
     "2.15",
     "The Ladder VAE shows the same trends",
     paper="the same trends with an LVAE (appendix A.2.2, Figure 9, SVHN)",
@@ -538,7 +536,7 @@ def ladder_is_alike(evidence: Evidence) -> Sequence[Part]:
     """The signs of 2.3, 2.5, 2.6 and 2.8 in LVAEs."""
     share, follows = _by_sharpness(evidence, "lvae")
     return [
-        *(effect(made, above=0.5) for made in _falling(evidence, "lvae")),
+        *(effect(falls, above=0.5) for falls in _falling(evidence, "lvae")),
         effect(_psnr_and_rate(evidence, "lvae"), above=0),
         effect(_at_equal_rate(evidence, "lvae"), above=0),
         effect(share, above=0.5),
@@ -546,64 +544,42 @@ def ladder_is_alike(evidence: Evidence) -> Sequence[Part]:
     ]
 
 
-CLAIMS = (
-    parameter_counts,
-    rates_add_up,
-    rates_fall_with_their_betas,
-    no_one_model_fits_all,
-    psnr_rises_with_rate,
-    less_rate_in_z2_reconstructs_better,
-    samples_want_rate_in_z2,
-    score_is_sharpness,
-    digits_want_rate_in_z1,
-    information_follows_rate2,
-    accuracy_obeys_the_bound,
-    which_rate_classifiers_want,
-    best_accuracies,
-    judges_are_as_good,
-    ladder_is_alike,
-)
-
-
 # Rule 5: what the fresh seeds are needed for --------------------------------------------------------------------------
 
 
-def to_decide(table: pd.DataFrame, claims: Sequence[Claim] = ()) -> pd.DataFrame:
+def to_decide(table: pd.DataFrame, claims: Iterable[Claim] = CLAIMS) -> pd.DataFrame:
     """The members between which fresh seeds decide, a row each: budget, beta2, beta1, and the claims that need them.
 
     One seed's grid names them: the seed that has the most of it, for each budget of the table whose grid is large
-    enough. `commands` trains them. `claims`: all of them, unless some are given.
+    enough. `commands` trains them.
     """
-    needed: dict[tuple, list[str]] = {}
-    groups = budgets(table, within=(*WITHIN, "data"))
-    for each in claims or CLAIMS:
-        scale = each.scale if isinstance(each.scale, dict) and each.steps else {}
-        for evidence in groups:
-            budget = tuple(evidence.budget[name] for name in _BUDGET)
-            of = COPIES.get(evidence.budget["data"], evidence.budget["data"])
-            if of in scale and scale[of].settings["objective"] == evidence.budget["objective"]:
-                for part in each.parts(replace(evidence, of=of)):
-                    for point in part.statistic.chosen:
-                        needed.setdefault((*budget, *point), []).append(each.number)
-    rows = [(*key, ", ".join(dict.fromkeys(numbers))) for key, numbers in needed.items()]
-    return pd.DataFrame(rows, columns=[*_BUDGET, *AXES, "claims"])
+    rows = []
+    for evidence in evidence_by_budget(table, OF_MODEL):
+        budget = {name: evidence.budget[name] for name in _BUDGET}
+        for claim in claims:
+            scale = None if isinstance(claim.scale, PaperScale) else claim.scale.get(evidence.of)
+            if claim.steps and scale and scale.settings["objective"] == budget["objective"]:
+                points = [point for part in claim.parts(evidence) for point in part.statistic.chosen]
+                rows += [(*budget.values(), *point, claim.number) for point in dict.fromkeys(points)]
+    needed = pd.DataFrame(rows, columns=[*_BUDGET, *AXES, "claims"])
+    return needed.groupby([*_BUDGET, *AXES], sort=False, dropna=False, as_index=False)["claims"].agg(", ".join)
 
 
-def commands(table: pd.DataFrame, seeds: Sequence[int] = (1, 2, 3)) -> list[str]:
-    """The commands that train and measure the members of `to_decide` on fresh seeds, one for each budget and beta1.
+def commands(table: pd.DataFrame) -> list[str]:
+    """The commands that train and measure `to_decide`'s members on three fresh seeds, one a budget and beta1.
 
     For instance `.venv/bin/python -m vaekit train hierarchical_rates --scale short -p data cifar10_jpeg -p models ghvae
     -p steps 57000 -p betas2 '[0.1, 1.0]' -p betas1 10.0 -p seeds '[1, 2, 3]'`. A budget with a batch of no scale has
     none.
     """
-    found = []
-    scales_of = {values["batch_size"]: name for name, values in Settings.SCALES.items() if name != "published"}
+    lines = []
+    scales_of = {values["batch_size"]: name for name, values in Settings.SCALES.items()}
     for (data, objective, steps, batch, beta1), rows in to_decide(table).groupby([*_BUDGET, "beta1"]):
         if scale := scales_of.get(batch):
             model = "ghvae" if objective == "hierarchical" else "lvae"
             betas2 = ", ".join(f"{value:.12g}" for value in rows["beta2"])
-            found.append(
+            lines.append(
                 f".venv/bin/python -m vaekit train hierarchical_rates --scale {scale} -p data {data} -p models {model} "
-                f"-p steps {steps} -p betas2 '[{betas2}]' -p betas1 {beta1:.12g} -p seeds '{list(seeds)}'"
+                f"-p steps {steps} -p betas2 '[{betas2}]' -p betas1 {beta1:.12g} -p seeds '[1, 2, 3]'"
             )
-    return found
+    return lines

@@ -2,7 +2,7 @@
 
 Convolutional VAEs over K, the size of the code: how many dimensions has each layer's cloud of test images, and which
 layer predicts which, while they train? Here are the study's settings, its members and what is measured on each;
-`figures` and `claims` beside it read the tidy table.
+`figures`, `explore` and `claims` beside it read the tidy table.
 
 Layers are numbered as in the paper: 0 the image, 1 to 4 the encoder's blocks, 5 the sampled z, 6 the decoder's linear
 block, 7 to 9 its convolutions, 10 the output; "mu" is the mean of the code, of which z is a sample. Where the paper is
@@ -26,7 +26,7 @@ from vaekit.metrics import Dimension, evaluate, information_imbalance, intrinsic
 from vaekit.results import ResultsError
 from vaekit.runs import Member
 from vaekit.settings import option
-from vaekit.studies.base import StudySettings
+from vaekit.studies.base import StudySettings, table_of
 from vaekit.sweep import Design, Examples, Measure, Value, cached
 
 DIMS = (2, 4, 8, 16, 32, 64, 128)
@@ -62,7 +62,9 @@ class Settings(StudySettings):
     """
 
     latent_dims: tuple[int, ...] = option("K, the dimensions of the code", at_least=1, at_most=4_096)
-    epochs: tuple[int, ...] = option("checkpoints that are shown; the last one ends the training", choices=EPOCHS)
+    epochs: tuple[int, ...] = option(
+        "checkpoints that are shown; the last one ends the training", choices=EPOCHS, column=""
+    )
     data: tuple[str, ...] = option("image sets", choices=SETS)
     n_train: int = option("training images; 0: 80 % of the set's, 40,000 of a made set", at_least=0)
     width: int = option("channels of the first of the four blocks", at_least=1, parameter=False)
@@ -77,17 +79,12 @@ class Settings(StudySettings):
         "short": _COMMON
         | {"epochs": (0, 1, 2, 5, 10, 20, 50), "seeds": (0,), "data": partial(at_hand, "cifar10", "cifar10_jpeg")},
         "paper": _PAPER,
-        "published": _PAPER,
     }
 
     def images_of(self, name: str) -> int:
         """How many images of a set are trained on."""
         origin = DERIVED[name].of if name in DERIVED else name
         return self.n_train or (STORED[origin].n_train * 4 // 5 if origin in STORED else CIFAR_TRAIN)
-
-    def splits(self) -> Iterable[tuple[str, str, int | None]]:
-        """(data set, split, n_train) of every training set that is asked for."""
-        return [(name, "cv", self.images_of(name)) for name in self.data]
 
     def problems(self) -> Iterable[str]:
         """Checkpoints out of order or without training, and what `StudySettings` finds."""
@@ -226,15 +223,13 @@ def layers(model, images: Tensor, rows: Tensor, seed: int, batch_size: int = 102
     return found
 
 
-def run(chosen: Settings):
-    """The tidy table of what was chosen, as a pandas DataFrame; trains what is not known (see `vaekit.tidy.table`).
+def run(chosen: Settings, source: str | None = None):
+    """The tidy table of what was chosen, as a pandas DataFrame (see `studies.base.table_of`).
 
-    Where `epochs` were given, it has their steps alone, and 0.8 and 1.0 of all steps; at "published", of the members
+    Where `epochs` were given, it has their steps alone, and 0.8 and 1.0 of all steps; from results/, of the members
     that end with the last of them. Errors: ResultsError where there is none.
     """
-    from vaekit import tidy  # pandas: a bare machine that only trains does without
-
-    table = tidy.table(DESIGN, members(chosen), chosen)
+    table = table_of(DESIGN, members, chosen, source)
     if "epochs" not in chosen.given:
         return table
     epochs = {epoch: (epoch * table["n_train"] / table["batch_size"]).round() for epoch in chosen.epochs}

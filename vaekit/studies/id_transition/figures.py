@@ -5,40 +5,41 @@ half-subsets of the images. Members that diverged are left out.
 """
 
 from collections.abc import Callable, Sequence
-from itertools import cycle
+from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from vaekit import figures, tidy
-from vaekit.figures import BLUE, GREEN, GREY, ORANGE, panels
+from vaekit import figures
+from vaekit import table as tables
+from vaekit.figures import BLUE, GREEN, GREY, ORANGE, line, looks, mean_sd
 from vaekit.studies.id_transition import EPOCHS, LAYERS
+from vaekit.table import having, select
 
 AXES = ("latent_dim",)
 PAPERS_NET = "64, 128, 256, 256"
-CODE = 5
+CODE, OUTPUT = 5, 10
+ENCODER, DECODER = (1, 2, 3, 4), (6, 7, 8, 9)
 NAMES = ["0\nimage", "1", "2", "3", "4", "5\nz", "6", "7", "8", "9", "10\noutput"]
+BACK = {"from_layer": OUTPUT, "to_layer": 0}
 
 
 def dimensions(table: pd.DataFrame) -> Figure:
     """The ID of every layer at the end of training, a curve for each K; the dashed line is the data's own ID."""
 
-    def draw(line: Sequence[Axes], rows: pd.DataFrame) -> None:
-        (ax,) = line
-        found = _of_layers(tidy.last(rows, "intrinsic_dimension"))
-        for dim, how in _looks(found["latent_dim"], "K = {}"):
-            _curve(ax, found[found["latent_dim"] == dim], "layer", **how)
-        if len(data := found.loc[found["layer"] == 0, "value"]):
-            ax.axhline(data.mean(), color=GREY, ls="--", lw=1, label="the data")
+    def draw(axes: Sequence[Axes], rows: pd.DataFrame) -> None:
+        (ax,) = axes
+        layers = of_layers(select(rows, "intrinsic_dimension"))
+        _curves(ax, layers, "latent_dim", "K = {:g}", over="layer")
+        if len(images := layers.loc[layers["layer"] == 0, "value"]):
+            ax.axhline(images.mean(), color=GREY, ls="--", lw=1, label="the data")
         _layer_axis(ax)
-        ax.set(ylabel="intrinsic dimension (2NN)")
-        _legend(ax, beside=True)
+        _legend_beside(ax)
 
-    return _by_budget(table, ("intrinsic_dimension",), draw)
+    return _grid(table, "intrinsic_dimension", draw)
 
 
 def over_dims(table: pd.DataFrame) -> Figure:
@@ -48,50 +49,51 @@ def over_dims(table: pd.DataFrame) -> Figure:
     sampled code z and of its mean, beside that of as many draws from the prior N(0, I), the null model.
     """
 
-    def draw(line: Sequence[Axes], rows: pd.DataFrame) -> None:
-        hump, code = line
-        last = tidy.last(rows, "intrinsic_dimension")
-        found = _of_layers(last)
-        _curve(hump, _prominences(rows), "latent_dim", color=BLUE, marker="o")
+    def draw(axes: Sequence[Axes], rows: pd.DataFrame) -> None:
+        hump, code = axes
+        last = select(rows, "intrinsic_dimension")
+        line(hump, prominences(rows), "latent_dim", color=BLUE, marker="o")
         hump.axhline(1, color=GREY, ls=":", lw=1)
-        if len(data := found.loc[found["layer"] == 0, "value"]):
-            hump.axvline(data.mean(), color=GREY, ls="--", lw=1, label="ID of the data")
+        if len(images := having(last, layer=0)):
+            hump.axvline(images["value"].mean(), color=GREY, ls="--", lw=1, label="ID of the data")
         hump.set(ylabel="prominence of the decoder's hump")
-        for arguments, label, colour, marker in (("layer=5", "z", BLUE, "o"), ("layer=mu", "mean of z", GREEN, "^")):
-            _curve(code, last[last["arguments"] == arguments], "latent_dim", label=label, color=colour, marker=marker)
-        prior = tidy.last(rows, "prior_dimension")
-        _curve(code, prior, "latent_dim", label="the prior N(0, I)", color=ORANGE, marker="s", ls="--")
+        kinds: tuple[tuple[str, pd.DataFrame, dict[str, Any]], ...] = (
+            ("z", having(last, layer=CODE), {"color": BLUE, "marker": "o"}),
+            ("mean of z", having(last, layer="mu"), {"color": GREEN, "marker": "^"}),
+            ("the prior N(0, I)", select(rows, "prior_dimension"), {"color": ORANGE, "marker": "s", "ls": "--"}),
+        )
+        for name, own, look in kinds:
+            line(code, own, "latent_dim", own_error=True, label=name, **look)
         dims = np.unique(last["latent_dim"])
         code.plot(dims, dims, color=GREY, ls=":", lw=1, label="K")
         code.set_yscale("log", base=2)
         code.set_yticks(dims, [f"{dim:g}" for dim in dims])
         code.set(ylabel="intrinsic dimension (2NN)")
-        for ax in line:
+        for ax in axes:
             ax.set_xscale("log", base=2)
             ax.set_xticks(dims, [f"{dim:g}" for dim in dims])
             ax.minorticks_off()
             ax.set(xlabel="K, the dimensions of the code")
             _legend(ax)
 
-    shows = ("intrinsic_dimension", "prior_dimension")
-    return _by_budget(table, ("intrinsic_dimension",), draw, columns=2, width=4.4, shows=shows)
+    measures = ("intrinsic_dimension", "prior_dimension")
+    return _grid(table, "intrinsic_dimension", draw, columns=2, width=4.4, measures=measures)
 
 
 def phases(table: pd.DataFrame, latent_dim: int | None = None) -> Figure:
     """The ID of every layer at the epochs that were measured, for one K: 64, or the largest there is, unless given."""
 
-    def draw(line: Sequence[Axes], rows: pd.DataFrame) -> None:
-        (ax,) = line
-        found = _of_layers(rows[rows["measure"] == "intrinsic_dimension"])
-        dim = _one_of(found["latent_dim"], (latent_dim, 64))
-        found = found[found["latent_dim"] == dim]
-        for epoch, how in _looks(found["epoch"], "epoch {}"):
-            _curve(ax, found[found["epoch"] == epoch], "layer", **how)
+    def draw(axes: Sequence[Axes], rows: pd.DataFrame) -> None:
+        (ax,) = axes
+        layers = of_layers(select(rows, "intrinsic_dimension", at="all"))
+        dims = set(layers["latent_dim"])
+        dim = next((dim for dim in (latent_dim, 64) if dim in dims), max(dims))
+        _curves(ax, having(layers, latent_dim=dim), "epoch", "epoch {:g}", over="layer")
         _layer_axis(ax)
-        ax.set(ylabel="intrinsic dimension (2NN)", title=f"K = {dim}")
-        _legend(ax, beside=True)
+        ax.set(title=f"K = {dim}")
+        _legend_beside(ax)
 
-    return _by_budget(table, ("intrinsic_dimension",), draw, last=False)
+    return _grid(table, "intrinsic_dimension", draw, history=True)
 
 
 def over_epochs(table: pd.DataFrame) -> Figure:
@@ -100,42 +102,40 @@ def over_epochs(table: pd.DataFrame) -> Figure:
     The Delta says how badly the output predicts the image: about 0 where it does, about 1 where it says nothing of it.
     """
 
-    def draw(line: Sequence[Axes], rows: pd.DataFrame) -> None:
-        shown = (("rate", "train", ""), ("information_imbalance", "test", "from=10,to=0"))
-        for ax, (measure, part, arguments) in zip(line, shown, strict=True):
-            found = rows[(rows["measure"] == measure) & (rows["part"] == part) & (rows["arguments"] == arguments)]
-            for dim, how in _looks(found["latent_dim"], "K = {}"):
-                _curve(ax, found[found["latent_dim"] == dim], "epoch", **how)
-            ticks = [epoch for epoch in EPOCHS if epoch <= found["epoch"].max() and epoch not in (75, 150)]
+    def draw(axes: Sequence[Axes], rows: pd.DataFrame) -> None:
+        kl = select(rows, "rate", at="all", part="train", layer=None)
+        delta = select(rows, "information_imbalance", at="all", part="test", **BACK)
+        for ax, own in zip(axes, (kl, delta), strict=True):
+            _curves(ax, own, "latent_dim", "K = {:g}", over="epoch")
+            ticks = [epoch for epoch in EPOCHS if epoch <= own["epoch"].max() and epoch not in (75, 150)]
             ax.set_xscale("symlog", linthresh=1, linscale=0.4)
             ax.set_xticks(ticks, map(str, ticks))
             ax.minorticks_off()
             ax.set(xlabel="epochs")
-        line[0].set(ylabel="KL, training images (nats per image)")
-        line[1].set(ylabel="Δ(output → image)", yscale="log")
-        _legend(line[0])
+        axes[0].set(ylabel="KL, training images (nats per image)")
+        axes[1].set(ylabel="Δ(output → image)", yscale="log")
+        _legend(axes[0])
 
-    shows = ("rate", "information_imbalance from=10,to=0")
-    return _by_budget(table, ("rate", "information_imbalance"), draw, columns=2, width=4.4, shows=shows, last=False)
+    measures = ("rate", "information_imbalance from=10,to=0")
+    return _grid(table, "rate", draw, columns=2, width=4.4, measures=measures, history=True)
 
 
 def differences(table: pd.DataFrame) -> Figure:
     """(Delta(l -> l+1) - Delta(l+1 -> l)) / their mean over the pairs of adjacent layers; below 0: compression."""
 
-    def draw(line: Sequence[Axes], rows: pd.DataFrame) -> None:
-        (ax,) = line
+    def draw(axes: Sequence[Axes], rows: pd.DataFrame) -> None:
+        (ax,) = axes
         pairs = _both_ways(rows)
-        pairs = pairs[pairs["b"] == pairs["a"] + 1]
-        pairs = pairs.assign(value=2 * (pairs["there"] - pairs["back"]) / (pairs["there"] + pairs["back"]))
-        for dim, how in _looks(pairs["latent_dim"], "K = {}"):
-            _curve(ax, pairs[pairs["latent_dim"] == dim], "a", **how)
+        pairs = pairs[pairs["to_layer"] == pairs["from_layer"] + 1]
+        relative = 2 * (pairs["there"] - pairs["back"]) / (pairs["there"] + pairs["back"])
+        _curves(ax, pairs.assign(value=relative), "latent_dim", "K = {:g}", over="from_layer")
         ax.axhline(0, color=GREY, lw=1)
         ax.axvline(CODE - 0.5, color=GREY, ls=":", lw=1)
-        ax.set_xticks(LAYERS[:-1], [f"{a}–{a + 1}" for a in LAYERS[:-1]])
+        ax.set_xticks(LAYERS[:-1], [f"{layer}–{layer + 1}" for layer in LAYERS[:-1]])
         ax.set(xlabel="layers", ylabel="relative difference of Δ")
-        _legend(ax, beside=True)
+        _legend_beside(ax)
 
-    return _by_budget(table, ("information_imbalance",), draw)
+    return _grid(table, "information_imbalance", draw)
 
 
 def plane(table: pd.DataFrame) -> Figure:
@@ -145,77 +145,51 @@ def plane(table: pd.DataFrame) -> Figure:
     image. A panel each for the smallest, the middle and the largest K.
     """
 
-    def draw(line: Sequence[Axes], rows: pd.DataFrame) -> None:
+    def draw(axes: Sequence[Axes], rows: pd.DataFrame) -> None:
         pairs = _both_ways(rows)
-        for ax, dim in _some(line, pairs["latent_dim"]):
-            shown = pairs[pairs["latent_dim"] == dim].groupby(["a", "b"])[["there", "back"]].mean().reset_index()
+        for ax, dim in _some(axes, pairs["latent_dim"]):
+            own = having(pairs, latent_dim=dim)
+            means = own.groupby(["from_layer", "to_layer"])[["there", "back"]].mean().reset_index()
+            adjacent = means["to_layer"] == means["from_layer"] + 1
+            ends = (means["from_layer"] == 0) & (means["to_layer"] == OUTPUT)
             kinds = (
-                ("encoder", BLUE, "o", (shown["b"] == shown["a"] + 1) & (shown["b"] <= CODE)),
-                ("decoder", ORANGE, "s", (shown["b"] == shown["a"] + 1) & (shown["b"] > CODE)),
-                ("image and output", GREEN, "*", (shown["a"] == 0) & (shown["b"] == LAYERS[-1])),
+                ("encoder", BLUE, "o", adjacent & (means["to_layer"] <= CODE)),
+                ("decoder", ORANGE, "s", adjacent & (means["to_layer"] > CODE)),
+                ("image and output", GREEN, "*", ends),
             )
-            for label, colour, marker, which in kinds:
-                points = shown[which]
-                how = {"color": colour, "marker": marker, "lw": 0, "label": label}
-                ax.plot(points["there"], points["back"], ms=10 if marker == "*" else 5, **how)
-                for a, b, x, y in points[["a", "b", "there", "back"]].itertuples(index=False):
-                    ax.annotate(f"{a:.0f}–{b:.0f}", (x, y), (4, 3), textcoords="offset points", fontsize=7)
-            least = shown[["there", "back"]].to_numpy().min()
+            for name, colour, marker, which in kinds:
+                points = means[which]
+                look = {"color": colour, "marker": marker, "ms": 10 if marker == "*" else 5, "lw": 0, "label": name}
+                ax.plot(points["there"], points["back"], **look)
+                for a, b, x, y in points.itertuples(index=False):
+                    ax.annotate(f"{a}–{b}", (x, y), (4, 3), textcoords="offset points", fontsize=7)
+            least = means[["there", "back"]].to_numpy().min()
             ax.axline((least, least), (1, 1), color=GREY, lw=1)
             ax.set(xscale="log", yscale="log", xlabel="Δ(A → B)", ylabel="Δ(B → A)", title=f"K = {dim}")
             if figures.leftmost(ax):
                 _legend(ax, title="A–B")
 
-    return _by_budget(table, ("information_imbalance",), draw, columns=3, width=3.6)
+    return _grid(table, "information_imbalance", draw, columns=3, width=3.6)
 
 
 def matrix(table: pd.DataFrame) -> Figure:
     """Delta(A -> B) of all 11 x 11 pairs of layers at the end, a panel each for the smallest, middle and largest K."""
 
-    def draw(line: Sequence[Axes], rows: pd.DataFrame) -> None:
-        last = _of_pairs(tidy.last(rows, "information_imbalance"))
+    def draw(axes: Sequence[Axes], rows: pd.DataFrame) -> None:
+        last = select(rows, "information_imbalance")
         image = None
-        for ax, dim in _some(line, last["latent_dim"]):
-            shown = last[last["latent_dim"] == dim]
-            values = shown.pivot_table(index="a", columns="b", values="value").reindex(index=LAYERS, columns=LAYERS)
-            image = ax.imshow(values, norm=LogNorm(2 / shown["n"].max(), 1), cmap="viridis", interpolation="nearest")
+        for ax, dim in _some(axes, last["latent_dim"]):
+            own = having(last, latent_dim=dim)
+            deltas = own.pivot_table(index="from_layer", columns="to_layer", values="value")
+            deltas = deltas.reindex(index=LAYERS, columns=LAYERS)
+            image = ax.imshow(deltas, norm=LogNorm(2 / own["n"].max(), 1), cmap="viridis", interpolation="nearest")
             ax.set_xticks(LAYERS, map(str, LAYERS))
             ax.set_yticks(LAYERS, map(str, LAYERS))
             ax.set(xlabel="to layer B", ylabel="from layer A", title=f"K = {dim}")
         if image is not None:
-            image.axes.figure.colorbar(image, ax=list(line), label="Δ(A → B)", shrink=0.8)
+            image.axes.figure.colorbar(image, ax=list(axes), label="Δ(A → B)", shrink=0.8)
 
-    return _by_budget(table, ("information_imbalance",), draw, columns=3, width=3.6, height=3.8)
-
-
-def places(table: pd.DataFrame) -> list[dict[str, float]]:
-    """What `at` can draw: every K and epoch of the largest budget that was asked for, the epoch fastest."""
-    rows = _asked(table)
-    found = {(float(dim), float(epoch)) for dim, epoch in zip(rows["latent_dim"], rows["epoch"], strict=True)}
-    return [{"K": dim, "epoch": epoch} for dim, epoch in sorted(found)]
-
-
-def at(table: pd.DataFrame, K: float, epoch: float) -> tuple[Figure, str]:
-    """The ID of every layer of one K after one epoch, before its other epochs in grey, and what it shows in words."""
-    rows = _asked(table)
-    rows = _of_layers(rows[rows["latent_dim"] == K])
-    figure, ((ax,),) = panels(1, 1, width=6.6)
-    for other, points in rows.groupby("epoch"):
-        if other != epoch:
-            ax.plot(points.groupby("layer")["value"].mean(), color="#dddddd", lw=1, zorder=0)
-    found = rows[rows["epoch"] == epoch]
-    _curve(ax, found, "layer", color=BLUE, marker="o")
-    _layer_axis(ax)
-    ax.set(
-        ylabel="intrinsic dimension (2NN)", title=f"K = {K:g}, epoch {epoch:g}", ylim=(0, 1.05 * rows["value"].max())
-    )
-    value = found.groupby("layer")["value"].mean().reindex(LAYERS)
-    sentence = (
-        f"K = {K:g} after {epoch:g} epochs: the data has {value[0]:.1f} dimensions, the encoder's peak "
-        f"{value.loc[1:4].max():.1f}, z {value[CODE]:.1f}, the decoder's peak {value.loc[6:9].max():.1f}, the output "
-        f"{value[10]:.1f}."
-    )
-    return figure, sentence
+    return _grid(table, "information_imbalance", draw, columns=3, width=3.6, height=3.8)
 
 
 def numbers(table: pd.DataFrame) -> pd.DataFrame:
@@ -223,175 +197,114 @@ def numbers(table: pd.DataFrame) -> pd.DataFrame:
 
     IDs are 2NN's, on the N images that are named; "left out" is the largest number of duplicates that any layer had.
     """
-    made = []
-    for _, rows in _budgets(table, ("intrinsic_dimension",)):
-        last = rows[rows["step"] == rows["steps"]]
-        humps = _prominences(last)
-        for dim in np.unique(last["latent_dim"]):
-            mine = last[last["latent_dim"] == dim]
-            found = _of_layers(mine[mine["measure"] == "intrinsic_dimension"])
-            by_layer = found.pivot_table(index="seed", columns="layer", values="value").reindex(columns=LAYERS)
-            kl = mine[(mine["measure"] == "rate") & (mine["part"] == "train")]
-            back = mine[(mine["measure"] == "information_imbalance") & (mine["arguments"] == "from=10,to=0")]
-            left_out = mine.loc[mine["measure"] == "duplicates", "value"].max()
-            made.append(
+    shown = []
+    for _, rows in budgets(table, "intrinsic_dimension"):
+        for dim, own in rows.groupby("latent_dim"):
+            ids = of_layers(select(own, "intrinsic_dimension"))
+            by_layer = ids.pivot_table(index="seed", columns="layer", values="value").reindex(columns=LAYERS)
+            shown.append(
                 {
-                    "images": mine["data"].iloc[0],
-                    "epochs": f"{mine['epoch'].max():g}",
+                    "images": own["data"].iloc[0],
+                    "epochs": f"{own['epoch'].max():g}",
                     "K": dim,
-                    "seeds": mine["seed"].nunique(),
-                    "N": f"{found['n'].max():,.0f}",
-                    "left out": f"{left_out:.0f}",
-                    "data": _text(by_layer[0]),
-                    "encoder's peak": _text(by_layer[[1, 2, 3, 4]].max(axis=1)),
-                    "z": _text(by_layer[CODE]),
-                    "prior": _text(mine.loc[mine["measure"] == "prior_dimension", "value"]),
-                    "decoder's peak": _text(by_layer[[6, 7, 8, 9]].max(axis=1)),
-                    "output": _text(by_layer[10]),
-                    "prominence": _text(humps.loc[humps["latent_dim"] == dim, "value"], ".2f"),
-                    "KL (nats)": _text(kl["value"]),
-                    "Δ(output → image)": _text(back["value"], ".3f"),
+                    "seeds": ids["seed"].nunique(),
+                    "N": f"{ids['n'].max():,.0f}",
+                    "left out": f"{select(own, 'duplicates')['value'].max():.0f}",
+                    "data": mean_sd(by_layer[0]),
+                    "encoder's peak": mean_sd(by_layer[[*ENCODER]].max(axis=1)),
+                    "z": mean_sd(by_layer[CODE]),
+                    "prior": mean_sd(select(own, "prior_dimension")["value"]),
+                    "decoder's peak": mean_sd(by_layer[[*DECODER]].max(axis=1)),
+                    "output": mean_sd(by_layer[OUTPUT]),
+                    "prominence": mean_sd(prominences(own)["value"], ".2f"),
+                    "KL (nats)": mean_sd(select(own, "rate", part="train", layer=None)["value"]),
+                    "Δ(output → image)": mean_sd(select(own, "information_imbalance", **BACK)["value"], ".3f"),
                 }
             )
-    return pd.DataFrame(made)
+    return pd.DataFrame(shown)
 
 
-def _text(values: pd.Series, form: str = ".1f") -> str:
-    """A mean with its standard deviation over seeds; a dash where nothing was measured."""
-    values = values.dropna()
-    if not len(values):
-        return "–"
-    return f"{values.mean():{form}}" + (f" ± {values.std():{form}}" if len(values) > 1 else "")
+def budgets(table: pd.DataFrame, measure: str) -> list[tuple[str, pd.DataFrame]]:
+    """The label and the rows of each budget of finished members that has a measure at its end, with their `epoch`.
+
+    The label says what `table.label` leaves out: epochs, training images, N, and the net where it is not the paper's.
+    """
+    table = table[(table["status"] == "finished") & table["value"].notna()]
+    table = table.assign(epoch=(table["step"] * table["batch_size"] / table["n_train"]).round(1))
+    groups = tables.budgets(table, (*AXES, "epoch"))
+    return [(_label(rows), rows) for rows in groups if len(select(rows, measure))]
 
 
-def _by_budget(
+def _label(rows: pd.DataFrame) -> str:
+    first = rows.iloc[0]
+    epochs = round(first["steps"] * first["batch_size"] / first["n_train"], 1)
+    label = f"{epochs:g} epoch{'' if epochs == 1 else 's'} of {first['n_train']:,.0f} images, "
+    label += f"N = {first['n_test']:,.0f}: "
+    label += tables.label(rows, AXES)
+    net = ", ".join(map(str, first["channels"]))
+    return label if net == PAPERS_NET else f"{label}, channels {net}"
+
+
+def _grid(
     table: pd.DataFrame,
-    needs: Sequence[str],
+    measure: str,
     draw: Callable[[Sequence[Axes], pd.DataFrame], None],
     columns: int = 1,
-    width: float = 6.6,
-    height: float = 3.4,
-    shows: Sequence[str] = (),
-    last: bool = True,
+    measures: Sequence[str] = (),
+    **how: Any,
 ) -> Figure:
-    """A row of panels for each budget and data set that has the measures needed, the largest budget first.
-
-    `shows` are the values drawn, where they are not those of `needs`; at the end of training alone, if `last`.
-    """
-    rows = _budgets(table, needs)
-    figure, axes = panels(max(1, len(rows)), columns, width=width, height=height)
-    for line, (_, group) in zip(axes, rows, strict=False):
-        draw(line, group)
-    for ax in axes.flat:
-        if not ax.has_data():
-            ax.set_axis_off()
-    if rows:
-        figures.label_rows(axes, [label for label, _ in rows])
-        drawn = pd.concat([group for _, group in rows])
-        figures.with_data(figure, tidy.csv(drawn, *(shows or needs), last=last))
-    else:
-        axes[0, 0].text(0.5, 0.5, f"no {' and '.join(needs)} here", ha="center")
-    return figure
+    """A row of panels for each budget that has a measure at its end; `measures` are drawn, where not that one alone."""
+    how = {"measures": measures or (measure,), "empty": f"no {measure} here", "width": 6.6, **how}
+    return figures.grid(budgets(table, measure), draw, columns, **how)
 
 
-def _budgets(table: pd.DataFrame, needs: Sequence[str]) -> list[tuple[str, pd.DataFrame]]:
-    """Finished members that have all measures needed, cut by budget, data set and training set, with their epochs."""
-    table = table[(table["status"] == "finished") & table["value"].notna()]
-    found = []
-    for (_, n_train), images in table.groupby(["data", "n_train"]):
-        for label, rows in tidy.budgets(images, AXES):
-            rows = rows.assign(epoch=(rows["step"] * rows["batch_size"] / n_train).round(1))
-            if set(needs) <= set(rows.loc[rows["step"] == rows["steps"], "measure"]):
-                found.append((_setting(rows, label), rows))
-    return sorted(found, key=lambda one: one[1]["steps"].iloc[0] * one[1]["batch_size"].iloc[0], reverse=True)
+def of_layers(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the numbered layers, whose numbers are whole."""
+    return having(rows, layer=tuple(LAYERS)).astype({"layer": int})
 
 
-def _asked(table: pd.DataFrame) -> pd.DataFrame:
-    """The IDs of the largest budget that has a member which was asked for."""
-    found = [rows for _, rows in _budgets(table, ("intrinsic_dimension",)) if rows["asked"].any()]
-    return found[0][found[0]["measure"] == "intrinsic_dimension"] if found else table.iloc[:0].assign(epoch=[])
-
-
-def _setting(rows: pd.DataFrame, label: str) -> str:
-    """A budget's label with what it leaves out: epochs, training images, N, and the net where it is not the paper's."""
-    first = rows.iloc[0]
-    says = f"{rows['epoch'].max():g} epochs of {first['n_train']:,.0f} images, N = {first['n_test']:,.0f}:\n{label}"
-    net = ", ".join(map(str, first["channels"]))
-    return says if net == PAPERS_NET else f"{says}\nchannels {net}"
-
-
-def _of_layers(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the numbered layers, with the number as `layer`."""
-    number = pd.to_numeric(rows["arguments"].str.removeprefix("layer="), errors="coerce")
-    return rows.assign(layer=number)[number.notna()]
-
-
-def _of_pairs(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of an Information Imbalance, with the numbers of its layers as `a` (from) and `b` (to)."""
-    layers = rows["arguments"].str.extract(r"from=(?P<a>\d+),to=(?P<b>\d+)").astype(float)
-    return rows.assign(a=layers["a"], b=layers["b"])
+def prominences(rows: pd.DataFrame) -> pd.DataFrame:
+    """The prominence of the decoder's hump of each member, as `value`; members that lack a layer are left out."""
+    ids = of_layers(select(rows, "intrinsic_dimension"))
+    layers = ids.pivot_table(index=["seed", "latent_dim"], columns="layer", values="value").reindex(columns=LAYERS)
+    hump = layers[[*DECODER]].max(axis=1, skipna=False) / layers[[CODE, OUTPUT]].max(axis=1, skipna=False)
+    return hump.dropna().rename("value").reset_index()
 
 
 def _both_ways(rows: pd.DataFrame) -> pd.DataFrame:
-    """A row for each seed, K and pair a < b at the end: `there` is Delta(a -> b), `back` Delta(b -> a)."""
-    found = _of_pairs(tidy.last(rows, "information_imbalance"))
-    up, down = found[found["a"] < found["b"]], found[found["a"] > found["b"]]
-    down = down.rename(columns={"a": "b", "b": "a", "value": "back"})
-    on = ["seed", "latent_dim", "a", "b"]
-    return up.rename(columns={"value": "there"})[[*on, "there", "se"]].merge(down[[*on, "back"]], on=on)
+    """A row for each member and pair of layers, the lower first: `there` is the Delta upwards, `back` downwards."""
+    pairs = select(rows, "information_imbalance").astype({"from_layer": int, "to_layer": int})
+    upwards = pairs["from_layer"] < pairs["to_layer"]
+    down = pairs[~upwards].rename(columns={"from_layer": "to_layer", "to_layer": "from_layer", "value": "back"})
+    on = ["seed", "latent_dim", "from_layer", "to_layer"]
+    return pairs[upwards].rename(columns={"value": "there"})[[*on, "there", "se"]].merge(down[[*on, "back"]], on=on)
 
 
-def _prominences(rows: pd.DataFrame) -> pd.DataFrame:
-    """The prominence of the decoder's hump of each member, as `value`; members that lack a layer are left out."""
-    found = _of_layers(tidy.last(rows, "intrinsic_dimension"))
-    layers = found.pivot_table(index=["seed", "latent_dim"], columns="layer", values="value").reindex(columns=LAYERS)
-    hump = layers[[6, 7, 8, 9]].max(axis=1, skipna=False) / layers[[CODE, 10]].max(axis=1, skipna=False)
-    return hump.dropna().rename("value").reset_index().assign(se=np.nan)
+def _curves(ax: Axes, rows: pd.DataFrame, by: str, name: str, over: str) -> None:
+    """The mean of `value` over a column, a curve for each value of another: see the module's docstring."""
+    for value, look in looks(rows[by], name):
+        line(ax, having(rows, **{by: value}), over, own_error=True, **look)
 
 
-def _curve(ax: Axes, rows: pd.DataFrame, over: str, **how) -> None:
-    """The mean of `value` over one column, with bars: see the module's docstring."""
-    if not len(rows):
-        return
-    points = rows.groupby(over)
-    mean, spread = points["value"].mean(), points["value"].std()
-    bars = spread.where(points["value"].count() > 1, points["se"].mean()).fillna(0)
-    ax.errorbar(mean.index, mean, yerr=bars, capsize=2, lw=1.2, **how)
-
-
-def _looks(values: pd.Series, label: str) -> list[tuple[float, dict]]:
-    """Each different value in order, with a colour, a marker and a label of its own."""
-    found = np.unique(values)
-    shades = plt.get_cmap("viridis")(np.linspace(0, 0.9, max(1, len(found))))
-    return [
-        (value, {"color": shade, "marker": marker, "label": label.format(f"{value:g}")})
-        for value, shade, marker in zip(found, shades, cycle("osv^D<>p"), strict=False)
-    ]
-
-
-def _one_of(values: pd.Series, wanted: Sequence[int | None]) -> int:
-    """The first value wanted that is there, else the largest."""
-    found = set(values)
-    return next((value for value in wanted if value is not None and value in found), max(found))
-
-
-def _some(line: Sequence[Axes], values: pd.Series) -> list[tuple[Axes, int]]:
+def _some(axes: Sequence[Axes], values: pd.Series) -> list[tuple[Axes, int]]:
     """The smallest, middle and largest value, each with its panel."""
-    found = np.unique(values)
-    chosen = found[np.unique(np.linspace(0, len(found) - 1, min(len(line), len(found))).round().astype(int))]
-    return list(zip(line, chosen, strict=False))
+    once = np.unique(values)
+    chosen = once[np.unique(np.linspace(0, len(once) - 1, min(len(axes), len(once))).round().astype(int))]
+    return list(zip(axes, chosen, strict=False))
 
 
 def _layer_axis(ax: Axes) -> None:
     ax.axvline(CODE, color=GREY, ls=":", lw=1)
     ax.set_xticks(LAYERS, NAMES)
-    ax.set(xlabel="layer")
+    ax.set(xlabel="layer", ylabel="intrinsic dimension (2NN)")
 
 
-def _legend(ax: Axes, beside: bool = False, **how) -> None:
-    """A legend where there is something to explain, on the panel or to the right of it."""
+def _legend(ax: Axes, **how: Any) -> None:
+    """A legend where there is something to explain."""
     handles, _ = ax.get_legend_handles_labels()
-    if handles and beside:
-        ax.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8, **how)
-    elif handles:
-        ax.legend(ncols=2 if len(handles) > 4 else 1, fontsize=8, **how)
+    if handles:
+        ax.legend(**{"ncols": 2 if len(handles) > 4 else 1, "fontsize": 8, **how})
+
+
+def _legend_beside(ax: Axes) -> None:
+    _legend(ax, loc="upper left", bbox_to_anchor=(1, 1), ncols=1)

@@ -20,10 +20,9 @@ from vaekit.data import DERIVED, STORED, at_hand, dsprites, image_shape, is_at_h
 from vaekit.data.names import MADE
 from vaekit.metrics import encode, evaluate
 from vaekit.metrics.disentanglement import active_units, dci, mig, rate_per_dimension
-from vaekit.results import ResultsError
 from vaekit.runs import Member
 from vaekit.settings import option
-from vaekit.studies.base import StudySettings
+from vaekit.studies.base import StudySettings, table_of
 from vaekit.sweep import Design, Examples, Measure, Value, fifths
 
 CLASSES = {name: STORED[DERIVED[name].of if name in DERIVED else name].classes for name in (*STORED, *DERIVED)}
@@ -39,8 +38,7 @@ ARMS = {
 }
 BATCH, LR, TUNING_LR = 128, 1e-3, 1e-4
 # What differs among the points of one figure: all that is pruned of networks that were trained alike.
-AXES = ("beta", "lambda", "objective", "reconstruction", "decoder", "sampled", "arm", "sparsity", "parent")
-AXES += ("parent_decoder", "parent_sampled")
+AXES = ("beta", "lambda", "objective", "reconstruction", "decoder", "sampled", "arm", "sparsity")
 
 _COMMON = {
     "betas": (1, 3, 5, 10),
@@ -72,6 +70,17 @@ def _unlabelled(name: str) -> str | None:
     return problem(name) or (None if name in CLASSES else f"{name} has no labels; there are {', '.join(CLASSES)}")
 
 
+def _reading(table):
+    """The reading of each row of a tidy table; empty for the baseline, which has no reconstruction."""
+    return table["objective"].map({objective: name for name, objective in READINGS.items()})
+
+
+def ways(table):
+    """How each row of a tidy table was trained and pruned, a name of `ARMS`; empty for what was not derived."""
+    way = table["arm"].mask(table["parent_decoder"].eq(False), "no_decoder")
+    return way.mask(table["parent_sampled"].eq(False), "baseline")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings(StudySettings):
     """What a run of this study may choose; everything not given comes from the scale.
@@ -81,15 +90,20 @@ class Settings(StudySettings):
     """
 
     data: tuple[str, ...] = option("image sets, with labels", check=_unlabelled)
-    betas: tuple[float, ...] = option("weights of the rate R", at_least=0)
+    betas: tuple[float, ...] = option("weights of the rate R", at_least=0, column=lambda table: table["beta"])
     lambdas: tuple[float, ...] = option(
-        "weights of the cross-entropy; where none is given, pixel_mean has 1", at_least=0, column="lambda"
+        "weights of the cross-entropy; where none is given, pixel_mean has 1",
+        at_least=0,
+        column=lambda table: table["lambda"],
     )
-    readings: tuple[str, ...] = option("how the reconstruction is reduced", choices=READINGS, column="objective")
+    readings: tuple[str, ...] = option("how the reconstruction is reduced", choices=READINGS, column=_reading)
     sparsities: tuple[float, ...] = option(
-        "shares of the weights that are pruned", at_least=0, below=1, column="sparsity"
+        "shares of the weights that are pruned",
+        at_least=0,
+        below=1,
+        column=lambda table: table["sparsity"].mask(table["arm"] == "dense"),
     )
-    arms: tuple[str, ...] = option("ways to train and to prune", choices=ARMS, column="way")
+    arms: tuple[str, ...] = option("ways to train and to prune", choices=ARMS, column=lambda table: ways(table))
     epochs: int = option("epochs of training", at_least=1, at_most=10_000)
     tuning_epochs: int = option("epochs of pruning, on top", at_least=1, at_most=10_000)
     n_train: int = option("training images; 0: the set's own", at_least=0)
@@ -102,7 +116,6 @@ class Settings(StudySettings):
         | {"seeds": (0,), "epochs": 2, "n_train": 4_096, "n_test": 1_024, "width": 8},
         "short": _COMMON | {"seeds": (0, 1, 2), "data": ("mnist",), "arms": ("gradual", "dense")},
         "paper": _PAPER,
-        "published": _PAPER,
     }
 
     @property
@@ -110,18 +123,14 @@ class Settings(StudySettings):
         """The set's own training images, or as many of them as were asked for."""
         return "cv" if self.n_train else "own"
 
-    def splits(self) -> Iterable[tuple[str, str, int | None]]:
-        """(data set, split, n_train) of every training set that is asked for."""
-        return [(name, self.split, self.n_train or None) for name in self.data]
-
     def problems(self) -> Iterable[str]:
-        """Data sets that are not at hand, or have no such training images; budgets where nothing is trained."""
-        if self.scale == "published":
+        """Budgets where nothing is trained, made sets without a number of images, and what `StudySettings` finds."""
+        if self.source == "results":
             fixed = self.given & {"epochs", "tuning_epochs", "n_train"}
             return [f"{name}: scale published shows the budgets that results/ holds" for name in sorted(fixed)]
         made = [name for name in self.data if name in MADE and not self.n_train]
-        wanting = [f"n_train: {name} has no training images of its own; say how many" for name in made]
-        return wanting or super().problems()
+        sizes = [f"n_train: {name} has no training images of its own; say how many" for name in made]
+        return [*sizes, *super().problems()]
 
 
 def members(chosen: Settings) -> list[Member]:
@@ -285,41 +294,9 @@ def speed(model: nn.Module, member: Member, step: int, images: Examples) -> Iter
         yield Value("model", "seconds_per_image", "batch=256", median, spread, 1)
 
 
-def run(chosen: Settings):
-    """The tidy table of what was chosen, as a pandas DataFrame; trains what is not known (see `vaekit.tidy.table`)."""
-    from vaekit import tidy  # pandas: a bare machine that only trains does without
-
-    if chosen.scale != "published":
-        return tidy.table(DESIGN, members(chosen), chosen)
-    return _among(tidy.table(DESIGN, [], replace(chosen, given=frozenset())), chosen)
-
-
-def ways(table):
-    """How each row of a tidy table was trained and pruned, a name of `ARMS`; empty for what was not derived."""
-    way = table["arm"].mask(table["parent_decoder"].eq(False), "no_decoder")
-    return way.mask(table["parent_sampled"].eq(False), "baseline")
-
-
-def _among(known, chosen: Settings):
-    """The rows of a published table that were asked for, and those of the members that they were derived from.
-
-    The baseline has neither beta, lambda nor reading, and what is not pruned no sparsity: they go with all of them.
-    """
-    known = known.assign(way=ways(known))
-    derived = keep = known["parent"].notna()
-    baseline, dense = known["way"].eq("baseline"), known["arm"].eq("dense")
-    goes_along = {"betas": baseline, "lambdas": baseline, "readings": baseline, "sparsities": dense}
-    for name in sorted(chosen.given - {"device"}):
-        column = known[chosen.options()[name].column or name.removesuffix("s")]
-        asked = getattr(chosen, name)
-        values = [READINGS.get(value, value) for value in (asked if isinstance(asked, tuple) else (asked,))]
-        if lacking := [value for value in values if value not in set(column[derived])]:
-            raise ResultsError(
-                f"results/{DESIGN.name} holds nothing of {name} {lacking[0]}: `python -m vaekit train {DESIGN.name}` "
-                f"with a scale and -p {name} trains it, `python -m vaekit export {DESIGN.name}` adds it"
-            )
-        keep = keep & (column.isin(values) | goes_along.get(name, False))
-    return known[keep | known["key"].isin(known.loc[keep, "parent"])].drop(columns="way").reset_index(drop=True)
+def run(chosen: Settings, source: str | None = None):
+    """The tidy table of what was chosen, as a pandas DataFrame (see `studies.base.table_of`)."""
+    return table_of(DESIGN, members, chosen, source)
 
 
 DESIGN = Design(

@@ -15,108 +15,100 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import fdtri, stdtrit
+from scipy import stats
 
-from vaekit.claims import (
-    Curve,
-    Evidence,
-    Finding,
-    PaperScale,
-    Part,
-    Statistic,
-    absence,
-    claim,
-    complete,
-    effect,
-    paired,
-    statistic,
-    u_depths,
-)
+from vaekit.claims import Claims, PaperScale, absence, complete, effect, paired
+from vaekit.claims.curves import Curve, Evidence
+from vaekit.claims.rules import Part
+from vaekit.claims.scope import of_the_paper
+from vaekit.claims.statistics import Reason, Statistic, percentiles, u_depths
+from vaekit.data import STORED
+from vaekit.studies.pruning import BATCH, TUNING_LR, Settings
 
-BETAS = (1.0, 3.0, 5.0, 10.0)
+BETAS = of_the_paper(Settings, "betas")
 READINGS = {
     "sum": {"objective": "classifier_sum", "lambda": 100.0},
     "pixel mean": {"objective": "classifier_pixel_mean", "lambda": 1.0},
 }
-TRAINING = {"mnist": 14_062, "cifar10": 11_719}  # steps: 30 epochs in batches of 128
-TUNING = {"mnist": 938, "cifar10": 781}  # steps: 2 epochs
+
+
+def _steps(option: str) -> dict[str, int]:
+    """The steps of so many epochs of each of the paper's sets."""
+    epochs = of_the_paper(Settings, option)
+    return {name: round(epochs * STORED[name].n_train / BATCH) for name in of_the_paper(Settings, "data")}
+
+
+TRAINING, TUNING = _steps("epochs"), _steps("tuning_epochs")
 PAPER = {
     name: PaperScale(
         steps=TUNING[name],
-        batch_size=128,
+        batch_size=BATCH,
         seeds=3,  # of 25 runs in all, over two data sets and four betas
         grid={"beta": BETAS},
-        settings={"parent_steps": TRAINING[name], "split": "own", "n_test": 10_000, "lr": 1e-4},
+        settings={"parent_steps": TRAINING[name], "split": "own", "n_test": 10_000, "lr": TUNING_LR},
     )
     for name in TRAINING
 }
-study_claim = partial(
-    claim,
+AXES = ("beta", "objective", "lambda", "arm", "sparsity", "decoder")
+CLAIMS = Claims(
     study="pruning",
     scale=PAPER,
-    steps=min(TUNING.values()),  # the least of both sets; each set's own is in `_each_reading`
-    batch_size=128,
+    steps=min(TUNING.values()),  # the least of both sets; each set's own is in `_below_the_paper`
+    batch_size=BATCH,
     seeds=5,
-    compares=("objective",),
-    within=("parent_steps", "split", "n_train"),
+    axes=AXES,
 )
 
 PRUNED = {"arm": "gradual", "sparsity": 0.5, "parent_decoder": True}
 DENSE = PRUNED | {"arm": "dense", "sparsity": 0.0}
 MANY = 20  # seeds, where a spread or a tail is compared
 _DRAWS = 10_000  # of a resampling, always the same ones: a verdict is a function of the table
-Parts = Callable[[Callable[..., Curve]], Sequence[Part]]
+Read = Callable[..., Curve]
 
 
-class _Reasoned(Part):
-    """A part that says its doubts beside the seeds that it lacks."""
-
-    def judge(self, seeds: int = 3, parts: int = 1) -> Finding:
-        found, doubt = super().judge(seeds, parts), self.statistic.doubt
-        if not doubt or not found.reason.startswith("seeds"):
-            return found
-        return replace(found, reason="; ".join(dict.fromkeys(f"{found.reason}; {doubt}".split("; "))))
-
-
-def _short(evidence: Evidence) -> list[str]:
+def _below_the_paper(evidence: Evidence) -> tuple[Reason, ...]:
     """What the budget lacks of the paper's: steps before the pruning and of it, training images."""
-    budget = evidence.budget
+    budget, of = evidence.budget, evidence.of
     before, after = int(budget.get("parent_steps") or 0), int(budget["steps"])
-    reasons = []
-    if min(TUNING.values()) < TUNING[evidence.of] > after:  # where it is the least of both, the claim says so
-        reasons.append(f"budget: {after:,} of at least {TUNING[evidence.of]:,} steps on {evidence.of}")
-    if before < TRAINING[evidence.of]:
-        reasons.append(f"budget: pruned after {before:,} of at least {TRAINING[evidence.of]:,} steps of training")
+    texts = []
+    if min(TUNING.values()) < TUNING[of] > after:  # where it is the least of both, the claim says so
+        texts.append(f"{after:,} of at least {TUNING[of]:,} steps on {of}")
+    if before < TRAINING[of]:
+        texts.append(f"pruned after {before:,} of at least {TRAINING[of]:,} steps of training")
     if budget.get("split", "own") != "own":
-        reasons.append(f"budget: {int(budget['n_train'] or 0):,} training images, not all")
-    return reasons
+        texts.append(f"{int(budget['n_train'] or 0):,} training images, not all")
+    return tuple(Reason("budget", f"budget: {text}") for text in texts)
 
 
-def _each_reading(evidence: Evidence, parts: Parts) -> list[Part]:
-    """The parts of each reading, made by `parts(curve)`, where `curve(measure, ...)` is over some of the paper's betas.
+def _in_each_reading(parts: Callable[[Evidence, Read], Sequence[Part]]) -> Callable[[Evidence], list[Part]]:
+    """The parts of each reading, where `curve(measure, *betas)` is over those betas, or all of the paper's.
 
     Accuracy comes in points. Undecided where a network was trained or pruned for less than the paper's epochs, or on
     fewer images.
     """
-    short = _short(evidence)
 
-    def curve(measure: str, *betas: float, part: str = "test", of: Mapping[str, Any] = PRUNED, **reading: Any) -> Curve:
-        found = evidence.curve(measure, part=part, **of, **reading)
-        values = found.values[[beta for beta in found.values if beta in (betas or BETAS)]]
-        return replace(found, values=100 * values if measure == "accuracy" else values)
+    def of_each(evidence: Evidence) -> list[Part]:
+        reasons = _below_the_paper(evidence)
+        made = []
+        for name, reading in READINGS.items():
+            for part in parts(evidence, partial(_curve, evidence, reading)):
+                made.append(part.named(f"{part.name}, {name}", *reasons))
+        return made
 
-    return [
-        replace(_Reasoned(**vars(part)), statistic=replace(made, name=f"{made.name}, {name}", doubt=doubt))
-        for name, reading in READINGS.items()
-        for part in parts(partial(curve, **reading))
-        for made in [part.statistic]
-        for doubt in ["; ".join(filter(None, [made.doubt, *short]))]  # seeds first, which `verdict` looks for
-    ]
+    return of_each
 
 
-def _whole(*curves: Curve, betas: Sequence[float] = BETAS) -> tuple[Curve, ...]:
-    """The curves of the seeds that have all of these betas."""
-    return complete(*curves, ranges=[(beta, beta) for beta in betas])
+def _curve(
+    evidence: Evidence,
+    reading: Mapping[str, Any],
+    measure: str,
+    *betas: float,
+    part: str = "test",
+    of: Mapping[str, Any] = PRUNED,
+) -> Curve:
+    curve = evidence.curve(measure, part=part, **of, **reading)
+    values = curve.values[[beta for beta in curve.values if beta in (betas or BETAS)]]
+    return replace(curve, values=100 * values if measure == "accuracy" else values)
 
 
 def _of_all(
@@ -133,15 +125,14 @@ def _of_all(
     """
     index = curves[0].values.index
     arrays = [curve.values.to_numpy() for curve in curves]
-    able = not curves[0].lacks and len(index) > 1
-    doubt = f"seeds: {len(index)} of at least {seeds}" if len(index) < seeds else ""
-    return statistic(
+    able = not curves[0].missing and len(index) > 1
+    return Statistic(
         name,
         pd.Series(estimate(*arrays) if able else np.nan, index=index, dtype=float),
-        *curves,
-        unit=unit,
-        doubt=doubt,
+        curves,
+        unit,
         bounds=cache(lambda level: bounds(level, *arrays)) if able else None,
+        least_seeds=seeds,
     )
 
 
@@ -153,7 +144,7 @@ def welch(a: np.ndarray, b: np.ndarray, level: float) -> tuple[np.ndarray, np.nd
     va, vb = a.var(0, ddof=1) / len(a), b.var(0, ddof=1) / len(b)
     with np.errstate(invalid="ignore"):
         freedom = (va + vb) ** 2 / (va**2 / (len(a) - 1) + vb**2 / (len(b) - 1))
-    half = np.sqrt(va + vb) * stdtrit(np.where(va + vb > 0, freedom, 1.0), (1 + level) / 2)
+    half = np.sqrt(va + vb) * stats.t.ppf((1 + level) / 2, np.where(va + vb > 0, freedom, 1.0))
     return a.mean(0) - b.mean(0) - half, a.mean(0) - b.mean(0) + half
 
 
@@ -177,8 +168,7 @@ def best_gain_bounds(level: float, values: np.ndarray) -> tuple[float, float]:
 def bootstrap(function: Callable[[np.ndarray], np.ndarray], level: float, values: np.ndarray) -> tuple[float, float]:
     """Percentile interval of `function`, (draws, seeds, grid) -> (draws,), over resampled seeds of (seeds, grid)."""
     picks = np.random.default_rng(0).integers(len(values), size=(_DRAWS, len(values)))
-    low, high = np.quantile(function(values[picks]), [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    return percentiles(lambda: function(values[picks]))(level)
 
 
 def deviation_ratio(a: np.ndarray, b: np.ndarray) -> float:
@@ -190,7 +180,8 @@ def deviation_ratio(a: np.ndarray, b: np.ndarray) -> float:
 def deviation_ratio_bounds(level: float, a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
     """F interval of `deviation_ratio`, were both normal."""
     low, high = (
-        deviation_ratio(a, b) / math.sqrt(fdtri(len(a) - 1, len(b) - 1, (1 + side * level) / 2)) for side in (1, -1)
+        deviation_ratio(a, b) / math.sqrt(stats.f.ppf((1 + side * level) / 2, len(a) - 1, len(b) - 1))
+        for side in (1, -1)
     )
     return low, high
 
@@ -231,22 +222,19 @@ def excess_spread_bounds(level: float, values: np.ndarray) -> tuple[float, float
 # The claims
 
 
-@study_claim(
+@CLAIMS.claim(
     "4.1",
     "Some beta > 1 beats beta = 1 in accuracy",
     paper="at a certain beta > 1 the accuracy of pruned and unpruned models increased over beta = 1 (first on MNIST); "
     "the authors call it inconclusive",
     note="The first step of Holm's procedure answers 'some': the largest of the differences, at 1 - 0.05 / 3.",
 )
-def some_beta_beats_one(evidence: Evidence) -> Sequence[Part]:
+@_in_each_reading
+def some_beta_beats_one(evidence: Evidence, curve: Read) -> Sequence[Part]:
     """The largest gain in mean accuracy over beta = 1 is above 0, by Welch's intervals."""
-
-    def parts(curve):
-        (accuracy,) = _whole(curve("accuracy"))
-        name = "largest gain over beta 1 (Welch, Holm)"
-        return [effect(_of_all(name, best_gain, best_gain_bounds, accuracy, seeds=5), above=0)]
-
-    return _each_reading(evidence, parts)
+    (accuracy,) = complete(curve("accuracy"), holding=BETAS)
+    name = "largest gain over beta 1 (Welch, Holm)"
+    return [effect(_of_all(name, best_gain, best_gain_bounds, accuracy, seeds=5), above=0)]
 
 
 def _top_difference(values: np.ndarray) -> np.ndarray:
@@ -255,7 +243,7 @@ def _top_difference(values: np.ndarray) -> np.ndarray:
     return top[..., -1] - top[..., 0]
 
 
-@study_claim(
+@CLAIMS.claim(
     "4.2",
     "CIFAR-10: the upper range of accuracy at beta = 5 exceeds that at beta = 1",
     paper="for beta = 5 the upper range of accuracy exceeds that of the beta = 1 model",
@@ -263,19 +251,16 @@ def _top_difference(values: np.ndarray) -> np.ndarray:
     seeds=MANY,
     note="The upper range is the 90th percentile over 20 seeds: of five seeds, maximum against maximum is a coin flip.",
 )
-def upper_range_at_five(evidence: Evidence) -> Sequence[Part]:
+@_in_each_reading
+def upper_range_at_five(evidence: Evidence, curve: Read) -> Sequence[Part]:
     """90th percentile at beta = 5 minus that at beta = 1 is above 0, by a bootstrap over seeds."""
-
-    def parts(curve):
-        (accuracy,) = _whole(curve("accuracy", 1.0, 5.0), betas=(1.0, 5.0))
-        name = "90th percentile at beta 5 minus that at beta 1 (bootstrap)"
-        top = _of_all(name, _top_difference, partial(bootstrap, _top_difference), accuracy, seeds=MANY)
-        return [effect(top, above=0)]
-
-    return _each_reading(evidence, parts)
+    (accuracy,) = complete(curve("accuracy", 1.0, 5.0), holding=(1.0, 5.0))
+    name = "90th percentile at beta 5 minus that at beta 1 (bootstrap)"
+    top = _of_all(name, _top_difference, partial(bootstrap, _top_difference), accuracy, seeds=MANY)
+    return [effect(top, above=0)]
 
 
-@study_claim(
+@CLAIMS.claim(
     "4.3",
     "At beta = 10 the accuracy drops severely, with posterior collapse",
     paper="severe accuracy drops at beta = 10 due to posterior collapse (summary; CIFAR-10 is named elsewhere in it)",
@@ -283,132 +268,104 @@ def upper_range_at_five(evidence: Evidence) -> Sequence[Part]:
     note="Collapse is seen in the units, not in the accuracy: a unit is active where the variance of its mean over the "
     "images is above 0.01.",
 )
-def collapse_at_ten(evidence: Evidence) -> Sequence[Part]:
+@_in_each_reading
+def collapse_at_ten(evidence: Evidence, curve: Read) -> Sequence[Part]:
     """More than 5 points below beta = 1, and fewer than half of its active units."""
-
-    def parts(curve):
-        both = curve("accuracy", 1.0, 10.0), curve("active_units", 1.0, 10.0)
-        accuracy, units = _whole(*both, betas=(1.0, 10.0))
-        drop = paired("drop at beta 10", lambda values: values[:, 0] - values[:, 1], accuracy, unit="points")
-        lost = paired(
-            "half of the active units at beta 1 minus those at beta 10",
-            lambda values: values[:, 0] / 2 - values[:, 1],
-            units,
-            unit="units",
-        )
-        return [effect(drop, above=5), effect(lost, above=0)]
-
-    return _each_reading(evidence, parts)
+    both = curve("accuracy", 1.0, 10.0), curve("active_units", 1.0, 10.0)
+    accuracy, units = complete(*both, holding=(1.0, 10.0))
+    drop = paired("drop at beta 10", lambda values: values[:, 0] - values[:, 1], accuracy, unit="points")
+    lost = paired(
+        "half of the active units at beta 1 minus those at beta 10",
+        lambda values: values[:, 0] / 2 - values[:, 1],
+        units,
+        unit="units",
+    )
+    return [effect(drop, above=5), effect(lost, above=0)]
 
 
-@study_claim(
+@CLAIMS.claim(
     "4.4",
     "Compression ratios are alike across beta",
     paper="compression ratios remain similar across models",
     note="Of parameters the ratio is the same by construction. It is decided on bytes: of all weights in float32 over "
     "those of the pruned network, zlib-compressed.",
 )
-def compression_is_alike(evidence: Evidence) -> Sequence[Part]:
+@_in_each_reading
+def compression_is_alike(evidence: Evidence, curve: Read) -> Sequence[Part]:
     """No effect: the compression ratio's spread over the betas, (max - min) / mean, is below 2 %."""
+    both = (curve(measure, part="model") for measure in ("parameters", "compressed_bytes"))
+    whole, packed = complete(*both, holding=BETAS)
 
-    def parts(curve):
-        whole, packed = _whole(curve("parameters", part="model"), curve("compressed_bytes", part="model"))
+    def spread(parameters, size):
+        ratio = 4 * parameters / size
+        return 100 * np.ptp(ratio, axis=1) / ratio.mean(1)
 
-        def spread(parameters, size):
-            ratio = 4 * parameters / size
-            return 100 * np.ptp(ratio, axis=1) / ratio.mean(1)
-
-        return [absence(paired("spread of the compression ratio over beta", spread, whole, packed, unit="%"), margin=2)]
-
-    return _each_reading(evidence, parts)
+    name = "spread of the compression ratio over beta"
+    return [absence(paired(name, spread, whole, packed, unit="%"), margin=2)]
 
 
-@study_claim(
+@CLAIMS.claim(
     "4.5",
     "Pruning half of the weights costs little accuracy",
     paper="50 % of the weights pruned at little cost; no number in the summary that we hold",
     note="Against the same network tuned for the same two epochs without pruning. The largest cost over the betas is "
     "taken within each seed, which noise can only raise.",
 )
-def pruning_costs_little(evidence: Evidence) -> Sequence[Part]:
+@_in_each_reading
+def pruning_costs_little(evidence: Evidence, curve: Read) -> Sequence[Part]:
     """No effect: the largest cost over the betas is at most 1 point on MNIST, at most 3 on CIFAR-10."""
-
-    def parts(curve):
-        dense, pruned = _whole(curve("accuracy", of=DENSE), curve("accuracy"))
-        cost = paired("largest cost over beta", lambda a, b: (a - b).max(axis=1), dense, pruned, unit="points")
-        margin = {"mnist": 1, "cifar10": 3}[evidence.of]
-        return [replace(absence(cost, margin), wanted=f"≤ {margin}", strict=False)]
-
-    return _each_reading(evidence, parts)
+    dense, pruned = complete(curve("accuracy", of=DENSE), curve("accuracy"), holding=BETAS)
+    cost = paired("largest cost over beta", lambda a, b: (a - b).max(axis=1), dense, pruned, unit="points")
+    margin = {"mnist": 1, "cifar10": 3}[evidence.of]
+    return [replace(absence(cost, margin), wanted=f"≤ {margin}", strict=False)]
 
 
-@study_claim(
+@CLAIMS.claim(
     "4.6",
     "Accuracy against beta is an inverted U",
     paper="(summary) initial results suggest a U-shaped accuracy curve: best at moderate beta, about 5",
     note="The best interior beta is chosen for each seed by the other seeds, so that noise does not read as a U.",
 )
-def accuracy_is_an_inverted_u(evidence: Evidence) -> Sequence[Part]:
+@_in_each_reading
+def accuracy_is_an_inverted_u(evidence: Evidence, curve: Read) -> Sequence[Part]:
     """Accuracy at an interior beta above that at either end."""
-
-    def parts(curve):
-        (accuracy,) = _whole(curve("accuracy"))
-        rise = paired("best interior beta minus beta 1", lambda values: u_depths(-values), accuracy, unit="points")
-        fall = paired(
-            "best interior beta minus beta 10", lambda values: u_depths(-values[:, ::-1]), accuracy, unit="points"
-        )
-        return [effect(rise, above=0), effect(fall, above=0)]
-
-    return _each_reading(evidence, parts)
+    (accuracy,) = complete(curve("accuracy"), holding=BETAS)
+    best = "best interior beta minus beta"
+    rise = paired(f"{best} 1", lambda values: u_depths(-values), accuracy, unit="points")
+    fall = paired(f"{best} 10", lambda values: u_depths(-values[:, ::-1]), accuracy, unit="points")
+    return [effect(rise, above=0), effect(fall, above=0)]
 
 
-@study_claim(
+@CLAIMS.claim(
     "4.7",
     "Accuracy spreads widely between runs",
     paper="(summary) large variance across runs (instability)",
     note="Wide is more than what beta does: the range of five runs, its median over the betas, against the largest "
     "difference between the means of neighbouring betas. With more seeds, the mean range of any five of them.",
 )
-def runs_spread_widely(evidence: Evidence) -> Sequence[Part]:
+@_in_each_reading
+def runs_spread_widely(evidence: Evidence, curve: Read) -> Sequence[Part]:
     """Median over beta of the range of five runs, minus the largest difference of neighbouring means, is above 0."""
-
-    def parts(curve):
-        (accuracy,) = _whole(curve("accuracy"))
-        name = "median range of five runs minus the largest step between means (normal)"
-        return [effect(_of_all(name, excess_spread, excess_spread_bounds, accuracy, seeds=5), above=0)]
-
-    return _each_reading(evidence, parts)
+    (accuracy,) = complete(curve("accuracy"), holding=BETAS)
+    name = "median range of five runs minus the largest step between means (normal)"
+    return [effect(_of_all(name, excess_spread, excess_spread_bounds, accuracy, seeds=5), above=0)]
 
 
-@study_claim(
+@CLAIMS.claim(
     "4.8",
     "The reconstruction term steadies pruning",
     paper="(summary) the reconstruction preserves features, which may stabilise pruning",
     scale={name: replace(scale, grid={"beta": (1.0,)}) for name, scale in PAPER.items()},
     seeds=MANY,
+    axes=(*AXES, "reconstruction"),
     note="At beta = 1, against training with the KL and the classifier alone. An F test, which takes accuracies for "
     "normal; with 5 seeds its power would be 21 %.",
 )
-def reconstruction_steadies(evidence: Evidence) -> Sequence[Part]:
+@_in_each_reading
+def reconstruction_steadies(evidence: Evidence, curve: Read) -> Sequence[Part]:
     """Standard deviation over seeds of the pruned accuracy: with the reconstruction over that without it, below 1."""
-
-    def parts(curve):
-        without = curve("accuracy", 1.0, of=PRUNED | {"parent_decoder": False})
-        pair = _whole(curve("accuracy", 1.0), without, betas=(1.0,))
-        name = "SD with the reconstruction over SD without (F)"
-        ratio = _of_all(name, deviation_ratio, deviation_ratio_bounds, *pair, seeds=MANY, unit="")
-        return [effect(ratio, below=1)]
-
-    return _each_reading(evidence, parts)
-
-
-CLAIMS = (
-    some_beta_beats_one,
-    upper_range_at_five,
-    collapse_at_ten,
-    compression_is_alike,
-    pruning_costs_little,
-    accuracy_is_an_inverted_u,
-    runs_spread_widely,
-    reconstruction_steadies,
-)
+    without = curve("accuracy", 1.0, of=PRUNED | {"parent_decoder": False})
+    pair = complete(curve("accuracy", 1.0), without, holding=(1.0,))
+    name = "SD with the reconstruction over SD without (F)"
+    ratio = _of_all(name, deviation_ratio, deviation_ratio_bounds, *pair, seeds=MANY, unit="")
+    return [effect(ratio, below=1)]

@@ -1,35 +1,32 @@
 """Study 4's figures: what beta, and then pruning, do to accuracy, to the code and to the size of the network.
 
 A row of panels for each budget (training + tuning), a column for each reading; points are seeds, lines their means with
-standard deviations.
+standard deviations. All are drawn from the table alone.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache, partial
 from itertools import product
+from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vaekit import figures, runs, sweep, tidy
-from vaekit.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, panels
-from vaekit.pruning import magnitude_masks
-from vaekit.settings import Settings
+from vaekit import figures
+from vaekit.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, grid, line, looks, mean_sd
 from vaekit.studies import pruning as study
+from vaekit.table import budgets, having, label, select
 
-# How a network came to be: colour, marker and name. "before" is trained and not yet pruned.
-WAYS = {
-    "before": (GREY, "o", "before pruning"),
-    "dense": (BLUE, "^", "tuned, not pruned"),
-    "gradual": (ORANGE, "s", "pruned"),
-    "both": (GREEN, "D", "pruned, classifier too"),
-    "one_shot": (PURPLE, "v", "pruned at once"),
-    "structured": ("#56b4e9", "P", "pruned by channels"),
-    "no_decoder": ("#e69f00", "X", "pruned, never had a decoder"),
+# How a network came to be: its look and its name. "before" is trained and not yet pruned.
+WAYS: dict[str, dict[str, Any]] = {
+    "before": {"color": GREY, "marker": "o", "label": "before pruning"},
+    "dense": {"color": BLUE, "marker": "^", "label": "tuned, not pruned"},
+    "gradual": {"color": ORANGE, "marker": "s", "label": "pruned"},
+    "both": {"color": GREEN, "marker": "D", "label": "pruned, classifier too"},
+    "one_shot": {"color": PURPLE, "marker": "v", "label": "pruned at once"},
+    "structured": {"color": "#56b4e9", "marker": "P", "label": "pruned by channels"},
+    "no_decoder": {"color": "#e69f00", "marker": "X", "label": "pruned, never had a decoder"},
 }
 TITLES = {"classifier_sum": "sum", "classifier_pixel_mean": "pixel mean"}
 SCORES = {
@@ -39,32 +36,34 @@ SCORES = {
     "dci_informativeness": "DCI: informativeness",
 }
 NOTHING = "Nothing of this in the table.\nSets of known factors: python -m vaekit train pruning -p data dsprites_like"
+SHARE = "share of weights pruned"
+Reading = tuple[str, float]  # objective, lambda
 
 
 def accuracy(table: pd.DataFrame) -> Figure:
     """Accuracy on test images over beta, before and after pruning by each arm; the line is the baseline's, unpruned."""
-    return _over_betas(
-        table,
-        lambda shown, way: _percent(_of(shown, "accuracy", way)),
-        "test accuracy (%)",
-        ["accuracy"],
-        _baseline,
-    )
+
+    def percent(rows: pd.DataFrame) -> pd.DataFrame:
+        return scaled(select(rows, "accuracy", part="test"), 100)
+
+    return _over_betas(table, percent, "test accuracy (%)", ["accuracy"], baseline=True)
 
 
 def active_units(table: pd.DataFrame) -> Figure:
     """Dimensions of the code that tell images apart over beta, before and after pruning."""
-    return _over_betas(
-        table, lambda shown, way: _of(shown, "active_units", way), "active units of the code", ["active_units"]
-    )
+
+    def units(rows: pd.DataFrame) -> pd.DataFrame:
+        return select(rows, "active_units", part="test")
+
+    return _over_betas(table, units, "active units of the code", ["active_units"])
 
 
 def compression(table: pd.DataFrame) -> Figure:
     """All weights in float32 over what is left of them, zlib-compressed, over beta: claim 4.4's compression ratio."""
 
-    def ratio(shown: pd.DataFrame, way: str) -> pd.DataFrame:
-        sizes, whole = _of(shown, "compressed_bytes", way, "model"), _of(shown, "parameters", way, "model")
-        return sizes.assign(value=4 * sizes["key"].map(whole.set_index("key")["value"]) / sizes["value"])
+    def ratio(rows: pd.DataFrame) -> pd.DataFrame:
+        sizes, whole = select(rows, "compressed_bytes"), select(rows, "parameters").set_index("key")["value"]
+        return sizes.assign(value=4 * sizes["key"].map(whole) / sizes["value"])
 
     return _over_betas(table, ratio, "compression ratio of bytes", ["compressed_bytes", "parameters"])
 
@@ -72,33 +71,34 @@ def compression(table: pd.DataFrame) -> Figure:
 def disentanglement(table: pd.DataFrame, measure: str = "mig") -> Figure:
     """MIG over beta, or another of `SCORES`, of sets whose factors are known."""
 
-    def score(shown: pd.DataFrame, way: str) -> pd.DataFrame:
-        found = _of(shown, measure, way)
-        return found[found["arguments"] == ""]
+    def score(rows: pd.DataFrame) -> pd.DataFrame:
+        return select(rows, measure, part="test", factor=None)
 
     return _over_betas(_with(table, measure), score, SCORES[measure], [measure])
 
 
 def sparsity(table: pd.DataFrame, measure: str = "accuracy") -> Figure:
     """Accuracy, or one of `SCORES`, over the share of weights pruned, a colour for each beta; at 0, tuned unpruned."""
-    name, scale = (SCORES[measure], 1) if measure in SCORES else (f"test {measure} (%)", 100)
+    name, factor = (SCORES[measure], 1) if measure in SCORES else (f"test {measure} (%)", 100)
 
-    def draw(ax: Axes, shown: pd.DataFrame, baseline: pd.DataFrame) -> None:
-        found = _scaled(tidy.last(shown, measure, part="test", arguments=""), scale)
-        pruned = [way for way in WAYS if way in set(found["way"]) - {"before", "dense"}]
-        for way, (beta, colour) in product(pruned, _shades(found)):
-            rows = found[found["way"].isin([way] if way == "no_decoder" else [way, "dense"]) & (found["beta"] == beta)]
-            if (rows["way"] == way).any():
-                _line(ax, rows, "sparsity", color=colour, marker=WAYS[way][1])
-        for beta, colour in _shades(found):
-            ax.plot([], [], color=colour, label=f"beta {beta:g}")
+    def draw(ax: Axes, rows: pd.DataFrame, baseline: pd.DataFrame) -> None:
+        rows = scaled(select(rows, measure, part="test", factor=None), factor)
+        pruned = [way for way in WAYS if way in set(rows["way"]) - {"before", "dense"}]
+        for way, (beta, look) in product(pruned, betas):
+            curve = having(rows, beta=beta, way=way if way == "no_decoder" else (way, "dense"))
+            if (curve["way"] == way).any():
+                line(ax, curve, "sparsity", seeds=True, color=look["color"], marker=WAYS[way]["marker"])
+        for _, look in betas:
+            ax.plot([], [], color=look["color"], label=look["label"])
         for way in pruned:
-            ax.plot([], [], WAYS[way][1], color="black", label=WAYS[way][2])
+            ax.plot([], [], WAYS[way]["marker"], color="black", label=WAYS[way]["label"])
         if measure == "accuracy":
             _baseline(ax, baseline)
-        ax.set(xlabel="share of weights pruned", ylabel=name)
+        ax.set(xlabel=SHARE, ylabel=name)
 
-    return _by_reading(_with(table, measure), draw, [measure])
+    table = _with(table, measure)
+    betas = looks(_betas(table), "beta {:g}")
+    return _by_reading(table, draw, [measure])
 
 
 def cost(table: pd.DataFrame) -> Figure:
@@ -106,25 +106,27 @@ def cost(table: pd.DataFrame) -> Figure:
 
     Hollow: without the multiplications by a weight that is zero, which only sparse kernels save. Over all betas.
     """
-    if not (rows := _families(table)):
-        return _nothing(NOTHING)
-    figure, axes = panels(len(rows), 2)
-    for (left, right), (_, group) in zip(axes, rows, strict=True):
-        for way, (colour, marker, name) in WAYS.items():
-            if way == "before" or not len(flops := _scaled(_of(group, "flops", way, "model"), 1e-6)):
+
+    def draw(axes: Sequence[Axes], rows: pd.DataFrame) -> None:
+        operations, time = axes
+        for way, look in WAYS.items():
+            if way == "before" or not len(flops := scaled(select(rows, "flops", way=way), 1e-6)):
                 continue
-            how = {"color": colour, "marker": marker}
-            _line(left, flops, "sparsity", label=name, **how)
-            _line(left, _scaled(_of(group, "sparse_flops", way, "model"), 1e-6), "sparsity", mfc="none", ls=":", **how)
-            _line(right, _scaled(_of(group, "seconds_per_image", way, "model"), 1e6), "sparsity", **how)
-        left.set(xlabel="share of weights pruned", ylabel="million operations per image")
-        right.set(xlabel="share of weights pruned", ylabel="time per image (microseconds)")
-        for ax in (left, right):
+            sparse = scaled(select(rows, "sparse_flops", way=way), 1e-6)
+            seconds = scaled(select(rows, "seconds_per_image", way=way), 1e6)
+            line(operations, flops, "sparsity", seeds=True, **look)
+            plain = {name: look[name] for name in ("color", "marker")}
+            line(operations, sparse, "sparsity", mfc="none", ls=":", **plain)
+            line(time, seconds, "sparsity", seeds=True, **plain)
+        operations.set(xlabel=SHARE, ylabel="million operations per image")
+        time.set(xlabel=SHARE, ylabel="time per image (microseconds)")
+        for ax in axes:
             ax.margins(x=0.1)
             if ax.containers:
                 ax.set_ylim(0, 1.1 * ax.dataLim.y1)  # room for the markers at the top
-    drawn = _drawn(rows, ["flops", "sparse_flops", "seconds_per_image"])
-    return _finished(figure, axes, [label for label, _ in rows], drawn)
+
+    measures = ["flops", "sparse_flops", "seconds_per_image"]
+    return grid(families(table), draw, 2, measures=measures, legend="below", empty=NOTHING)
 
 
 def collapse(table: pd.DataFrame) -> Figure:
@@ -133,22 +135,22 @@ def collapse(table: pd.DataFrame) -> Figure:
     After pruning, by the share nearest to the paper's half; before it where nothing was pruned.
     """
 
-    def draw(ax: Axes, shown: pd.DataFrame, _: pd.DataFrame) -> None:
-        shares = shown.loc[shown["way"] == "gradual", "sparsity"].unique()
-        way, title = "before", "before pruning"
+    def draw(ax: Axes, rows: pd.DataFrame, _: pd.DataFrame) -> None:
+        shares = rows.loc[rows["way"] == "gradual", "sparsity"].unique()
+        rows, title = having(rows, way="gradual" if len(shares) else "before"), "before pruning"
         if len(shares):
             nearest = min(shares, key=lambda share: abs(share - 0.5))
-            shown, way, title = shown[shown["sparsity"] == nearest], "gradual", f"{100 * nearest:g} % pruned"
-        rates, units = (_of(shown, measure, way) for measure in ("rate_per_dimension", "active_units"))
-        for beta, colour in _shades(rates):
-            each = rates[rates["beta"] == beta].pivot_table(index="seed", columns="arguments", values="value")
+            rows, title = having(rows, sparsity=nearest), f"{100 * nearest:g} % pruned"
+        rates, units = select(rows, "rate_per_dimension", part="test"), select(rows, "active_units", part="test")
+        for beta, look in looks(rates["beta"].dropna()):
+            each = having(rates, beta=beta).pivot_table(index="seed", columns="dim", values="value")
             ordered = pd.DataFrame(-np.sort(-each.to_numpy(), axis=1), columns=range(1, each.shape[1] + 1))
-            active = units.loc[units["beta"] == beta, "value"]
-            label = f"beta {beta:g}: {round(active.mean(), 1):g} active of {each.shape[1]}"
-            label += " on average" if active.nunique() > 1 else ""
-            ax.plot(ordered.columns, ordered.mean(), color=colour, marker=".", lw=1.2, label=label)
-            for _, line in ordered.iterrows():
-                ax.plot(ordered.columns, line, color=colour, lw=0.5, alpha=0.4)
+            active = having(units, beta=beta)["value"]
+            words = f"beta {beta:g}: {round(active.mean(), 1):g} active of {each.shape[1]}"
+            words += " on average" if active.nunique() > 1 else ""
+            ax.plot(ordered.columns, ordered.mean(), color=look["color"], marker=".", lw=1.2, label=words)
+            for _, of_seed in ordered.iterrows():
+                ax.plot(ordered.columns, of_seed, color=look["color"], lw=0.5, alpha=0.4)
         ax.set(xlabel="dimension of the code, by its rate", ylabel="rate (nats per image)", yscale="log")
         ax.legend(title=title, fontsize=8, handlelength=1)
 
@@ -158,12 +160,12 @@ def collapse(table: pd.DataFrame) -> Figure:
 def training(table: pd.DataFrame) -> Figure:
     """Test accuracy while training, before anything is pruned: has it come to rest?"""
 
-    def draw(ax: Axes, shown: pd.DataFrame, _: pd.DataFrame) -> None:
-        before = _percent(shown[(shown["way"] == "before") & (shown["measure"] == "accuracy")])
-        figures.learning_curves(before, "accuracy", "", ax)
+    def draw(ax: Axes, rows: pd.DataFrame, _: pd.DataFrame) -> None:
+        figures.learning_curves(scaled(having(rows, way="before"), 100), "accuracy", ax, betas=betas)
         ax.set(ylabel="test accuracy (%)", xscale="linear")
 
-    return _by_reading(table, draw, ["accuracy"], last=False)
+    betas = _betas(table)
+    return _by_reading(table, draw, ["accuracy"], history=True)
 
 
 def numbers(table: pd.DataFrame) -> pd.DataFrame:
@@ -184,114 +186,45 @@ def numbers(table: pd.DataFrame) -> pd.DataFrame:
     }
     axes = ["objective", "lambda", "way", "sparsity", "beta"]
     rows = []
-    for label, group in _families(table):
-        ends = group[group["step"] == group["steps"]]
-        order = [*TITLES, *ends["objective"]], [*WAYS, *ends["way"]]
-        ends = ends.sort_values(axes, key=lambda column: _ranked(column, *order))
+    for budget, members in families(table):
+        ends = members[members["step"] == members["steps"]]
+        order = {"objective": [*TITLES, *ends["objective"]], "way": [*WAYS, *ends["way"]]}
+        ends = ends.sort_values(
+            axes, key=lambda column: column.map(order[column.name].index) if column.name in order else column
+        )
         for i, (place, point) in enumerate(ends.groupby(axes, dropna=False, sort=False)):
-            objective, lamda, way, sparsity, beta = place
-            row = {"budget": "" if i else label, "reading": _title((objective, lamda)), "network": _name(way)}
-            row |= {"pruned": _shown(100 * sparsity, "g", " %"), "beta": _shown(beta, "g")}
-            row |= {"seeds": str(point["seed"].nunique())}
-            for name, (part, measure, scale, form) in columns.items():
-                values = scale * point.loc[(point["part"] == part) & (point["measure"] == measure), "value"]
-                spread = f" ± {values.std():{form}}" if len(values) > 1 else ""
-                row[name] = f"{values.mean():{form}}{spread}" if len(values) else ""
+            objective, weight, way, share, beta = place
+            row = {"budget": "" if i else budget, "reading": title_of((objective, weight))}
+            row |= {"network": WAYS[way]["label"] if way in WAYS else way}
+            row |= {"pruned": "" if pd.isna(share) else f"{100 * share:g} %"}
+            row |= {"beta": "" if pd.isna(beta) else f"{beta:g}", "seeds": str(point["seed"].nunique())}
+            for name, (part, measure, factor, form) in columns.items():
+                values = select(point, measure, part=part)["value"]
+                row[name] = mean_sd(factor * values, form, empty="")
             if point["decoder"].eq(False).all():
                 row["D (test)"] = "– (no decoder)"
             rows.append(row)
     return pd.DataFrame(rows)
 
 
-def explore(table: pd.DataFrame, chosen: Settings):
-    """Move beta and the share of weights pruned: what the networks asked for lose, tuned and not.
-
-    In JupyterLab a widget; in a book a figure of one place, drawn from the table alone; None where nothing was pruned.
-    The curve is the trained network of one seed without its smallest weights and without a step of tuning, on up to
-    1,000 test images: made from stored weights when it is asked for.
-    """
-    from vaekit.widgets import explore  # a book is drawn without widgets
-
-    families = _families(table[table["asked"]])[:1]
-    tuned = [_percent(tidy.last(shown, "accuracy", part="test")) for _, shown in families]
-    tuned = [rows[rows["way"].isin(["gradual", "dense"])] for rows in tuned]
-    if not (names := _readings([("", rows) for rows in tuned])):
-        return None
-    [(label, _)], [tuned] = families, tuned
-    store = None if chosen.scale == "published" else runs.default_store()
-    here = {key for key in tuned["parent"].unique() if store is not None and key in store}
-    finely = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95) if here else ()
-    shares = sorted({*tuned["sparsity"], *finely})
-    curves = lru_cache(partial(_untuned, store, tuple(shares)))
-
-    def draw(beta: float, pruned: float) -> tuple[Figure, str]:
-        figure, axes = panels(1, len(names), sharey=True)
-        says = []
-        for ax, reading in zip(axes[0], names, strict=True):
-            ax.set(title=_title(reading), xlim=(-0.03, 1), xlabel="share of weights pruned")
-            rows = _reading(tuned, reading)
-            if not len(rows := rows[rows["beta"] == beta].sort_values("seed")):
-                continue
-            _line(ax, rows, "sparsity", color=ORANGE, marker="s", ls="none", label="pruned and tuned")
-            values = {"tuned": rows.groupby("sparsity")["value"].mean().to_dict()}
-            stored = [key for key in rows["parent"] if key in here]
-            if stored and (untuned := curves(stored[0])) is not None:
-                ax.plot(shares, untuned, color=GREY, lw=1.2, label="pruned at once, not tuned")
-                values["not tuned"] = dict(zip(shares, untuned, strict=True))
-            elif store is not None:
-                says.append(f"{_title(reading)}: weights not here, train a seed that is not stored")
-            there = {how: found[pruned] for how, found in values.items() if pruned in found}
-            ax.plot([pruned] * len(there), list(there.values()), "o", mfc="none", mec="black", ms=11)
-            says += [f"{_title(reading)}, {how}: {value:.1f} %" for how, value in there.items()]
-        axes[0, 0].set(ylabel="test accuracy (%)")
-        said = f"{'; '.join(says)}." if says else ""
-        sentence = f"Test accuracy at beta {beta:g} without {100 * pruned:g} % of the weights. {said}".strip()
-        return _finished(figure, axes, [f"beta {beta:g}, {label}"]), sentence
-
-    points = [{"beta": beta, "pruned": share} for beta in sorted(tuned["beta"].unique()) for share in shares]
-    return explore(chosen, draw, points)
-
-
-@torch.no_grad()
-def _untuned(store: runs.Store | None, shares: tuple[float, ...], key: str) -> list[float] | None:
-    """Test accuracy (%) of a stored network without each share of its encoder's smallest weights; None: not stored."""
-    if store is None or key not in store:
-        return None
-    member = runs.member_of(store.record(key)["member"])
-    images = sweep.examples(member.data, member.split, member.n_train, member.n_test)
-    assert images.test_labels is not None  # the study's sets have labels
-    model = runs.load(key, store=store)
-    x = images.test[:1000].to(next(model.parameters()).dtype) / 255
-    encoder = [name for name, _ in model.named_parameters() if name.startswith(("encoder.", "mu.", "logvar."))]
-    weights = {name: model.get_parameter(name).clone() for name in encoder if name.endswith("weight")}
-    found = []
-    for share in shares:
-        pruned = {name: weights[name] * mask for name, mask in magnitude_masks(weights, share).items()}
-        model.load_state_dict(pruned, strict=False)
-        right = model.classify(x).argmax(1) == images.test_labels[:1000]  # pyright: ignore[reportCallIssue]
-        found.append(100 * right.double().mean().item())
-    return found
-
-
 # Which rows a panel shows
 
 
-def _families(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """What was pruned under one budget on one training set, with what it came from; the largest budget first.
+def families(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """What was pruned under one budget, with what it came from, and its label; the largest budget first.
 
     The column `way` names how each row came to be: a key of `WAYS`, or of the baseline before or after pruning.
     """
     absent = dict.fromkeys({"beta", "lambda"} - set(table), np.nan)  # where all are baselines
-    # A list is no value to group by.
-    table = table.assign(channels=table["channels"].astype(str), way=_ways(table), **absent)
-    found = []
-    for label, budget in tidy.budgets(table[table["parent"].notna()], (*study.AXES, "way")):
-        for (_, n_train), group in budget.groupby(["data", "n_train"], dropna=False):
-            size = "" if pd.isna(n_train) else f"{n_train:,.0f} images, "
-            parents = table[table["key"].isin(group["parent"])]
-            before = f"{parents['steps'].iloc[0]:,} + " if len(parents) else ""
-            found.append((f"{size}{before}{label}", pd.concat([parents, group])))
-    return found
+    table = table.assign(way=_ways(table), **absent)
+    groups = []
+    for pruned in budgets(table[table["parent"].notna()], (*study.AXES, "way")):
+        n_train = pruned["n_train"].iloc[0]
+        size = "" if pd.isna(n_train) else f"{n_train:,.0f} images, "
+        parents = having(table, key=tuple(pruned["parent"].unique()))
+        before = f"{parents['steps'].iloc[0]:,} + " if len(parents) else ""
+        groups.append((f"{size}{before}{label(pruned, study.AXES)}", pd.concat([parents, pruned])))
+    return groups
 
 
 def _ways(table: pd.DataFrame) -> pd.Series:
@@ -301,35 +234,32 @@ def _ways(table: pd.DataFrame) -> pd.Series:
     return derived.where(table["parent"].notna(), before)
 
 
-def _readings(families: Iterable[tuple[str, pd.DataFrame]]) -> list[tuple[str, float]]:
-    """(objective, lambda) of all members that have a beta: sum before pixel mean, large lambdas first."""
-    found = {pair for _, group in families for pair in zip(group["objective"], group["lambda"], strict=True)}
-    return sorted(((o, w) for o, w in found if o in TITLES), key=lambda pair: (list(TITLES).index(pair[0]), -pair[1]))
+def readings_of(groups: Iterable[tuple[str, pd.DataFrame]]) -> list[Reading]:
+    """The readings of all members that have a beta: sum before pixel mean, large lambdas first."""
+    pairs = {pair for _, rows in groups for pair in zip(rows["objective"], rows["lambda"], strict=True)}
+    order = list(TITLES)
+    return sorted((pair for pair in pairs if pair[0] in TITLES), key=lambda pair: (order.index(pair[0]), -pair[1]))
 
 
-def _reading(group: pd.DataFrame, reading: tuple[str, float]) -> pd.DataFrame:
-    return group[(group["objective"] == reading[0]) & (group["lambda"] == reading[1])]
+def of_reading(rows: pd.DataFrame, reading: Reading) -> pd.DataFrame:
+    """The rows of a reading."""
+    return having(rows, **dict(zip(("objective", "lambda"), reading, strict=True)))
 
 
-def _title(reading: tuple[str, float]) -> str:
-    objective, lamda = reading
-    return f"{TITLES[objective]}, lambda {lamda:g}" if objective in TITLES else ""
+def title_of(reading: Reading) -> str:
+    """A reading in words; of none, nothing."""
+    objective, weight = reading
+    return f"{TITLES[objective]}, lambda {weight:g}" if objective in TITLES else ""
 
 
-def _name(way: str) -> str:
-    return WAYS[way][2] if way in WAYS else way
-
-
-def _of(shown: pd.DataFrame, measure: str, way: str, part: str = "test") -> pd.DataFrame:
-    return tidy.last(shown, measure, way=way, part=part)
-
-
-def _percent(rows: pd.DataFrame) -> pd.DataFrame:
-    return _scaled(rows, 100)
-
-
-def _scaled(rows: pd.DataFrame, factor: float) -> pd.DataFrame:
+def scaled(rows: pd.DataFrame, factor: float) -> pd.DataFrame:
+    """The rows in another unit."""
     return rows.assign(value=factor * rows["value"])
+
+
+def _betas(table: pd.DataFrame) -> Iterable[float]:
+    """All betas of a figure, whose panels share a legend."""
+    return table["beta"].dropna().unique() if "beta" in table else ()
 
 
 def _with(table: pd.DataFrame, measure: str) -> pd.DataFrame:
@@ -342,20 +272,25 @@ def _with(table: pd.DataFrame, measure: str) -> pd.DataFrame:
 
 def _over_betas(
     table: pd.DataFrame,
-    rows_of: Callable[[pd.DataFrame, str], pd.DataFrame],
+    pick: Callable[[pd.DataFrame], pd.DataFrame],
     name: str,
     measures: Sequence[str],
-    beside: Callable[[Axes, pd.DataFrame], None] | None = None,
+    baseline: bool = False,
 ) -> Figure:
-    """What `rows_of` gives of each way of a reading over beta, a curve for each way and sparsity."""
+    """What `pick` gives of a reading's rows over beta, a curve for each way and sparsity, each beta with a tick."""
 
-    def draw(ax: Axes, shown: pd.DataFrame, baseline: pd.DataFrame) -> None:
-        for way, (colour, marker, label) in WAYS.items():
-            for pruned, rows in rows_of(shown, way).groupby("sparsity", dropna=False):
+    def draw(ax: Axes, rows: pd.DataFrame, of_baseline: pd.DataFrame) -> None:
+        rows = pick(rows)
+        for way, look in WAYS.items():
+            for pruned, curve in having(rows, way=way).groupby("sparsity", dropna=False):
                 share = f", {100 * pruned:g} %" if pruned > 0 else ""
-                _over_beta(ax, rows, color=colour, marker=marker, label=label + share)
-        if beside:
-            beside(ax, baseline)
+                look = look | {"label": WAYS[way]["label"] + share}
+                figures.over_beta(curve, curve["measure"].iloc[0], ax, part=curve["part"].iloc[0], seeds=True, **look)
+        if len(betas := sorted(rows.loc[rows["value"].notna(), "beta"].unique())):
+            ax.set_xticks(betas, [f"{beta:g}" for beta in betas])
+            ax.minorticks_off()
+        if baseline:
+            _baseline(ax, of_baseline)
         ax.set(ylabel=name)
 
     return _by_reading(table, draw, measures)
@@ -365,88 +300,30 @@ def _by_reading(
     table: pd.DataFrame,
     draw: Callable[[Axes, pd.DataFrame, pd.DataFrame], None],
     measures: Sequence[str],
-    last: bool = True,
+    history: bool = False,
 ) -> Figure:
     """A panel for each reading, a row for each budget; what is not there stays empty.
 
-    `measures` are what is drawn: at the end of training or, unless `last`, at every step.
+    `draw(ax, rows, baseline)` draws a reading, `measures` are what it shows: at the end of training or, with `history`,
+    at every step.
     """
-    rows = _families(table)
-    if not (names := _readings(rows)):
-        return _nothing(NOTHING)
-    figure, axes = panels(len(rows), len(names), sharey="row")
-    for line, (_, group) in zip(axes, rows, strict=True):
-        for ax, reading in zip(line, names, strict=True):
-            shown = _reading(group, reading)
-            if len(tidy.last(shown, "accuracy")):  # where all diverged, there is nothing to draw
-                draw(ax, shown, group[group["way"] == "baseline"])
-                ax.set(title=_title(reading))
-            else:
-                ax.set_axis_off()
-    return _finished(figure, axes, [label for label, _ in rows], _drawn(rows, measures, last))
+    groups = families(table)
+    readings = readings_of(groups)
+
+    def draw_budget(axes: Sequence[Axes], rows: pd.DataFrame) -> None:
+        for ax, reading in zip(axes, readings, strict=True):
+            own = of_reading(rows, reading)
+            if len(select(own, "accuracy")):  # where all diverged, there is nothing to draw
+                draw(ax, own, having(rows, way="baseline"))
+                ax.set(title=title_of(reading))
+
+    rows = pd.concat([rows for _, rows in groups]) if readings else table
+    how = {"measures": measures, "drawn": having(rows, part=("test", "model")), "history": history}
+    return grid(
+        groups if readings else [], draw_budget, len(readings), legend="below", empty=NOTHING, sharey="row", **how
+    )
 
 
-def _drawn(families: list[tuple[str, pd.DataFrame]], measures: Sequence[str], last: bool = True) -> str:
-    """The data of a figure: measures of the network, and of test images."""
-    rows = pd.concat([group for _, group in families])
-    rows = rows[rows["part"].isin(["test", "model"]) & ~rows.index.duplicated()]  # families share their parents
-    return tidy.csv(rows, *measures, last=last)
-
-
-def _finished(figure: Figure, axes: np.ndarray, budgets: list[str], drawn: str = "") -> Figure:
-    """The figure with its rows' budgets above them and, below, one legend of all panels that have none of their own."""
-    figures.label_rows(axes, budgets)
-    shared = [ax.get_legend_handles_labels() for ax in axes.flat if ax.get_legend() is None]
-    named = {label: handle for handles, labels in shared for handle, label in zip(handles, labels, strict=True)}
-    if named:
-        columns = 4 if len(axes[0]) > 2 else 3
-        figure.set_figheight(figure.get_figheight() + 0.25 * -(-len(named) // columns))
-        figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=columns)
-    return figures.with_data(figure, drawn)
-
-
-def _over_beta(ax: Axes, rows: pd.DataFrame, **how) -> None:
-    """Rows of one measure, part and way over beta, each beta with a tick; nothing where there is no row."""
-    if len(rows):
-        ticks = sorted({*rows["beta"], *(ax.get_xticks() if ax.containers else ())})
-        first = rows.iloc[0]
-        figures.over_beta(rows, first["measure"], ax, part=first["part"], arguments=first["arguments"], **how)
-        ax.plot(rows["beta"], rows["value"], how["marker"], color=how["color"], ms=2.5, alpha=0.5, lw=0)
-        ax.set_xticks(ticks, [f"{beta:g}" for beta in ticks])
-        ax.minorticks_off()
-
-
-def _line(ax: Axes, rows: pd.DataFrame, x: str, **how) -> None:
-    """The mean over a column with its standard deviation and seeds as points, which would fill a hollow marker."""
-    points = rows.groupby(x)["value"]
-    ax.errorbar(points.mean().index, points.mean(), yerr=points.std().fillna(0), capsize=2, lw=1.2, **how)
-    if how.get("mfc") != "none":
-        ax.plot(rows[x], rows["value"], how["marker"], color=how["color"], ms=2.5, alpha=0.5, lw=0)
-
-
-def _baseline(ax: Axes, baseline: pd.DataFrame) -> None:
-    if len(found := _percent(tidy.last(baseline, "accuracy", part="test"))["value"]):
-        ax.axhline(found.mean(), color="black", ls=":", lw=1, label="baseline, not pruned")
-
-
-def _ranked(column: pd.Series, objectives: list[str], ways: list[str]) -> pd.Series:
-    """What a column is sorted by: readings and ways in the order in which figures show them, the rest as it is."""
-    known = {"objective": objectives, "way": ways}.get(str(column.name))
-    return column.map(known.index) if known else column
-
-
-def _shades(rows: pd.DataFrame) -> list[tuple[float, tuple]]:
-    """A colour for each beta."""
-    betas = sorted(rows["beta"].dropna().unique())
-    return list(zip(betas, map(tuple, plt.get_cmap("viridis")(np.linspace(0, 0.9, len(betas)))), strict=True))
-
-
-def _nothing(message: str) -> Figure:
-    figure, axes = panels(1, 1, width=7, height=0.8)
-    axes[0, 0].text(0.5, 0.5, message, ha="center", va="center")
-    axes[0, 0].set_axis_off()
-    return figure
-
-
-def _shown(value: float, form: str, unit: str = "") -> str:
-    return "" if pd.isna(value) else f"{value:{form}}{unit}"
+def _baseline(ax: Axes, rows: pd.DataFrame) -> None:
+    if len(rows := select(rows, "accuracy", part="test")):
+        ax.axhline(100 * rows["value"].mean(), color="black", ls=":", lw=1, label="baseline, not pruned")

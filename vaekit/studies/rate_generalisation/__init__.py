@@ -28,7 +28,7 @@ from vaekit.metrics import (
 )
 from vaekit.runs import Member
 from vaekit.settings import option
-from vaekit.studies.base import StudySettings
+from vaekit.studies.base import StudySettings, table_of
 from vaekit.sweep import Design, Examples, Measure, Pictures, Value, cached, fifths, log_spaced
 
 PAPER_BETAS = (0.001, 0.005, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 1, 2, 3, 5)
@@ -84,7 +84,6 @@ class Settings(StudySettings):
         | {"hidden": 64, "channels": 8, "batch_size": 64, "n_test": 1_024},
         "short": _COMMON | {"seeds": (0, 1, 2), "steps": 50_000, "n_train": (16_384,)},
         "paper": _PAPER,
-        "published": _PAPER,
     }
 
     def sizes(self, name: str) -> tuple[int | None, ...]:
@@ -116,11 +115,11 @@ class Settings(StudySettings):
         return [{"mi": mi, "kl": kl} for mi, kl in product(self.mi, self.kl)]
 
     def problems(self) -> Iterable[str]:
-        """Weights of another objective, images that convolutions cannot halve so often, and `StudySettings`'."""
+        """Weights of another objective, images that cannot be halved so often, and what `StudySettings` finds."""
         foreign, other = (("mi", "kl"), "mi_kl") if self.objective == "beta" else (("betas",), "beta")
         for name in filter(self.given.__contains__, foreign):
             yield f"{name}: no weight of the objective {self.objective}; leave it out, or ask for objective {other}"
-        if self.scale == "published":
+        if self.source == "results":
             return
         for name, depth in product(self.data, self.depths if "conv_vae" in self.models else ()):
             if any(side % 2**depth for side in image_shape(name)[1:]):
@@ -329,14 +328,17 @@ def _nearest(images: Examples) -> tuple[Among, Nearest]:
     return among, among.nearest(images.test[:NESTED])
 
 
-def run(chosen: Settings):
-    """The tidy table of what was chosen, as a pandas DataFrame; trains what is not known (see `vaekit.tidy.table`).
+def layers(depth: int) -> str:
+    """A depth in words."""
+    return "1 layer" if depth == 1 else f"{depth} layers"
+
+
+def run(chosen: Settings, source: str | None = None):
+    """The tidy table of what was chosen, as a pandas DataFrame (see `studies.base.table_of`).
 
     It has a column for each weight and each network's width, empty where no member has it.
     """
-    from vaekit import tidy  # pandas: a bare machine that only trains does without
-
-    table = tidy.table(DESIGN, members(chosen), chosen)
+    table = table_of(DESIGN, members, chosen, source)
     lacking = [name for name in (*DESIGN.axes, "hidden", "channels") if name not in table]
     return table.assign(**dict.fromkeys(lacking, math.nan))
 

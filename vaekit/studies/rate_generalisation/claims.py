@@ -7,49 +7,37 @@ from 0.001 to 5: betas outside it are no part of what it says, so they enter no 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from vaekit.claims import (
-    Curve,
-    Evidence,
-    PaperScale,
-    Part,
-    Statistic,
-    absence,
-    claim,
-    column,
-    complete,
-    effect,
-    holm,
-    in_doubt,
-    matched_rate,
-    paired,
-    spearman,
-    statistic,
-    u_depth,
-    u_depths,
-)
-from vaekit.studies.rate_generalisation import BIN
+from vaekit import table as tidy
+from vaekit.claims import Claims, PaperScale, absence, complete, effect, paired, spearman, u_depth
+from vaekit.claims.curves import Curve, Evidence
+from vaekit.claims.rules import Part, holm
+from vaekit.claims.scope import of_the_paper
+from vaekit.claims.statistics import Reason, Statistic, in_doubt, matched_rate, percentiles, u_depths
+from vaekit.studies.rate_generalisation import BIN, Settings
 
-BETAS = (0.001, 0.005, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0, 2.0, 3.0, 5.0)
+BETAS = of_the_paper(Settings, "betas")
 PAPER = PaperScale(
-    steps=257_000,
-    batch_size=128,
-    seeds=5,
+    steps=of_the_paper(Settings, "steps"),
+    batch_size=of_the_paper(Settings, "batch_size"),
+    seeds=len(of_the_paper(Settings, "seeds")),
     data=("tetrominoes",),  # made to the paper's recipe, so the paper's own set
     grid={"beta": BETAS, "depth": (1, 3)},
     settings={"hidden": 512, "latent_dim": 10, "objective": "beta", "n_test": None},
 )
 SHALLOW, DEEP = (replace(PAPER, grid={"beta": BETAS, "depth": (depth,)}) for depth in (1, 3))
-study_claim = partial(claim, study="rate_generalisation", scale=PAPER, seeds=3)
+AXES = ("beta", "depth", "model", "split", "n_train")
+CLAIMS = Claims(study="rate_generalisation", scale=PAPER, seeds=3, axes=AXES)
 
-# CV(82k/82k) is also what a random half is: the two names are never mixed (`within`), whichever was run decides. The
-# random split's size is its own, so there n_train need not be given.
+# CV(82k/82k) is also what a random half is. The two names are never mixed, as `split` is no axis of what reads them:
+# whichever was run decides. The random split's size is its own, so there n_train need not be given.
 DENSE = {"data": "tetrominoes", "model": "dense_vae", "split": ("cv", "random"), "n_train": (81_920, None)}
+OF_DENSE = ("beta", "depth", "model", "n_train")
 SPARSE = {"data": "tetrominoes", "model": "dense_vae", "split": "cv", "n_train": 16_384}
 
 # What a curve in beta must hold before it says anything of a U: the paper's smallest beta, where the left arm ends (the
@@ -57,41 +45,47 @@ SPARSE = {"data": "tetrominoes", "model": "dense_vae", "split": "cv", "n_train":
 ARMS_AND_VALLEY = ((0.001, 0.001), (0.01, 0.5), (1.0, 5.0))
 
 
-def _distortions(evidence: Evidence, depth: int, split: dict) -> tuple[Curve, Curve, Curve]:
-    """Test D, training D and the training images' floor, seeds x beta, on one grid and the same seeds."""
-    curve = partial(evidence.curve, between=(BETAS[0], BETAS[-1]), depth=depth, **split)
-    test, train, floor = complete(
-        curve("distortion", part="test", arguments="samples=1"),
-        curve("distortion", part="train", arguments="samples=1"),
-        curve("distortion_floor", part="train", steps="any"),
-        points=4,
-        ranges=ARMS_AND_VALLEY,
-    )
-    return test, train, floor
+def _curve(evidence: Evidence, measure: str, part: str, **where: Any) -> Curve:
+    """A measure over the betas of the paper's range."""
+    return evidence.curve(measure, part=part, between=(BETAS[0], BETAS[-1]), **where)
+
+
+def _distortion(evidence: Evidence, part: str, **where: Any) -> Curve:
+    return _curve(evidence, "distortion", part, samples=1, **where)
+
+
+def _of_a_u(*curves: Curve) -> tuple[Curve, ...]:
+    """The curves on one grid, which can hold a U, and of the same seeds."""
+    return complete(*curves, points=4, holding=ARMS_AND_VALLEY)
 
 
 def _tests(evidence: Evidence, *selections: Mapping[str, Any]) -> tuple[Curve, ...]:
-    """Test D of each selection, seeds x beta, all on one grid and of the same seeds."""
-    curve = partial(evidence.curve, "distortion", part="test", arguments="samples=1", between=(BETAS[0], BETAS[-1]))
-    return complete(*(curve(**where) for where in selections), points=4, ranges=ARMS_AND_VALLEY)
+    """Test D of each selection, seeds x beta."""
+    return _of_a_u(*(_distortion(evidence, "test", **where) for where in selections))
+
+
+def _with_training(evidence: Evidence, depth: int, split: dict) -> tuple[Curve, ...]:
+    """Test D, training D and the training images' floor, seeds x beta."""
+    distortions = (_distortion(evidence, part, depth=depth, **split) for part in ("test", "train"))
+    floor = _curve(evidence, "distortion_floor", "train", at="last", depth=depth, **split)
+    return _of_a_u(*distortions, floor)
 
 
 def _step(name: str, curve: Curve, high: float, low: float, unit: str = "nats") -> Statistic:
     """A complete curve at one point of its grid minus that at another, a value a seed."""
-    a, b = column(curve, high), column(curve, low)
-    return paired(name, lambda values: values[:, a] - values[:, b], curve, unit=unit)
+    return paired(name, lambda values: values[:, 0] - values[:, 1], curve, at=(high, low), unit=unit)
 
 
 def _layers(depth: int) -> str:
     return "1 layer" if depth == 1 else f"{depth} layers"
 
 
-@study_claim(
+@CLAIMS.claim(
     "3.1",
     "Dense data, CV(82k/82k), 1 and 3 layers: no memorisation at any beta",
     paper="no evidence of memorization; virtually no generalization gap (Figure 3, top)",
     steps=50_000,
-    within=("split",),
+    axes=OF_DENSE,
     note="The gap's share is of what training could still save, D on the training images above their floor. Its "
     "largest value over the betas is taken within each seed, which noise can only raise.",
 )
@@ -105,33 +99,28 @@ def dense_data_is_not_memorised(evidence: Evidence) -> Sequence[Part]:
 
     return [
         absence(paired(f"largest gap share, {_layers(depth)}", share, *curves, unit=""), margin=0.05)
-        for depth, curves in ((depth, _distortions(evidence, depth, DENSE)) for depth in (1, 3))
+        for depth, curves in ((depth, _with_training(evidence, depth, DENSE)) for depth in (1, 3))
     ]
 
 
-@study_claim(
+@CLAIMS.claim(
     "3.2",
     "Dense data, CV(82k/82k): 3 layers dominate 1 layer",
     paper="increasing model capacity decreases both the rate and the distortion (Figure 3, top)",
     steps=50_000,
-    within=("split",),
+    axes=OF_DENSE,
 )
 def three_layers_dominate(evidence: Evidence) -> Sequence[Part]:
     """D of 1 layer minus D of 3 layers, at matched rate, on test images, > 0."""
-    curve = partial(evidence.curve, part="test", between=(BETAS[0], BETAS[-1]), **DENSE)
-    d1, d3, r1, r3 = complete(
-        *(curve("distortion", arguments="samples=1", depth=depth) for depth in (1, 3)),
-        *(curve("rate", depth=depth) for depth in (1, 3)),
-        points=4,
-        ranges=ARMS_AND_VALLEY,
+    d1, d3, r1, r3 = _of_a_u(
+        *(_distortion(evidence, "test", **DENSE, depth=depth) for depth in (1, 3)),
+        *(_curve(evidence, "rate", "test", **DENSE, depth=depth) for depth in (1, 3)),
     )
     name = "D of 1 layer - D of 3 layers at matched rate"
-    if d1.lacks:
-        return [effect(statistic(name, pd.Series(dtype=float), d1), above=0)]
     return [effect(matched_rate(name, (d1, r1), (d3, r3)), above=0)]
 
 
-@study_claim(
+@CLAIMS.claim(
     "3.3",
     "Sparse data, CV(16k/147k), 1 layer: test D is U-shaped in beta while training D falls monotonically as beta falls",
     paper="training D decreases monotonically as beta is reduced; test D decreases, achieves a minimum, and somewhat "
@@ -142,7 +131,7 @@ def three_layers_dominate(evidence: Evidence) -> Sequence[Part]:
 )
 def one_layer_is_u_shaped(evidence: Evidence) -> Sequence[Part]:
     """U-depth of test D > 0, and Spearman(beta, D_train) >= 0.95."""
-    test, train, _ = _distortions(evidence, 1, SPARSE)
+    test, train, _ = _with_training(evidence, 1, SPARSE)
     return [
         effect(u_depth(test, "U-depth of test D"), above=0),
         effect(spearman(train, "Spearman(beta, training D)"), at_least=0.95),
@@ -157,8 +146,8 @@ def stopped_early(rows: pd.DataFrame, halves: tuple[str, str]) -> pd.DataFrame:
 
     `rows` are tidy; `halves` names the parts of the two, which should be of the same images at every snapshot.
     """
-    d = rows[(rows["measure"] == "distortion") & (rows["arguments"] == "samples=1")]
-    choosing, judging = (d[(d["part"] == part) & d["value"].notna()] for part in halves)
+    choosing, judging = (tidy.select(rows, "distortion", "all", part=part, samples=1) for part in halves)
+    choosing, judging = choosing.dropna(subset="value"), judging.dropna(subset="value")
     best = choosing.loc[choosing.groupby("key")["value"].idxmin(), ["key", "step"]]
     return judging.merge(best, on=["key", "step"])
 
@@ -166,16 +155,15 @@ def stopped_early(rows: pd.DataFrame, halves: tuple[str, str]) -> pd.DataFrame:
 def _stopped_early(evidence: Evidence, where: Mapping[str, Any]) -> Curve:
     """`stopped_early` of the measure `learning_curve` up to this evidence's step."""
     halves = "test_nested_a", "test_nested_b"
-    select = partial(evidence.select, "distortion", arguments="samples=1", steps="until", **where)
-    rows = pd.concat([select(part=part) for part in halves])
-    taken = stopped_early(rows, halves).assign(step=evidence.step, part="test")
-    (curve,) = _tests(replace(evidence, measures={"distortion": taken}), where)
+    rows = evidence.select("distortion", at="until", part=halves, samples=1, **where)
+    best = stopped_early(rows, halves).assign(step=evidence.step, part="test")
+    (curve,) = _tests(replace(evidence, measures={"distortion": best}), where)
     least = rows[rows["part"] == halves[0]].groupby("key")["step"].nunique().min()
     few = f"{least} of at least {SNAPSHOTS} snapshots of a member" if least < SNAPSHOTS else ""
-    return replace(curve, lacks=curve.lacks or few)
+    return replace(curve, missing=curve.missing or few)
 
 
-@study_claim(
+@CLAIMS.claim(
     "3.4",
     "Sparse data, CV(16k/147k), 1 layer: stopped early, test D keeps falling as beta falls",
     paper="when we perform early stopping, the RD curve once again becomes monotonic",
@@ -189,7 +177,7 @@ def early_stopping_takes_the_u_away(evidence: Evidence) -> Sequence[Part]:
     return [absence(u_depth(_stopped_early(evidence, {**SPARSE, "depth": 1}), "U-depth of test D, stopped early"))]
 
 
-@study_claim(
+@CLAIMS.claim(
     "3.5",
     "Sparse data, CV(16k/147k), 3 layers: test D keeps falling as beta falls",
     paper="a qualitatively different trend: no memorization is apparent at smaller beta (Figure 3, bottom)",
@@ -205,7 +193,7 @@ def three_layers_keep_falling(evidence: Evidence) -> Sequence[Part]:
     ]
 
 
-@study_claim(
+@CLAIMS.claim(
     "3.6",
     "Sparse data, CV(16k/147k), 3 layers: memorisation shows at large beta",
     paper="some reconstructions resemble memorized neighbors; no memorization is apparent at smaller beta",
@@ -218,19 +206,17 @@ def three_layers_keep_falling(evidence: Evidence) -> Sequence[Part]:
 def memorisation_shows_at_large_beta(evidence: Evidence) -> Sequence[Part]:
     """t(1) - t(0.01) > 0.
 
-    t is the measure `train_preference` (part test, no arguments): P(nearest of m training images nearer than nearest of
+    t is the measure `train_preference` (part test): P(nearest of m training images nearer than nearest of
     m control images) - 1/2, to the reconstructions, at the mean of z, of the nested 10,000 test images.
     """
-    (preference,) = complete(
-        evidence.curve("train_preference", part="test", between=(BETAS[0], BETAS[-1]), depth=3, **SPARSE),
-        ranges=((0.01, 0.01), (1.0, 1.0)),
-    )
+    preference = _curve(evidence, "train_preference", "test", depth=3, **SPARSE)
+    (preference,) = complete(preference, holding=(0.01, 1.0))
     difference = _step("preference for training images at beta 1 - at beta 0.01", preference, 1.0, 0.01, unit="")
     return [effect(difference, above=0)]
 
 
 PEAK = (0.05, 0.3)
-AROUND_THE_PEAK = tuple((beta, beta) for beta in (0.01, 0.1, 0.3, 0.5, 1.0))
+AROUND_THE_PEAK = (0.01, 0.1, 0.3, 0.5, 1.0)
 
 
 def _peaks(name: str, curve: Curve) -> list[Part]:
@@ -248,17 +234,17 @@ def _peaks(name: str, curve: Curve) -> list[Part]:
         return values[np.arange(len(values)), best]
 
     says = f"{name} at the best beta from {PEAK[0]:g} to {PEAK[1]:g}"
-    if curve.lacks:
+    if curve.missing:
         return [effect(paired(says, peak, curve), above=0)]
     differences = [
         paired(f"{says} - at {beta:g}", partial(lambda i, values: peak(values) - values[:, i], i), curve)
         for i, beta in enumerate(betas)
         if not inside[i]
     ]
-    return holm([effect(made, above=0) for made in differences])
+    return holm([effect(difference, above=0) for difference in differences])
 
 
-@study_claim(
+@CLAIMS.claim(
     "3.7",
     "Sparse data, CV(16k/147k), 3 layers: the ELBO of test images is greatest near beta 0.1",
     paper="the test-set lower bound achieves a maximum at beta = 0.1 (Figure 3, bottom)",
@@ -269,12 +255,13 @@ def _peaks(name: str, curve: Curve) -> list[Part]:
 )
 def elbo_peaks_near_a_tenth(evidence: Evidence) -> Sequence[Part]:
     """ELBO(b) - ELBO(outside) > 0 for the best b in [0.05, 0.3] and each beta outside (Holm)."""
-    curve = partial(evidence.curve, part="test", between=(BETAS[0], BETAS[-1]), depth=3, **SPARSE)
-    d, r = complete(curve("distortion", arguments="samples=1"), curve("rate"), points=5, ranges=AROUND_THE_PEAK)
+    distortion = _distortion(evidence, "test", depth=3, **SPARSE)
+    rate = _curve(evidence, "rate", "test", depth=3, **SPARSE)
+    d, r = complete(distortion, rate, points=5, holding=AROUND_THE_PEAK)
     return _peaks("ELBO", replace(d, values=-(d.values + r.values)))
 
 
-@study_claim(
+@CLAIMS.claim(
     "3.8",
     "Sparse data, CV(16k/147k), 3 layers: log p(x) of test images is greatest there too",
     paper="this maximum also corresponds to the maximum of the log marginal likelihood",
@@ -285,11 +272,11 @@ def elbo_peaks_near_a_tenth(evidence: Evidence) -> Sequence[Part]:
 def likelihood_peaks_there_too(evidence: Evidence) -> Sequence[Part]:
     """log p(b) - log p(outside) > 0 for the best b in [0.05, 0.3] and each beta outside (Holm).
 
-    log p is the measure `log_likelihood` (part test, arguments "samples=5000"): the mean, over the first 1,000 test
+    log p is the measure `log_likelihood` (part test, `samples` 5,000): the mean, over the first 1,000 test
     images, of log 1/K sum_k p(x|z_k) p(z_k) / q(z_k|x), with K = 5,000 samples of q(z|x).
     """
-    curve = partial(evidence.curve, part="test", between=(BETAS[0], BETAS[-1]), depth=3, **SPARSE)
-    (bound,) = complete(curve("log_likelihood", arguments="samples=5000"), points=5, ranges=AROUND_THE_PEAK)
+    likelihood = _curve(evidence, "log_likelihood", "test", samples=5_000, depth=3, **SPARSE)
+    (bound,) = complete(likelihood, points=5, holding=AROUND_THE_PEAK)
     return _peaks("log p(x)", bound)
 
 
@@ -305,12 +292,12 @@ def _gains(curves: Sequence[np.ndarray]) -> np.ndarray:
     return np.stack([u_depths(one) - u_depths(three) for one, three in zip(curves[::2], curves[1::2], strict=True)])
 
 
-@study_claim(
+@CLAIMS.claim(
     "3.9",
     "Constant volume: the difference between 1 and 3 layers grows as the training set shrinks",
     paper="the discrepancy between 1-layer and 3-layer networks becomes more pronounced as we decrease the size of the "
     "training set (Figure 4, top)",
-    scale=replace(PAPER, grid={"beta": BETAS, "depth": (1, 3), "n_train": SIZES}),
+    scale=replace(PAPER, grid={**PAPER.grid, "n_train": SIZES}),
     steps=50_000,
     note="G is the U-depth of test D with 1 layer minus that with 3 layers.",
 )
@@ -322,11 +309,11 @@ def depth_matters_more_with_less_data(evidence: Evidence) -> Sequence[Part]:
     return [effect(slope, below=0)]
 
 
-@study_claim(
+@CLAIMS.claim(
     "3.10",
     "Constant density: the difference between 1 and 3 layers is much smaller",
     paper="in the CD splits, discrepancies are much less pronounced (Figure 4, bottom)",
-    scale=replace(PAPER, grid={"beta": BETAS, "depth": (1, 3), "n_train": SIZES[:2]}),
+    scale=replace(PAPER, grid={**PAPER.grid, "n_train": SIZES[:2]}),
     steps=50_000,
     note="Much smaller means by more than half; G as in 3.9, in the mean of 8k and 16k training images.",
 )
@@ -335,8 +322,10 @@ def depth_matters_less_at_constant_density(evidence: Evidence) -> Sequence[Part]
     splits = [{"split": split, "n_train": n} for split in ("cv", "cd") for n in SIZES[:2]]
     curves = _tests(evidence, *_both_depths(*splits))
     of_volume = paired("G_CV", lambda *arrays: np.array([0.5, 0.5, 0, 0]) @ _gains(arrays), *curves)
-    made = paired("G_CV - 2 G_CD", lambda *arrays: np.array([0.5, 0.5, -1, -1]) @ _gains(arrays), *curves)
-    return [effect(made if of_volume.interval()[0] > 0 else replace(made, doubt="G_CV is not above 0"), above=0)]
+    more = paired("G_CV - 2 G_CD", lambda *arrays: np.array([0.5, 0.5, -1, -1]) @ _gains(arrays), *curves)
+    if not of_volume.interval()[0] > 0:
+        more = replace(more, undecidable_because=(Reason("values", "G_CV is not above 0"),))
+    return [effect(more, above=0)]
 
 
 CHECKERBOARD = DENSE | {"split": "checkerboard"}
@@ -348,8 +337,8 @@ def _dense(evidence: Evidence) -> dict[str, Any]:
     """`DENSE` under that of its two names of which there is more: more curves or, without any, more distances."""
 
     def rows(where: Mapping[str, Any]) -> tuple[int, int]:
-        drawn = evidence.select("distortion", part="test", arguments="samples=1", **where)
-        return len(drawn), len(_distances(evidence, where).values.columns)
+        distortions = evidence.select("distortion", part="test", samples=1, **where)
+        return len(distortions), len(_distances(evidence, where).values.columns)
 
     return max(({**DENSE, "split": name} for name in DENSE["split"]), key=rows)
 
@@ -357,19 +346,17 @@ def _dense(evidence: Evidence) -> dict[str, Any]:
 def _distances(evidence: Evidence, where: Mapping[str, Any]) -> Curve:
     """How many test images lie how far from the training images: a split's own, so read off one of its members.
 
-    It is the measure `nearest_distance` (part test, arguments "bin=k"): how many of the first 10,000 test images have
+    It is the measure `nearest_distance` (part test, `bin` k): how many of the first 10,000 test images have
     the training image that is nearest (L2) at a distance in [k, k + 1) / 4. A bin without images needs no row. A member
     of any budget will do, of those the one that saw the most test images.
     """
-    name = COUNTS
-    if name in evidence.measures:
-        rows = evidence.measures[name].assign(n=lambda rows: rows.get("n", 0))
+    if COUNTS in evidence.measures:
+        rows = evidence.measures[COUNTS].assign(n=lambda rows: rows.get("n", 0))
         rows = rows.sort_values(["version", "n", "key", "step"], ascending=[False, False, True, False])
         split = [rows[field].fillna("") for field in where]
         rows = rows.loc[rows["key"] == rows.groupby(split)["key"].transform("first")]
-        rows = rows.assign(bin=pd.to_numeric(rows["arguments"].str.removeprefix("bin=")), arguments="")
-        evidence = replace(evidence, measures={name: rows.drop_duplicates(["key", "bin"])})
-    return evidence.curve(name, part="test", over="bin", steps="any", **where)
+        evidence = replace(evidence, measures={COUNTS: rows.drop_duplicates(["key", "bin"])})
+    return evidence.curve(COUNTS, part="test", over="bin", at="last", **where)
 
 
 def _nearer(evidence: Evidence, dense: Mapping[str, Any], seeds: pd.Index) -> Statistic:
@@ -382,25 +369,21 @@ def _nearer(evidence: Evidence, dense: Mapping[str, Any], seeds: pd.Index) -> St
         check, sparse, dense = np.moveaxis(images.cumsum(axis=-1) / images.sum(axis=-1, keepdims=True), -2, 0)
         return BIN * (np.abs(check - sparse) - np.abs(check - dense) / 2).sum(axis=-1)
 
-    @cache
-    def drawn() -> np.ndarray:
+    def draw() -> np.ndarray:
         rng = np.random.default_rng(0)
-        made = [rng.multinomial(int(each.sum()), each / each.sum(), DRAWS) for each in counts]
-        return difference(np.stack(made, axis=1))
-
-    def bounds(level: float) -> tuple[float, float]:
-        low, high = np.quantile(drawn(), [(1 - level) / 2, (1 + level) / 2])
-        return float(low), float(high)
+        images = [rng.multinomial(int(each.sum()), each / each.sum(), DRAWS) for each in counts]
+        return difference(np.stack(images, axis=1))
 
     name = "W1(check, CV16k) - W1(check, CV82k) / 2, bootstrap over test images"
     if not len(seeds):  # no curves: what no training changes has its value all the same
         seeds = curves[0].values.index[:1]
-    if any(curve.lacks for curve in curves):
-        return statistic(name, pd.Series(np.nan, seeds), *curves, unit="L2")
-    return statistic(name, pd.Series(difference(counts), seeds), *curves, unit="L2", bounds=bounds)
+    if any(curve.missing for curve in curves):
+        return Statistic(name, pd.Series(np.nan, seeds), tuple(curves), unit="L2")
+    values = pd.Series(difference(counts), seeds)
+    return Statistic(name, values, tuple(curves), unit="L2", bounds=percentiles(draw))
 
 
-@study_claim(
+@CLAIMS.claim(
     "3.11",
     "The checkerboard (82k/82k) generalises like CV(16k/147k), not like CV(82k/82k)",
     paper="similar generalization performance for the Checkerboard and CV(16k/147k) splits, which have a similar "
@@ -420,8 +403,8 @@ def checkerboard_is_like_sparse_data(evidence: Evidence) -> Sequence[Part]:
         check, dense, sparse = map(u_depths, arrays)
         return np.abs(check - dense) - np.abs(check - sparse)
 
-    made = paired("|U_check - U_CV82k| - |U_check - U_CV16k|", nearer, *curves)
-    return [effect(made, above=0), effect(_nearer(evidence, dense, made.values.index), below=0)]
+    shape = paired("|U_check - U_CV82k| - |U_check - U_CV16k|", nearer, *curves)
+    return [effect(shape, above=0), effect(_nearer(evidence, dense, shape.values.index), below=0)]
 
 
 MLP = SPARSE | {"hidden": 512}
@@ -429,13 +412,13 @@ CNN = SPARSE | {"model": "conv_vae", "channels": 64}
 NO_WIDTH = {name: value for name, value in PAPER.settings.items() if name != "hidden"}
 
 
-@study_claim(
+@CLAIMS.claim(
     "3.12",
     "Convolutions, CV(16k/147k): 3 layers keep falling as beta falls, 1 layer only mildly fails to",
     paper="monotonic for 3-layer CNNs and only a small degree of non-monotonicity in the 1-layer CNN (Figure 6)",
     scale=replace(PAPER, settings=NO_WIDTH),
     steps=50_000,
-    compares=("hidden", "channels"),
+    axes=(*AXES, "hidden", "channels"),
     note="Mildly means by less than half of the fully connected network's U-depth.",
 )
 def convolutions_hardly_turn(evidence: Evidence) -> Sequence[Part]:
@@ -457,16 +440,19 @@ def _of_set(name: str, depth: int) -> dict[str, Any]:
 def _in_most_sets(evidence: Evidence) -> Statistic:
     """The least U-depth of the deepest more than half of the sets at hand, a value a seed: above 0 if most have one."""
     curves = [_tests(evidence, _of_set(name, 1))[0] for name in OTHERS]
-    there = [curve for curve in curves if not curve.lacks]
-    most = len(there) // 2 + 1
-    name = f"U-depth with 1 layer, the least of the {most} deepest of {len(there)} sets"
-    if not there:
+    available = [curve for curve in curves if not curve.missing]
+    if not available:
         return u_depth(max(curves, key=lambda curve: curve.values.size), "U-depth with 1 layer")
-    depths = pd.concat([u_depth(curve).values for curve in there], axis=1, join="inner")
-    return statistic(name, pd.Series(-np.sort(-depths.to_numpy())[:, most - 1], depths.index), *there)
+    most = len(available) // 2 + 1
+    depths = pd.concat([u_depth(curve).values for curve in available], axis=1, join="inner")
+    return Statistic(
+        f"U-depth with 1 layer, the least of the {most} deepest of {len(available)} sets",
+        pd.Series(-np.sort(-depths.to_numpy())[:, most - 1], depths.index),
+        tuple(available),
+    )
 
 
-@study_claim(
+@CLAIMS.claim(
     "3.13",
     "Other data, a tenth of the training images: 1 layer has a minimum in most sets; in 3dShapes that of 3 layers is "
     "deeper",
@@ -474,7 +460,7 @@ def _in_most_sets(evidence: Evidence) -> Statistic:
     "more pronounced one (Figure 7)",
     scale=replace(PAPER, data=tuple(OTHERS)),
     steps=50_000,
-    compares=("data_identity",),
+    axes=(*AXES, "data", "data_identity", "hidden"),
     note="Most means more than half of the sets at hand.",
 )
 def other_data_turn_too(evidence: Evidence) -> Sequence[Part]:
@@ -484,38 +470,22 @@ def other_data_turn_too(evidence: Evidence) -> Sequence[Part]:
     return [effect(_in_most_sets(evidence), above=0), effect(more, above=0)]
 
 
-def _per_depth(evidence: Evidence, curves, parts) -> list[Part]:
-    """The parts of each depth whose grid is there, all of which must hold: section 4.5 and Figure 8 name no depth."""
-    made = [(depth, curves(evidence, depth)) for depth in (1, 3)]
-    there = [(depth, found) for depth, found in made if not found[0].lacks]
+def _at_hand(of_depth: Mapping[int, tuple[Curve, ...]]) -> Mapping[int, tuple[Curve, ...]]:
+    """The depths whose grid is there, all of which must hold: section 4.5 and Figure 8 name no depth."""
+    held = {depth: curves for depth, curves in of_depth.items() if not curves[0].missing}
     # Where no depth has the grid, the one that has the most of it says what it lacks.
-    return [part for depth, found in there or [max(made, key=_extent)] for part in parts(depth, *found)]
-
-
-def _extent(made: tuple[int, tuple[Curve, ...]]) -> int:
-    return made[1][0].values.size
+    most = max(of_depth, key=lambda depth: of_depth[depth][0].values.size)
+    return held or {most: of_depth[most]}
 
 
 SILENT = "The paper does not say of which depth: every depth at hand is shown, and all must hold. "
 
 
-def _mutual_information(evidence: Evidence, depth: int) -> tuple[Curve, ...]:
-    # 0.5 itself, where saturation is hardest; the middle; and the far end, or "every beta" would be of a few.
-    return complete(
-        evidence.curve(
-            "mutual_information",
-            part="train",
-            arguments="estimator=exact",
-            between=(BETAS[0], 0.5),
-            depth=depth,
-            **SPARSE,
-        ),
-        points=3,
-        ranges=((0.001, 0.01), (0.1, 0.3), (0.5, 0.5)),
-    )
+# 0.5 itself, where saturation is hardest; the middle; and the far end, or "every beta" would be of a few.
+WHERE_IT_SATURATES = ((0.001, 0.01), (0.1, 0.3), 0.5)
 
 
-@study_claim(
+@CLAIMS.claim(
     "3.14",
     "The mutual information saturates at log N_train for beta < 1",
     paper="I(x; z) saturates to its maximum log N_train = 9.70 nats when beta < 1, CV(16k/147k) (Figure 8)",
@@ -525,26 +495,22 @@ def _mutual_information(evidence: Evidence, depth: int) -> tuple[Curve, ...]:
 )
 def information_saturates(evidence: Evidence) -> Sequence[Part]:
     """The largest of log N - MI (exact q(z)) over the betas up to 0.5 is below 0.2 nats."""
-    ceiling = math.log(SPARSE["n_train"])
+    where = {"part": "train", "between": (BETAS[0], 0.5), "estimator": "exact", **SPARSE}
+    of_depth = {}
+    for depth in (1, 3):
+        information = evidence.curve("mutual_information", depth=depth, **where)
+        of_depth[depth] = complete(information, points=3, holding=WHERE_IT_SATURATES)
 
-    def parts(depth: int, information: Curve) -> list[Part]:
-        name = f"largest deficit of MI, beta up to 0.5, {_layers(depth)}"
-        return [effect(paired(name, lambda values: (ceiling - values).max(axis=1), information), below=0.2)]
+    def deficit(information: np.ndarray) -> np.ndarray:
+        return (math.log(SPARSE["n_train"]) - information).max(axis=1)
 
-    return _per_depth(evidence, _mutual_information, parts)
-
-
-def _marginal_kl(evidence: Evidence, depth: int) -> tuple[Curve, ...]:
-    curve = partial(evidence.curve, part="train", between=(BETAS[0], BETAS[-1]), depth=depth, **SPARSE)
-    return complete(
-        curve("marginal_kl", arguments="estimator=exact"),
-        curve("rate"),
-        points=4,
-        ranges=((0.001, 0.01), (0.1, 0.1), (2.0, 2.0)),
-    )
+    return [
+        effect(paired(f"largest deficit of MI, beta up to 0.5, {_layers(depth)}", deficit, *curves), below=0.2)
+        for depth, curves in _at_hand(of_depth).items()
+    ]
 
 
-@study_claim(
+@CLAIMS.claim(
     "3.15",
     "The marginal KL is small for beta > 1 and grows as beta falls to 0",
     paper="KL(q(z) || p(z)) is small when beta > 1 but increases when beta < 1, CV(16k/147k) (Figure 8)",
@@ -554,24 +520,22 @@ def _marginal_kl(evidence: Evidence, depth: int) -> tuple[Curve, ...]:
 )
 def marginal_kl_grows(evidence: Evidence) -> Sequence[Part]:
     """Spearman(beta, marginal KL) <= -0.95, and marginal KL(2) < half of marginal KL(0.1); R < 0.1: undecided."""
-
-    def parts(depth: int, marginal: Curve, rate: Curve) -> list[Part]:
-        low, high = column(marginal, 0.1), column(marginal, 2.0)
+    of_depth = {}
+    for depth in (1, 3):
+        marginal = _curve(evidence, "marginal_kl", "train", estimator="exact", depth=depth, **SPARSE)
+        rate = _curve(evidence, "rate", "train", depth=depth, **SPARSE)
+        of_depth[depth] = complete(marginal, rate, points=4, holding=((0.001, 0.01), 0.1, 2.0))
+    parts = []
+    for depth, (marginal, rate) in _at_hand(of_depth).items():
         order = spearman(marginal, f"Spearman(beta, marginal KL), {_layers(depth)}")
-        halves = paired(
-            f"half of marginal KL at 0.1 minus that at 2, {_layers(depth)}",
-            lambda values: values[:, low] / 2 - values[:, high],
-            marginal,
-        )
-        return [
-            effect(in_doubt(order, rate, 0.1), at_most=-0.95),
-            effect(in_doubt(halves, rate, 0.1), above=0),
-        ]
-
-    return _per_depth(evidence, _marginal_kl, parts)
+        name = f"half of marginal KL at 0.1 minus that at 2, {_layers(depth)}"
+        halves = paired(name, lambda values: values[:, 0] / 2 - values[:, 1], marginal, at=(0.1, 2.0))
+        parts.append(effect(in_doubt(order, rate, 0.1), at_most=-0.95))
+        parts.append(effect(in_doubt(halves, rate, 0.1), above=0))
+    return parts
 
 
-@study_claim(
+@CLAIMS.claim(
     "3.16",
     "Sparse data, 3 layers, beta 1: taking the marginal KL out of the loss improves test D; taking the MI out does not",
     paper="the MI admits a clear interpretation as a regularizer, the marginal KL as a constraint; VAEs trained with "
@@ -582,6 +546,7 @@ def marginal_kl_grows(evidence: Evidence) -> Sequence[Part]:
         settings={**PAPER.settings, "objective": "mi_kl"},
     ),
     steps=50_000,
+    axes=("mi", "kl", "depth", "model", "split", "n_train"),
     note="The paper's models without either term are in an appendix that its text leaves unnamed; its objective for "
     "them is not given. The MI within a batch is at most the log of its size: 4.85 nats at 128 images, 4.16 at 64.",
 )
@@ -591,33 +556,10 @@ def the_marginal_kl_is_what_costs(evidence: Evidence) -> Sequence[Part]:
     The objective is `mi_kl`, with the weights "mi" and "kl": D + mi * MI + kl * KL(q(z) || p(z)), both estimated in the
     batch, with the sample's own component corrected (`metrics.information`, "batch").
     """
-    curve = partial(
-        evidence.curve, "distortion", part="test", arguments="samples=1", objective="mi_kl", depth=3, **SPARSE
-    )
-    ends = ((0.0, 0.0), (1.0, 1.0))
-    (over_kl,) = complete(curve(over="kl", mi=1.0), ranges=ends)
-    (over_mi,) = complete(curve(over="mi", kl=1.0), ranges=ends)
+    curve = partial(evidence.curve, "distortion", part="test", samples=1, objective="mi_kl", depth=3, **SPARSE)
+    (over_kl,) = complete(curve(over="kl", mi=1.0), holding=(0.0, 1.0))
+    (over_mi,) = complete(curve(over="mi", kl=1.0), holding=(0.0, 1.0))
     return [
         effect(_step("test D with both - without the marginal KL", over_kl, 1.0, 0.0), above=0),
         absence(_step("test D with both - without the MI", over_mi, 1.0, 0.0)),
     ]
-
-
-CLAIMS = (
-    dense_data_is_not_memorised,
-    three_layers_dominate,
-    one_layer_is_u_shaped,
-    early_stopping_takes_the_u_away,
-    three_layers_keep_falling,
-    memorisation_shows_at_large_beta,
-    elbo_peaks_near_a_tenth,
-    likelihood_peaks_there_too,
-    depth_matters_more_with_less_data,
-    depth_matters_less_at_constant_density,
-    checkerboard_is_like_sparse_data,
-    convolutions_hardly_turn,
-    other_data_turn_too,
-    information_saturates,
-    marginal_kl_grows,
-    the_marginal_kl_is_what_costs,
-)

@@ -1,0 +1,92 @@
+"""CONTRIBUTING's study, as it stands there: six places, and all that knows studies knows it."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PLACES = {
+    "vaekit/studies/tiny/__init__.py",
+    "vaekit/studies/tiny/claims.py",
+    "vaekit/studies/tiny/figures.py",
+    "vaekit/studies/__init__.py",
+    "notebooks/tiny",
+    "_toc.yml",
+}
+
+
+def written() -> dict[str, str]:
+    """The files of CONTRIBUTING's study: each block names its own in its first line."""
+    blocks = re.findall(r"^```python\n# (\S+)\n(.*?)^```$", (ROOT / "CONTRIBUTING.md").read_text(), re.M | re.S)
+    return dict(blocks)
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory) -> Path:
+    """A checkout with that study in it, registered as CONTRIBUTING says."""
+    root = tmp_path_factory.mktemp("checkout")
+    for name in ("vaekit", "notebooks", "book"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "studies/*.html"))
+    (root / "_toc.yml").write_text((ROOT / "_toc.yml").read_text())
+    before = {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    for name, content in written().items():
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text(content)
+    listed, contents = root / "vaekit/studies/__init__.py", root / "_toc.yml"
+    listed.write_text(re.sub(r"^(NAMES = .*)\)$", r'\1, "tiny")', listed.read_text(), flags=re.M))
+    line = "      - file: book/studies/scorecard\n"
+    contents.write_text(contents.read_text().replace(line, "      - file: book/studies/tiny\n" + line))
+    run(root, "book/pairs.py", "--write")
+    after = {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    changed = {name for name, content in after.items() if before.get(name) != content and "__pycache__" not in name}
+    assert {re.sub(r"^(notebooks/\w+)\..*", r"\1", name) for name in changed} == PLACES
+    return root
+
+
+def run(root: Path, *arguments: str) -> str:
+    """Run Python in the checkout, on its package, with its own store and results."""
+    places = {f"VAEKIT_{name.upper()}": str(root / name) for name in ("runs", "results", "data")}
+    environment = os.environ | places | {"PYTHONPATH": str(root)}
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=root, env=environment, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return done.stdout
+
+
+def test_its_settings_members_and_measures_take_thirty_lines_or_so():
+    code = written()["vaekit/studies/tiny/__init__.py"]
+    assert len([line for line in code.splitlines() if line.strip() and '"""' not in line]) <= 45
+
+
+@pytest.mark.slow
+def test_a_study_of_six_places_is_trained_drawn_judged_and_published(checkout):
+    out = checkout / "out.ipynb"
+    papermill = ["-m", "papermill", "notebooks/tiny.ipynb", str(out), "--no-progress-bar"]
+    run(checkout, *papermill, "-p", "betas", "[0.1, 1, 10]", "-p", "steps", "20")
+    cells = nbformat.read(out, as_version=4).cells
+    outputs = json.dumps([cell.get("outputs", []) for cell in cells])
+    assert re.search(r"training \d of 3 members", outputs)
+    assert "budget: 20 of at least 5,000 steps" in outputs
+    assert "text/csv" in outputs
+    assert "image/png" in outputs
+
+    assert "3 members known, 0 to be measured" in run(
+        checkout, "-m", "vaekit", "train", "tiny", "--dry-run", "-p", "steps", "20"
+    )
+    assert run(checkout, "-m", "vaekit", "runs", "list", "tiny").count("tetrominoes") == 3
+    assert run(checkout, "-m", "vaekit", "export", "tiny").startswith("3 members, 60 values")
+
+    published = (
+        "from vaekit.studies import tiny; print(tiny.run(tiny.Settings.at('published', betas=1))['beta'].unique())"
+    )
+    assert run(checkout, "-c", published).strip() == "[1.]"
+    numbers = "from vaekit.studies import ledger; print([v.number for v in ledger.verdicts()][-1])"
+    assert run(checkout, "-c", numbers).strip() == "5.1"

@@ -1,0 +1,514 @@
+"""Rules: the parts of a claim and their thresholds, the claims of a study, and the verdicts on them."""
+
+import math
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from vaekit.claims.curves import COPIES, MADE, ClaimError, Evidence, evidence_by_budget
+from vaekit.claims.scope import PaperScale, Scope, scope_of
+from vaekit.claims.statistics import Reason, Statistic
+
+REPRODUCED, NOT_REPRODUCED, UNDECIDED = "reproduced", "not reproduced", "undecided"
+NEEDS_DATA, NOT_RUN = "needs data", "not run"
+CONSTRUCTED = "true by construction, not counted"
+
+# Below the paper's steps, what no kind of part can be yet, and why.
+_UNSETTLED = {
+    "effect": ((NOT_REPRODUCED,), "it may still come"),
+    "absence": ((REPRODUCED,), "it may still go"),
+    "number": ((REPRODUCED, NOT_REPRODUCED), "it may still move"),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """One statistic and its threshold, made by `effect`, `absence` or `number`; once judged, with an outcome.
+
+    Met where `sign` * (value - threshold) > 0 (>= 0 unless `strict`) on the whole interval at `level`; for a `number`
+    where the mean lies within `tolerance` of the threshold.
+    """
+
+    statistic: Statistic
+    kind: str  # effect | absence | number
+    wanted: str
+    threshold: float
+    sign: int = 1
+    strict: bool = True
+    tolerance: float = 0.0
+    level: float = 0.95
+    outcome: str = ""
+    reasons: tuple[Reason, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The statistic's name."""
+        return self.statistic.name
+
+    def named(self, name: str, *reasons: Reason) -> "Part":
+        """The part with another name of its statistic, and `reasons` more to leave it undecided."""
+        own = self.statistic
+        statistic = replace(own, name=name, undecidable_because=(*own.undecidable_because, *reasons))
+        return replace(self, statistic=statistic)
+
+    @property
+    def estimate(self) -> float:
+        """The mean over the seeds; NaN without any."""
+        sample = self.statistic.sample
+        if not len(sample):
+            return math.nan
+        return float(sample[0] if np.ptp(sample) == 0 else sample.mean())
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """(low, high) at the part's level."""
+        return self.statistic.interval(self.level)
+
+    @property
+    def has_value(self) -> bool:
+        """Whether anything was found."""
+        return bool(len(self.statistic.sample))
+
+    @property
+    def p_value(self) -> float:
+        """Two-sided p value of the t test that the mean is the threshold (Holm's order)."""
+        if self.statistic.bounds is not None:
+            raise ClaimError(f"{self.statistic.name} has an interval of its own and no p value: Holm needs one.")
+        sample = self.statistic.sample
+        if len(sample) < 2:
+            return 1.0
+        off, error = abs(sample.mean() - self.threshold), stats.sem(sample)
+        if error == 0:
+            return float(off == 0)
+        return float(2 * stats.t.sf(off / error, len(sample) - 1))
+
+    def judge(self, seeds: int = 3, parts: int = 1) -> "Part":
+        """The part with its own outcome: `seeds` is the least number of them, `parts` how many its conjunction has."""
+        statistic = self.statistic
+        least = statistic.least_seeds or (1 if self.kind == "number" or statistic.bounds else seeds)
+        outcome, reasons = UNDECIDED, statistic.undecidable_because
+        if statistic.missing:
+            outcome, reasons = NOT_RUN, (Reason("missing", statistic.missing),)
+        elif len(statistic.sample) < least:
+            # What too few values put in doubt is not said; what the budget lacks is.
+            lacking = (reason for reason in reasons if reason.kind == "budget")
+            reasons = (_too_few_seeds(statistic, least), *lacking)
+        elif not reasons:
+            outcome = self._outcome(parts)
+            reasons = (Reason("interval", "interval"),) if outcome == UNDECIDED else ()
+        return replace(self, outcome=outcome, reasons=reasons)
+
+    def _outcome(self, parts: int) -> str:
+        if self.kind == "number":
+            met = abs(self.estimate - self.threshold) <= self.tolerance
+            return REPRODUCED if met else NOT_REPRODUCED
+        worst = min(self.sign * (end - self.threshold) for end in self.interval)
+        wider = self.statistic.interval(max(self.level, 1 - 0.1 / parts))
+        best = max(self.sign * (end - self.threshold) for end in wider)
+        if worst > 0 or (worst == 0 and not self.strict):
+            return REPRODUCED
+        return NOT_REPRODUCED if best < 0 else UNDECIDED
+
+    def __str__(self) -> str:
+        if not self.has_value:
+            return f"{self.name}: no value (wanted {self.wanted})"
+        low, high = self.interval
+        if math.isfinite(low):
+            shown = f"{_text(self.estimate)} [{_text(low)}, {_text(high)}]"
+        else:
+            shown = ", ".join(map(_text, self.statistic.sample))
+        unit = self.statistic.unit
+        return f"{self.name}: {' '.join(filter(None, (shown, unit)))} (wanted {self.wanted})"
+
+
+def _too_few_seeds(statistic: Statistic, least: int) -> Reason:
+    run, diverged = len(statistic.values), max(curve.diverged for curve in statistic.curves)
+    text = f"seeds: {run} of at least {least}" if run < least else "seeds: too few have a value"
+    return Reason("seeds", f"{text}, {diverged} diverged" if diverged else text)
+
+
+def _text(value: float) -> str:
+    """Three digits, and a large count whole."""
+    return f"{value:,.0f}" if abs(value) >= 1000 and value == round(value) else f"{value:.3g}"
+
+
+# An effect's thresholds by name: the side on which it must lie, whether strictly, and the sign in print.
+_THRESHOLDS = {
+    "above": (1, True, ">"),
+    "at_least": (1, False, "≥"),
+    "below": (-1, True, "<"),
+    "at_most": (-1, False, "≤"),
+}
+
+
+def effect(statistic: Statistic, **threshold: float) -> Part:
+    """Rule 1: the whole 95 % interval `above`, `at_least`, `below` or `at_most` the one threshold given.
+
+    It may still come with more training. Errors: ClaimError for anything but one of the four.
+    """
+    if len(threshold) != 1 or not threshold.keys() <= _THRESHOLDS.keys():
+        raise ClaimError(f"an effect takes one threshold, got {len(threshold)}: {', '.join(_THRESHOLDS)}.")
+    ((name, value),) = threshold.items()
+    sign, strict, word = _THRESHOLDS[name]
+    return Part(statistic, "effect", f"{word} {value:g}", value, sign, strict)
+
+
+def absence(statistic: Statistic, margin: float = 0.5) -> Part:
+    """Rule 2: no effect as an equivalence, the interval's upper end below `margin` (0.5 nats for differences of D)."""
+    return Part(statistic, "absence", f"< {margin:g}", margin, sign=-1)
+
+
+def number(
+    statistic: Statistic, published: float, *, within: float = 0.0, relative: float = 0.0, factor: float = 0.0
+) -> Part:
+    """Rule 3: the mean near a published one; one seed decides.
+
+    Near is `within` so much of it, `relative` so much times the number, or by a `factor` up or down.
+    """
+    if factor:
+        part = in_range(statistic, published / factor, published * factor)
+        return replace(part, wanted=f"{published:g}, × or ÷ {factor:g}")
+    tolerance = max(within, relative * abs(published))
+    wanted = f"{published:,g} ± {tolerance:.3g}" if tolerance else f"{published:,g}"
+    return Part(statistic, "number", wanted, published, tolerance=tolerance)
+
+
+def in_range(statistic: Statistic, low: float, high: float) -> Part:
+    """Rule 3: the mean in a published range, its ends included; one seed decides."""
+    return Part(statistic, "number", f"{low:g} to {high:g}", (low + high) / 2, tolerance=(high - low) / 2)
+
+
+def holm(parts: Sequence[Part]) -> list[Part]:
+    """Rule 6: the same comparisons with Holm's intervals: the i-th smallest p value at 1 - 0.05 / (k - i + 1).
+
+    From the first that does not pass on, the level stays, so that none after it passes (step-down).
+    """
+    k, alpha, corrected = len(parts), 0.0, list(parts)
+    stopped = False
+    for rank, index in enumerate(np.argsort([part.p_value for part in parts], kind="stable")):
+        alpha = alpha if stopped else 0.05 / (k - rank)
+        stopped = stopped or parts[index].p_value > alpha
+        corrected[index] = replace(parts[index], level=1 - alpha).named(f"{parts[index].name} (Holm over {k})")
+    return corrected
+
+
+Parts = Callable[[Evidence], Sequence[Part]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A statement of a paper and how it is decided; `Claims.claim` makes it.
+
+    `paper` is the paper's value, in words; `parts` the statistics on given evidence; `steps` (of `batch_size` images)
+    the least budget that may decide, 0 where nothing is trained; `seeds` the least number of them; `study` keeps to the
+    rows of one study where the table has several. `axes` are the fields of a member that `parts` itself selects by or
+    compares: all others are alike in one evidence (`evidence_by_budget`, which says what `untrained` is, too). With
+    `copies_decide` False a copy of the paper's data (a JPEG copy) is shown but decides nothing. `note` is for the page
+    (rule 8).
+
+    Where the paper says it of several data sets, `scale` maps each to what the paper ran on it: `parts` is then called
+    with evidence of one set at a time (`Evidence.of`), each at its own best budget, and all of them must hold. `quorum`
+    is the share of the parts that must hold, rounded up; below 1 it is taken over the parts of all sets that decide.
+    """
+
+    number: str
+    sentence: str
+    paper: str
+    scale: PaperScale | Mapping[str, PaperScale]
+    parts: Parts = field(repr=False)
+    steps: int
+    batch_size: int = 0
+    seeds: int = 3
+    study: str = ""
+    axes: tuple[str, ...] | None = ()
+    untrained: tuple[str, ...] = ()
+    quorum: float = 1.0
+    copies_decide: bool = True
+    by_construction: bool = False
+    note: str = ""
+
+    def __post_init__(self):
+        if isinstance(self.axes, str):
+            raise ClaimError(f"the axes of claim {self.number} are {self.axes!r}; give a tuple of names.")
+        if self.axes is not None:
+            object.__setattr__(self, "axes", tuple(self.axes))
+
+    def judge(self, evidence: Evidence) -> tuple[Part, ...]:
+        """The claim's parts on this evidence, judged."""
+        parts = list(self.parts(evidence))
+        sets = 1 if isinstance(self.scale, PaperScale) else len(self.scale)
+        return tuple(part.judge(self.seeds, sets * len(parts)) for part in parts)
+
+
+class Claims:
+    """The claims of a study, in the order in which they are made; `defaults` are fields that most of them share.
+
+    >>> PAPER = PaperScale(steps=1_000, batch_size=128, seeds=1)
+    >>> CLAIMS = Claims(scale=PAPER, steps=500, axes=("beta",))
+    >>> @CLAIMS.claim("9.1", "D falls as beta does", paper="Figure 1")
+    ... def d_falls(evidence):
+    ...     (test,) = complete(evidence.curve("distortion", part="test"))
+    ...     return [effect(spearman(test), at_least=0.95)]
+    >>> [claim.number for claim in CLAIMS], CLAIMS["9.1"].steps
+    (['9.1'], 500)
+    """
+
+    def __init__(self, **defaults: Any):
+        self._defaults = defaults
+        self._claims: dict[str, Claim] = {}
+
+    def claim(self, number: str, sentence: str, **fields: Any) -> Callable[[Parts], Claim]:
+        """Turn a function from `Evidence` to `Part`s into a `Claim` with these fields, and keep it.
+
+        Errors: ClaimError for a number that is taken.
+        """
+
+        def keep(parts: Parts) -> Claim:
+            if number in self._claims:
+                raise ClaimError(f"claim {number} is there already: {self._claims[number].sentence}.")
+            self._claims[number] = Claim(number=number, sentence=sentence, parts=parts, **(self._defaults | fields))
+            return self._claims[number]
+
+        return keep
+
+    def __getitem__(self, number: str) -> Claim:
+        return self._claims[number]
+
+    def __iter__(self) -> Iterator[Claim]:
+        return iter(self._claims.values())
+
+    def __len__(self) -> int:
+        return len(self._claims)
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """The answer to a claim: outcome and scope, and its judged parts, whatever the outcome.
+
+    Of a claim that is judged a data set at a time, `sets` holds the verdict on each, with a scope of its own; `parts`
+    are those of all sets, and `scope` is None.
+    """
+
+    claim: Claim
+    parts: tuple[Part, ...]
+    outcome: str
+    reasons: tuple[Reason, ...] = ()
+    scope: Scope | None = None
+    sets: Mapping[str, "Verdict"] = field(default_factory=dict)
+
+    @property
+    def number(self) -> str:
+        """The claim's number."""
+        return self.claim.number
+
+    @property
+    def reason(self) -> str:
+        """The reasons for which nothing is decided, as text."""
+        return "; ".join(map(str, self.reasons))
+
+    @property
+    def seeds(self) -> int:
+        """The least number of seeds that any part rests on."""
+        return min((part.statistic.seeds for part in self.parts), default=0)
+
+    @property
+    def counted(self) -> bool:
+        """Whether the claim counts in a tally (rule 7)."""
+        return not self.claim.by_construction
+
+    def row(self) -> dict[str, str]:
+        """The verdict as the book shows it."""
+        claim = self.claim
+        scopes = [verdict.scope for verdict in self.sets.values()] or [self.scope]
+        remarks = [*map(str, self.reasons), *["by construction: not counted"] * claim.by_construction]
+        ours = [str(part) for part in self.parts if part.has_value]
+        if lacking := [f"{part.name} (wanted {part.wanted})" for part in self.parts if not part.has_value]:
+            ours.append(f"no value of {', '.join(lacking)}")
+        return {
+            "claim": claim.number,
+            "sentence": f"{claim.sentence}. {claim.note}" if claim.note else claim.sentence,
+            "paper": claim.paper,
+            "ours": "; ".join(ours),
+            "seeds": str(self.seeds),
+            "outcome": f"{self.outcome} ({'; '.join(remarks)})" if remarks else self.outcome,
+            "scope": ". ".join(str(scope) for scope in scopes if scope),
+        }
+
+
+def verdict(claim: Claim, table: pd.DataFrame, *, available: Collection[str] = ()) -> Verdict:
+    """The verdict on one claim, from the tidy table alone (rules 1 to 7).
+
+    It is decided on one budget: the largest that has the claim's grid, its seeds and its least steps; failing that, the
+    largest that has the grid; failing that, the largest with any value, where "largest" prefers the paper's own
+    settings. `available` names image sets that could be used though the table has no row of them.
+    """
+    return verdicts([claim], table, available=available)[0]
+
+
+def verdicts(claims: Iterable[Claim], table: pd.DataFrame, *, available: Collection[str] = ()) -> list[Verdict]:
+    """`verdict` of each claim; the table is cut into budgets once for all that cut it alike."""
+    by_cut: dict[tuple, list[Evidence]] = {}
+    sets = {*MADE, *available, *(table["data"].unique() if "data" in table else ())}
+    judged = []
+    for claim in claims:
+        one_set = not isinstance(claim.scale, PaperScale)
+        cut = claim.study, claim.axes, claim.untrained, one_set
+        if cut not in by_cut:
+            rows = table[table["study"] == claim.study] if claim.study and "study" in table else table
+            by_cut[cut] = evidence_by_budget(rows, claim.axes, untrained=claim.untrained, one_set=one_set)
+        judged.append(_verdict(claim, by_cut[cut], sets))
+    return judged
+
+
+def verdict_table(claims: Iterable[Claim], table: pd.DataFrame) -> pd.DataFrame:
+    """The claims as the book shows them: `as_table` of their `verdicts`."""
+    return as_table(verdicts(claims, table))
+
+
+def as_table(verdicts: Iterable[Verdict]) -> pd.DataFrame:
+    """Verdicts, a row each: claim, sentence, paper, ours, seeds, outcome, scope (all text)."""
+    columns = ["claim", "sentence", "paper", "ours", "seeds", "outcome", "scope"]
+    return pd.DataFrame([verdict.row() for verdict in verdicts], columns=columns)
+
+
+def in_brief(verdicts: Iterable[Verdict]) -> pd.DataFrame:
+    """Verdicts at a glance: claim, sentence, ours and outcome, the decided ones first (all text).
+
+    Of those of which nothing was found, not run or for want of data, and of those true by construction, one row each
+    says which claims they are.
+    """
+    rows, others = [], {}
+    for verdict in verdicts:
+        ran = verdict.outcome not in (NOT_RUN, NEEDS_DATA) or any(part.has_value for part in verdict.parts)
+        if verdict.counted and ran:
+            rows.append(verdict.row())
+        else:
+            others.setdefault(verdict.outcome if verdict.counted else CONSTRUCTED, []).append(verdict.number)
+    rows.sort(key=lambda row: row["outcome"].startswith((UNDECIDED, NOT_RUN, NEEDS_DATA)))
+    for outcome, numbers in others.items():
+        which = ", ".join(numbers)
+        rows.append({"claim": f"{len(numbers)} more", "sentence": which, "ours": "", "outcome": outcome})
+    return pd.DataFrame(rows, columns=["claim", "sentence", "ours", "outcome"])
+
+
+def _verdict(claim: Claim, evidences: list[Evidence], available: Collection[str]) -> Verdict:
+    originals = {COPIES.get(name, name) if claim.copies_decide else name for name in available}
+    if isinstance(claim.scale, PaperScale):
+        return _judged(claim, claim.scale, evidences, originals | set(available))
+    sets = {}
+    for name, scale in claim.scale.items():
+        own = [evidence for evidence in evidences if evidence.of == name]
+        sets[name] = _judged(claim, replace(scale, data=(name,)), own, originals)
+    return _together(claim, sets)
+
+
+def _together(claim: Claim, sets: Mapping[str, Verdict]) -> Verdict:
+    """The verdict on a claim of several data sets from those on each, all of which must hold."""
+    several = len(sets) > 1
+    outcomes = {verdict.outcome for verdict in sets.values()}
+    judged = {name: verdict for name, verdict in sets.items() if verdict.outcome not in (NEEDS_DATA, NOT_RUN)}
+    parts, reasons = [], []
+    for name, verdict in sets.items():
+        if verdict.outcome not in (REPRODUCED, NOT_REPRODUCED):
+            why = verdict.reason if name in judged or not several else verdict.outcome
+            reasons.append(Reason("set", f"{name}: {why}" if several else why))
+        if verdict.scope or verdict.outcome == UNDECIDED:
+            parts += [part.named(f"{name}, {part.name}") if several else part for part in verdict.parts]
+    if not judged:
+        outcome, reasons = NOT_RUN if NOT_RUN in outcomes else NEEDS_DATA, []
+        for name, verdict in sets.items():
+            needed = [Reason("data", f"{name}: needs data")]
+            reasons += verdict.reasons if verdict.outcome == outcome else needed
+    elif claim.quorum < 1:
+        of_all = [part for verdict in judged.values() for part in verdict.parts]
+        outcome = UNDECIDED if UNDECIDED in outcomes else conjunction(of_all, claim.quorum)[0]
+    elif NOT_REPRODUCED in outcomes:
+        outcome, reasons = NOT_REPRODUCED, []
+    else:
+        outcome = UNDECIDED if reasons else REPRODUCED
+    return Verdict(claim, tuple(parts), outcome, tuple(dict.fromkeys(reasons)), sets=sets)
+
+
+def _judged(claim: Claim, paper: PaperScale, evidences: list[Evidence], available: Collection[str]) -> Verdict:
+    """The verdict on the first of the evidence, nearest to the paper's settings first, that can decide."""
+    best, parts, rank = None, (), (False, False, False)
+    for evidence in sorted(evidences, key=lambda each: _distance_from_paper(paper, each)):
+        judged = claim.judge(evidence)
+        has_grid = bool(judged) and not any(part.statistic.missing for part in judged)
+        has_seeds = has_grid and not any(reason.kind == "seeds" for part in judged for reason in part.reasons)
+        able = has_seeds and _reaches(evidence.budget, claim.steps, claim.batch_size)
+        own = able, has_grid, any(part.statistic.seeds for part in judged)
+        if best is None or own > rank:
+            best, parts, rank = evidence, judged, own
+        if able:
+            break
+    outcome, reasons = conjunction(parts, claim.quorum)
+    if best is not None and claim.steps and outcome != NOT_RUN:
+        outcome, reasons = _budgeted(claim, paper, best, parts)
+
+    scope = None
+    if best is not None and any(part.statistic.seeds for part in parts):
+        scope = scope_of(paper, best, [part.statistic for part in parts], claim.steps > 0)
+    wanted = " or ".join(paper.data)
+    if outcome == NOT_RUN and not set(paper.data) & set(available):
+        outcome, reasons = NEEDS_DATA, (Reason("data", wanted),)
+    elif scope and not claim.copies_decide and set(scope.data) - set(paper.data):
+        outcome, reasons = NEEDS_DATA, (Reason("data", f"{wanted}, not {', '.join(scope.data)}"),)
+    found = any(part.has_value for part in parts)
+    return Verdict(claim, parts, outcome, reasons, scope if found else None)
+
+
+def conjunction(parts: Sequence[Part], quorum: float = 1.0) -> tuple[str, tuple[Reason, ...]]:
+    """(outcome, reasons) of judged parts that must hold, or a `quorum` of them: one too many refused refuses all."""
+    outcomes = [part.outcome for part in parts]
+    needed = math.ceil(round(quorum * len(outcomes), 9))
+    if outcomes.count(NOT_REPRODUCED) > len(outcomes) - needed:
+        return NOT_REPRODUCED, ()
+    if outcomes and outcomes.count(REPRODUCED) >= needed:
+        return REPRODUCED, ()
+    for outcome in (NOT_RUN, UNDECIDED):
+        if outcome in outcomes:
+            reasons = (reason for part in parts if part.outcome == outcome for reason in part.reasons)
+            return outcome, tuple(dict.fromkeys(reasons))
+    return NOT_RUN, (Reason("missing", "no member of it"),)
+
+
+def _budgeted(
+    claim: Claim, paper: PaperScale, evidence: Evidence, parts: Sequence[Part]
+) -> tuple[str, tuple[Reason, ...]]:
+    """Rule 4: least budget, agreement of 0.8 and 1.0 of the steps, and what may still come or go."""
+    outcome, reasons = conjunction(parts, claim.quorum)
+    if not _reaches(evidence.budget, claim.steps, claim.batch_size):
+        images = f" of {claim.batch_size} images" if claim.batch_size else ""
+        few = f"budget: {evidence.budget['steps']:,} of at least {claim.steps:,} steps{images}"
+        return UNDECIDED, (Reason("budget", few), *reasons)
+    early, _ = conjunction(claim.judge(evidence.at(0.8)), claim.quorum)
+    if early != outcome:
+        turned = f"budget: {early} at 0.8 of the steps, {outcome} at the end"
+        return UNDECIDED, (*reasons, Reason("budget", turned))
+    if _reaches(evidence.budget, paper.steps, paper.batch_size):
+        return outcome, reasons
+    return conjunction([_below_the_papers_steps(part) for part in parts], claim.quorum)
+
+
+def _below_the_papers_steps(part: Part) -> Part:
+    unsettled, why = _UNSETTLED[part.kind]
+    if part.outcome not in unsettled:
+        return part
+    return replace(part, outcome=UNDECIDED, reasons=(Reason("budget", f"budget: below the paper's steps, {why}"),))
+
+
+def _reaches(budget: Mapping[str, Any], steps: int, batch_size: int) -> bool:
+    """At least that many steps, and at least that many images in them."""
+    batch = budget.get("batch_size", batch_size)
+    return budget["steps"] >= steps and (not batch_size or budget["steps"] * batch >= steps * batch_size)
+
+
+def _distance_from_paper(paper: PaperScale, evidence: Evidence) -> tuple[bool, int]:
+    """Sorts originals before copies, then the closest to the paper's settings; of equals the largest stays first."""
+    others = sum(evidence.budget.get(name, value) != value for name, value in paper.settings.items())
+    return evidence.budget.get("data") in COPIES, others
