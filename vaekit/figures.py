@@ -415,7 +415,7 @@ def label(ax: Axes, text: str, width: int | None = None) -> None:
 
     def titles(renderer: Any) -> BboxBase:
         words = [child for child in ax.get_children() if isinstance(child, Text) and child not in ax.texts]
-        return Bbox.union([each.get_window_extent(renderer) for each in words])
+        return Bbox.union([text.get_window_extent(renderer) for text in words])
 
     lines = textwrap.wrap(text, width) if width else [text]
     how: dict[str, Any] = {"xycoords": ("axes fraction", titles), "textcoords": "offset points", "va": "bottom"}

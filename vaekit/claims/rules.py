@@ -458,8 +458,8 @@ def _judged(claim: Claim, paper: PaperScale, evidences: list[Evidence], availabl
         outcome, reasons = NEEDS_DATA, (Reason("data", wanted),)
     elif scope and not claim.copies_decide and set(scope.data) - set(paper.data):
         outcome, reasons = NEEDS_DATA, (Reason("data", f"{wanted}, not {', '.join(scope.data)}"),)
-    found = any(part.has_value for part in parts)
-    return Verdict(claim, parts, outcome, reasons, scope if found else None)
+    has_value = any(part.has_value for part in parts)
+    return Verdict(claim, parts, outcome, reasons, scope if has_value else None)
 
 
 def conjunction(parts: Sequence[Part], quorum: float = 1.0) -> tuple[str, tuple[Reason, ...]]:

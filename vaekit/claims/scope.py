@@ -67,8 +67,8 @@ class Scope:
 def scope_of(paper: PaperScale, evidence: Evidence, statistics: Sequence[Statistic], trained: bool) -> Scope:
     """Read the scope of statistics off their evidence and their curves; one at least must have been run."""
     budget = evidence.budget
-    used = [each for each in statistics if each.seeds]
-    curves = [curve for each in used for curve in each.curves]
+    used = [statistic for statistic in statistics if statistic.seeds]
+    curves = [curve for statistic in used for curve in statistic.curves]
     grid = {axis: _values_along(axis, curves) for axis in paper.grid}
     whole_grid = (
         len(used) == len(statistics)
@@ -79,7 +79,7 @@ def scope_of(paper: PaperScale, evidence: Evidence, statistics: Sequence[Statist
     remarks = [f"{name} {_list([budget[name]])} (paper {_list([paper.settings[name] or 'all'])})" for name in others]
     steps, batch_size = int(budget["steps"]), int(budget.get("batch_size", 0))
     data = tuple(sorted({name for curve in curves for name in curve.data}))
-    seeds = min(each.seeds for each in statistics)
+    seeds = min(statistic.seeds for statistic in statistics)
     return Scope(
         paper=paper,
         steps=steps if trained else 0,
@@ -106,7 +106,7 @@ def _how_computed(evidence: Evidence) -> list[str]:
 
 
 def _lost(curves: Sequence[Curve]) -> list[str]:
-    dropped, diverged = max(each.dropped for each in curves), max(each.diverged for each in curves)
+    dropped, diverged = max(curve.dropped for curve in curves), max(curve.diverged for curve in curves)
     left_out = sorted({point for curve in curves for point in curve.left_out})
     shown = f"{len(left_out)} points" if left_out and isinstance(left_out[0], tuple) else _list(left_out)
     return [

@@ -74,7 +74,7 @@ def spearmans(x: Any, curves: Any) -> np.ndarray:
     Rounded to 12 digits, so that a threshold that rho meets in exact arithmetic is met.
     """
     ranks = (stats.rankdata(values, axis=-1) for values in (x, curves))
-    a, b = (each - each.mean(axis=-1, keepdims=True) for each in ranks)
+    a, b = (ranked - ranked.mean(axis=-1, keepdims=True) for ranked in ranks)
     with np.errstate(invalid="ignore"):
         return np.round((a * b).sum(axis=-1) / np.sqrt((a**2).sum(axis=-1) * (b**2).sum(axis=-1)), 12)
 

@@ -54,10 +54,10 @@ def load(name: str, folder: str | os.PathLike | None = None) -> ImageSet:
         return _made(name)
     path = stored.stored_path(DERIVED[name].of if name in DERIVED else name, folder)
     try:
-        there = path.stat()
+        file = path.stat()
     except OSError:
         return _stored(name, path.parent, 0, 0)  # which says what is wrong
-    return _stored(name, path.parent, there.st_mtime_ns, there.st_size)
+    return _stored(name, path.parent, file.st_mtime_ns, file.st_size)
 
 
 @functools.lru_cache(maxsize=1)

@@ -238,7 +238,7 @@ def pictures(model: nn.Module, member: Member, step: int, images: Examples) -> T
     drawn, remade = generate_images(model, len(shown), member.seed), reconstruct(model, shown)
     if not (drawn.isfinite().all() and remade.isfinite().all()):
         return None
-    samples, reconstructions = ((255 * made.clamp(0, 1)).round().to(torch.uint8) for made in (drawn, remade))
+    samples, reconstructions = ((255 * pixels.clamp(0, 1)).round().to(torch.uint8) for pixels in (drawn, remade))
     return torch.stack((samples, shown, reconstructions))
 
 

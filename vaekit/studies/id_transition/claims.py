@@ -91,7 +91,7 @@ def _at_the_end(
     evidence: Evidence, measure: str, arguments: Sequence[Mapping[str, Any]], dims: Sequence[int], data: Mapping = CIFAR
 ) -> tuple[Curve, ...]:
     """A measure of the test images over K, with each of the `arguments`, on the seeds that have all of `dims`."""
-    curves = (evidence.curve(measure, part="test", over="latent_dim", **each, **data) for each in arguments)
+    curves = (evidence.curve(measure, part="test", over="latent_dim", **named, **data) for named in arguments)
     return complete(*curves, holding=dims)
 
 
@@ -114,7 +114,7 @@ def _while_training(
     curve = evidence.curve(measure, over="step", at="until", latent_dim=dim, **where, **CIFAR)
     # Cut here and not by `between`, which would forget a member that diverged at an earlier step.
     trained = curve.values.loc[:, curve.values.columns >= step_of(1, CIFAR_TRAIN)]
-    steps = [_steps(*each) for each in epochs]
+    steps = [_steps(first, last) for first, last in epochs]
     (curve,) = complete(replace(curve, values=trained), holding=[*steps, evidence.step])
     return curve
 

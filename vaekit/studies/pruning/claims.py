@@ -89,11 +89,11 @@ def _in_each_reading(parts: Callable[[Evidence, Read], Sequence[Part]]) -> Calla
 
     def of_each(evidence: Evidence) -> list[Part]:
         reasons = _below_the_paper(evidence)
-        made = []
+        parts_of_readings = []
         for name, reading in READINGS.items():
             for part in parts(evidence, partial(_curve, evidence, reading)):
-                made.append(part.named(f"{part.name}, {name}", *reasons))
-        return made
+                parts_of_readings.append(part.named(f"{part.name}, {name}", *reasons))
+        return parts_of_readings
 
     return of_each
 
