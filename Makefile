@@ -1,6 +1,7 @@
 # Each command is enough alone on a fresh clone: it makes .venv with the pinned versions first. No logic lives here.
-.PHONY: book pdf test check lab results clean
+.PHONY: book pdf test test-slow check lab results clean
 PY := .venv/bin/python
+TEST := $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 DEVICE := cpu
 PAGE := rate_generalisation
 # The first that really runs (a pyenv shim may exist and not run), is 3.11 or 3.12, and can make an environment.
@@ -12,16 +13,18 @@ book: .venv/stamp  ## Run the notebooks over results/ and build the book
 pdf: .venv/stamp  ## A page of the built book as PDF: make pdf PAGE=pruning
 	$(PY) book/pdf.py $(PAGE)
 
-test: .venv/stamp  ## All tests, warnings as errors, two files at a time
-	$(PY) -m pytest -n 2 --dist loadfile
+test: .venv/stamp  ## The tests, warnings as errors, two files at a time
+	$(TEST) -m "not slow"
 
-check: .venv/stamp  ## Lint, format, types, import layers, notebooks in step with their sources, links
+test-slow: .venv/stamp  ## The tests that take longest: notebooks run by papermill, faults at hundreds of places
+	$(TEST) -m slow
+
+check: .venv/stamp  ## Lint, format, types, import layers, notebooks in step with their sources
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
 	$(PY) -m pyright
 	.venv/bin/lint-imports --no-logo
 	$(PY) book/pairs.py
-	$(PY) book/links.py
 
 lab: .venv/stamp  ## JupyterLab on the notebooks, with the widgets
 	$(PY) -m jupyter lab --notebook-dir=notebooks

@@ -68,10 +68,10 @@ def _book() -> Iterator[list[Row]]:
 def _build(clone: Path) -> float:
     """Seconds of one build. Errors: CalledProcessError where it fails."""
     own = ("VAEKIT_RUNS", "VAEKIT_RESULTS")  # the clone's, not those of whoever measures
-    surroundings = {name: value for name, value in os.environ.items() if name not in own}
+    environment = {name: value for name, value in os.environ.items() if name not in own}
     begun = time.perf_counter()
     command = [sys.executable, clone / "book" / "build.py"]
-    subprocess.run(command, check=True, stdout=sys.stderr, cwd=clone, env=surroundings | {"PYTHONPATH": str(clone)})
+    subprocess.run(command, check=True, stdout=sys.stderr, cwd=clone, env=environment | {"PYTHONPATH": str(clone)})
     return time.perf_counter() - begun
 
 
@@ -95,7 +95,7 @@ def _change_page(clone: Path, sentence: str) -> None:
 def _page_sizes(clone: Path) -> dict[str, int]:
     """The built pages' bytes, as the build itself counts them."""
     script = "import build, json, pathlib; print(json.dumps(build.page_sizes(pathlib.Path('_build/html'))))"
-    surroundings = os.environ | {"PYTHONPATH": str(clone / "book")}
+    environment = os.environ | {"PYTHONPATH": str(clone / "book")}
     command = [sys.executable, "-c", script]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=clone, env=surroundings)
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=clone, env=environment)
     return json.loads(done.stdout)

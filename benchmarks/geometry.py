@@ -30,10 +30,10 @@ from benchmarks.records import Row
 from vaekit import data
 from vaekit.fleet import Budget, FleetMember, train_fleet
 from vaekit.losses import OBJECTIVES
-from vaekit.metrics import geometry_table, information_imbalance, intrinsic_dimension
-from vaekit.runs import Member
+from vaekit.metrics import information_imbalance, intrinsic_dimension
+from vaekit.store import Member
 from vaekit.studies import id_transition
-from vaekit.sweep import budget_of, seconds_per_step
+from vaekit.sweep.plan import budget_of
 
 ROUNDS = 3
 DEVICE = "cpu"
@@ -50,8 +50,8 @@ def measure(rounds: int, only: str) -> Iterator[list[Row]]:
         "II both ways, N = 10,000, D = 128, 1 thread": lambda case, n: _memory(case, _pair(10_000, 128), CONTENDERS),
         "2NN, N = 5,000, D = 128, 1 thread": lambda case, n: _two_nn(case, n, _pair(5_000, 128)["a"]),
         "11 x 11 II and 11 IDs, N = 2,000, 1 thread": lambda case, n: _speed(case, n, _layers(2_000), 1),
-        "11 x 11 II and 11 IDs, N = 5,000, 1 thread": lambda case, n: _memory(case, _layers(5_000), FAST),
-        "diagnostic, study 1, 1,000 images": lambda case, n: _diagnostic(case, 1_000),
+        # Of vaekit alone: DADApy takes minutes.
+        "11 x 11 II and 11 IDs, N = 5,000, 1 thread": lambda case, n: _memory(case, _layers(5_000), {OURS: _vaekit}),
     }
     for case, run in cases.items():
         if only in case:
@@ -61,22 +61,14 @@ def measure(rounds: int, only: str) -> Iterator[list[Row]]:
 # Contenders: layers to values, a pair's under "a > b", a layer's ID under its name ------------------------------------
 
 
-def _vaekit(layers: Layers, threads: int, dtype: torch.dtype) -> Values:
+def _vaekit(layers: Layers, threads: int) -> Values:
     torch.set_num_threads(threads)
     clouds = {name: torch.from_numpy(points) for name, points in layers.items()}
-    found = information_imbalance(clouds, half_subsets=0, dtype=dtype)
-    values = {f"{a} > {b}": imbalance.value for (a, b), imbalance in found.items()}
+    imbalances = information_imbalance(clouds, half_subsets=0)
+    values = {f"{a} > {b}": imbalance.value for (a, b), imbalance in imbalances.items()}
     if len(clouds) > 2:
-        values |= {name: intrinsic_dimension(points, 0, dtype=dtype).value for name, points in clouds.items()}
+        values |= {name: intrinsic_dimension(points, 0).value for name, points in clouds.items()}
     return values
-
-
-def _vaekit32(layers: Layers, threads: int) -> Values:
-    return _vaekit(layers, threads, torch.float32)
-
-
-def _vaekit64(layers: Layers, threads: int) -> Values:
-    return _vaekit(layers, threads, torch.float64)
 
 
 def _dadapy(layers: Layers, threads: int) -> Values:
@@ -118,9 +110,8 @@ def _dadapy_parts(layers: Layers, threads: int) -> Values:
         return values | {f"{a} > {b}": float(_return_imbalance(near[a], near[b], rng, k=1)) for a, b in pairs}
 
 
-OURS = {"vaekit float32": _vaekit32, "vaekit float64": _vaekit64}
-FAST = {"vaekit float32": _vaekit32}  # where DADApy takes minutes
-CONTENDERS = {**OURS, "DADApy": _dadapy}
+OURS = "vaekit"
+CONTENDERS = {OURS: _vaekit, "DADApy": _dadapy}
 
 
 # Cases ----------------------------------------------------------------------------------------------------------------
@@ -135,11 +126,12 @@ def _speed(case: str, rounds: int, layers: Layers, threads: int) -> list[Row]:
         take({name: points[:50] for name, points in layers.items()}, threads)
     taken = timing.interleaved(contenders, rounds)
     rows = [Row.of(case, name, "s", timing.interval(seconds)) for name, seconds in taken.items()]
-    for name in OURS:
-        for peer in takes.keys() - OURS.keys():
-            rows.append(Row.of(case, f"{peer} / {name}", "ratio", timing.ratio(taken[peer], taken[name])))
-        rows += _differences(case, name, values[name], values["DADApy"])
-    return rows
+    rows += [
+        Row.of(case, f"{peer} / {OURS}", "ratio", timing.ratio(taken[peer], taken[OURS]))
+        for peer in takes
+        if peer != OURS
+    ]
+    return rows + _differences(case, OURS, values[OURS], values["DADApy"])
 
 
 def _keeping(values: dict[str, Values], name: str, take, layers: Layers, threads: int) -> Callable[[], None]:
@@ -149,14 +141,13 @@ def _keeping(values: dict[str, Values], name: str, take, layers: Layers, threads
     return run
 
 
-def _differences(case: str, contender: str, found: Values, wanted: Values) -> list[Row]:
+def _differences(case: str, contender: str, values: Values, wanted: Values) -> list[Row]:
     """The largest relative differences from DADApy, of imbalances and of dimensions, as far as there are any."""
     rows = []
-    for what, pairs in (("II", True), ("ID", False)):
-        if apart := [abs(found[name] / value - 1) for name, value in wanted.items() if (" > " in name) == pairs]:
-            rows.append(
-                Row(case, contender, f"largest relative difference of {what}", max(apart), note="from DADApy's")
-            )
+    for measure, of_pairs in (("II", True), ("ID", False)):
+        quantity = f"largest relative difference of {measure}"
+        if apart := [abs(values[name] / value - 1) for name, value in wanted.items() if (" > " in name) == of_pairs]:
+            rows.append(Row(case, contender, quantity, max(apart), note="from DADApy's"))
     return rows
 
 
@@ -172,11 +163,11 @@ def _memory(case: str, layers: Layers, contenders: Mapping[str, Callable[[Layers
             rows += [Row(case, name, "s", seconds), Row(case, name, "MB above the inputs", peaks[name])]
     inputs = sum(points.nbytes for points in layers.values()) / 1e6
     rows.append(Row(case, "inputs", "MB", inputs))
-    for name in OURS if "DADApy" in contenders else ():
+    if "DADApy" in contenders:
         seconds = {row.contender: row.value for row in rows if row.quantity == "s"}
-        rows.append(Row(case, f"DADApy / {name}", "ratio", seconds["DADApy"] / seconds[name]))
-        rows.append(Row(case, f"{name} / DADApy", "ratio of MB above the inputs", peaks[name] / peaks["DADApy"]))
-        rows += _differences(case, name, values[name], values["DADApy"])
+        rows.append(Row(case, f"DADApy / {OURS}", "ratio", seconds["DADApy"] / seconds[OURS]))
+        rows.append(Row(case, f"{OURS} / DADApy", "ratio of MB above the inputs", peaks[OURS] / peaks["DADApy"]))
+        rows += _differences(case, OURS, values[OURS], values["DADApy"])
     return rows
 
 
@@ -202,19 +193,15 @@ def _two_nn(case: str, rounds: int, points: np.ndarray) -> list[Row]:
 
     values: dict[str, float] = {}
 
-    def ours(dtype: torch.dtype, name: str) -> None:
+    def ours() -> None:
         torch.set_num_threads(1)
-        values[name] = intrinsic_dimension(torch.from_numpy(points), 0, dtype=dtype).value
+        values[OURS] = intrinsic_dimension(torch.from_numpy(points), 0).value
 
     def dadapys() -> None:
         with threadpool_limits(1):
             values["DADApy"] = float(dadapy.IdEstimation(coordinates=points, n_jobs=1).compute_id_2NN()[0])
 
-    contenders: dict[str, Callable] = {
-        "vaekit float32": lambda: ours(torch.float32, "vaekit float32"),
-        "vaekit float64": lambda: ours(torch.float64, "vaekit float64"),
-        "DADApy": dadapys,
-    }
+    contenders: dict[str, Callable] = {OURS: ours, "DADApy": dadapys}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "points.npy"
         np.save(path, points)
@@ -229,16 +216,15 @@ def _two_nn(case: str, rounds: int, points: np.ndarray) -> list[Row]:
             theirs()
             contenders["scikit-dimension"] = theirs
         except (OSError, subprocess.CalledProcessError) as error:
-            said = getattr(error, "stderr", "") or str(error)
-            absent = f"not run: {said.strip().splitlines()[-1]}"
+            message = getattr(error, "stderr", "") or str(error)
+            absent = f"not run: {message.strip().splitlines()[-1]}"
         taken = timing.interleaved(contenders, rounds)
     rows = [Row.of(case, name, "s", timing.interval(seconds)) for name, seconds in taken.items()]
     if absent:
         rows.append(Row(case, "scikit-dimension", "s", math.nan, note=absent))
     for name in contenders:
-        if name not in OURS:
-            ratio = timing.ratio(taken[name], taken["vaekit float32"])
-            rows.append(Row.of(case, f"{name} / vaekit float32", "ratio", ratio))
+        if name != OURS:
+            rows.append(Row.of(case, f"{name} / {OURS}", "ratio", timing.ratio(taken[name], taken[OURS])))
         if name != "DADApy":
             rows += _differences(case, name, {"a": values[name]}, {"a": values["DADApy"]})
     return rows
@@ -263,8 +249,8 @@ import numpy, skdim
 points = numpy.load(sys.argv[1])
 skdim.id.TwoNN(discard_fraction=0.1).fit(points[:50])
 begun = time.perf_counter()
-found = skdim.id.TwoNN(discard_fraction=0.1).fit(points).dimension_
-print(float(found), time.perf_counter() - begun)
+dimension = skdim.id.TwoNN(discard_fraction=0.1).fit(points).dimension_
+print(float(dimension), time.perf_counter() - begun)
 """
 
 
@@ -275,27 +261,6 @@ def _asked(python: Path, points: Path) -> tuple[float, float]:
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ | one, timeout=600)
     value, seconds = map(float, done.stdout.split()[-2:])
     return value, seconds
-
-
-def _diagnostic(case: str, n: int) -> list[Row]:
-    """What `geometry_table` costs at one snapshot of the study's net, layer by layer, and beside the whole training."""
-    torch.set_num_threads(os.cpu_count() or 1)
-    member, images = _member(), _images()
-    fleet = train_fleet(
-        member.build, OBJECTIVES["beta"], [FleetMember(0, {"beta": 1})], images[:512], progress=False,
-        budget=Budget(1, 256, snapshots=(1,)),
-    )  # fmt: skip
-    found = geometry_table(fleet, images[:n], layers=list(id_transition.NUMBER_OF))
-    times = len(id_transition.snapshots(member))
-    training = member.steps * seconds_per_step(member, DEVICE)
-    all_of_it = math.fsum(row["seconds"] for row in found)
-    rows = [Row(case, f"vaekit, {row['arguments']}", "s", row["seconds"]) for row in found]
-    note = f"{times} snapshots; training extrapolated from a model-step x {member.steps:,} steps, {member.data}"
-    return [
-        *rows,
-        Row(case, "vaekit", "s", all_of_it, note="all layers at one snapshot, float32, 4 half-subsets, all threads"),
-        Row(case, "vaekit", "share of training", times * all_of_it / training, note=note),
-    ]
 
 
 # Inputs ---------------------------------------------------------------------------------------------------------------
@@ -309,14 +274,14 @@ def _pair(n: int, dimension: int) -> Layers:
 
 
 def _images() -> torch.Tensor:
-    """Test images of the first image set of study 1 that is at hand."""
+    """Test images of the first available image set of study 1."""
     images = data.load(_member().data)
     return images.take(images.split("cv", 40_000).test[:5_000])
 
 
 def _member() -> Member:
     """A member of study 1 at the paper's scale, K = 32."""
-    name = data.at_hand("cifar10", "cifar10_jpeg", "tetrominoes")
+    name = data.available("cifar10", "cifar10_jpeg", "tetrominoes")
     return id_transition.members(id_transition.Settings.at("paper", data=name, latent_dims=(32,)))[0]
 
 
@@ -327,6 +292,6 @@ def _layers(n: int) -> Layers:
     fleet = train_fleet(
         member.build, OBJECTIVES["beta"], [FleetMember(0, {"beta": 1})], images, budget=budget, progress=False
     )
-    found = id_transition.layers(fleet.model(0), images[:n], torch.arange(n), 0)
-    del found["mu"]
-    return {name: values.flatten(1).numpy() for name, values in found.items()}
+    layers = id_transition.layers(fleet.model(0), images[:n], torch.arange(n), 0)
+    del layers["mu"]
+    return {name: values.flatten(1).numpy() for name, values in layers.items()}

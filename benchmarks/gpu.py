@@ -35,7 +35,7 @@ FLOORS = {
     ("cnn3", "full"): 36, ("cnn3", "bf16"): 19, ("ghvae", "full"): 33, ("ghvae", "bf16"): 19,
 }  # fmt: skip
 FLOORS_COPY = 4.3e12
-FORMULATIONS = ("graph", "graph, channels_last", "graph, compiled", "one operation at a time")
+FORMULATIONS = ("graph", "graph, channels_last", "one operation at a time")
 SIZES = (1, 8, 60, 441)
 # Study 2's grid: fleet steps of 441 members at the `short` scale, and in the published example (500 epochs of SVHN).
 SWEEPS = {"441 ghvae x 57,000 steps": (128, 57_000), "441 ghvae, published example": (256, 500 * 73_257 // 256)}
@@ -96,7 +96,7 @@ def seconds(
     numbers = torch.arange(4096 * math.prod(setup.image_shape), device=device)
     images = numbers.remainder(251).to(torch.uint8).reshape(4096, *setup.image_shape)
     budget = Budget(10**9, batch, precision=precision)
-    task = Task(make, OBJECTIVES[setup.objective], images, None, budget, None, "compiled" in formulation)
+    task = Task(make, OBJECTIVES[setup.objective], images, None, budget, None)
     with tf32(precision, torch.device(device)), _eagerly("time" in formulation), warnings.catch_warnings():
         warnings.filterwarnings("error", "the step cannot be captured")  # it would be timed under a graph's name
         stack = Stack(task, [FleetMember(seed % 20, setup.weights) for seed in range(size)])

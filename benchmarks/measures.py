@@ -18,10 +18,11 @@ from vaekit import data
 from vaekit.fleet import Fleet, FleetMember, train_fleet, workers
 from vaekit.losses import OBJECTIVES
 from vaekit.pruning import projection
-from vaekit.runs import Member
+from vaekit.store import Member
 from vaekit.studies import hierarchical_rates, id_transition, pruning, rate_generalisation
 from vaekit.studies.rate_generalisation.claims import CLAIMS
-from vaekit.sweep import Design, Examples, Measure, budget_of, examples
+from vaekit.sweep import Examples, Measure, StudySpec, examples_of
+from vaekit.sweep.plan import budget_of
 
 ROUNDS = 1
 DEVICE = "cpu"
@@ -37,11 +38,11 @@ LEARNED, LEARNING = 400, 30.0
 def measure(rounds: int, only: str) -> Iterator[list[Row]]:
     """Yield the rows of one case after the other."""
     spent: dict[str, tuple[float, float]] = {}
-    for case, (design, member) in _cases().items():
+    for case, (spec, member) in _cases().items():
         if only in case:
-            rows = _shares(case, design, member)
-            named = {(row.contender, row.quantity): row.value for row in rows}
-            spent[case] = named[SUM, "s"], named["training", "s"]
+            rows = _shares(case, spec, member)
+            values = {(row.contender, row.quantity): row.value for row in rows}
+            spent[case] = values[SUM, "s"], values["training", "s"]
             yield rows
     yield from _sums(spent)
 
@@ -54,37 +55,37 @@ def _sums(spent: dict[str, tuple[float, float]]) -> Iterator[list[Row]]:
             yield [Row(case, SUM, "share of training", measures / training, note=note)]
 
 
-def _cases() -> dict[str, tuple[Design, Member]]:
-    """A member of each study at the short scale, on the first of its image sets, or of their kin, that is at hand.
+def _cases() -> dict[str, tuple[StudySpec, Member]]:
+    """A member of each study at the short scale, on the first of its image sets, or of their kin, that is available.
 
     Of study 3 also one of the least budget of claims 3.6 to 3.8.
     """
-    colour = data.at_hand("cifar10", "cifar10_jpeg", "tetrominoes")
-    found: dict[str, tuple[Design, Member]] = {}
+    colour = data.available("cifar10", "cifar10_jpeg", "tetrominoes")
+    cases: dict[str, tuple[StudySpec, Member]] = {}
 
-    def add(case: str, design: Design, member: Member) -> None:
-        found[_case(case, member)] = design, member
+    def add(case: str, spec: StudySpec, member: Member) -> None:
+        cases[_case(case, member)] = spec, member
 
     spec = id_transition.Settings.at("short", data=colour, latent_dims=(32,))
-    add("study 1, short", id_transition.DESIGN, id_transition.members(spec)[0])
+    add("study 1, short", id_transition.SPEC, id_transition.members(spec)[0])
     for case, member in _layered():
-        add(case, hierarchical_rates.DESIGN, member)
+        add(case, hierarchical_rates.SPEC, member)
     for depth in (1, 3):
         spec = rate_generalisation.Settings.at("short", betas=(1,), depths=(depth,), n_train=(16_384,))
-        add(f"study 3, depth {depth}, short", rate_generalisation.DESIGN, rate_generalisation.members(spec)[0])
+        add(f"study 3, depth {depth}, short", rate_generalisation.SPEC, rate_generalisation.members(spec)[0])
     steps = max(claim.steps for claim in CLAIMS if claim.number in ("3.6", "3.7", "3.8"))
     least = dataclasses.replace(rate_generalisation.members(spec)[0], steps=steps)
-    add(f"study 3, depth {depth}, claims 3.6 to 3.8", rate_generalisation.DESIGN, least)
+    add(f"study 3, depth {depth}, claims 3.6 to 3.8", rate_generalisation.SPEC, least)
     for trained, tuned, _ in _pruned():
-        add("study 4, trained, short", pruning.DESIGN, trained)
-        add("study 4, pruned, short", pruning.DESIGN, tuned)
-    return found
+        add("study 4, trained, short", pruning.SPEC, trained)
+        add("study 4, pruned, short", pruning.SPEC, tuned)
+    return cases
 
 
 def _layered() -> Iterator[tuple[str, Member]]:
-    """Of study 2, on each image set: a member on the sub-grid, whose larger code is classified as well, and another."""
-    colour = data.at_hand("cifar10", "cifar10_jpeg", "tetrominoes")[:1]
-    for name in filter(data.is_at_hand, (*colour, "mnist_binary")):
+    """Of study 2, on each image set: a member on the sub-grid, whose larger latent is classified too, and another."""
+    colour = data.available("cifar10", "cifar10_jpeg", "tetrominoes")[:1]
+    for name in filter(data.is_available, (*colour, "mnist_binary")):
         for case, beta in ((ON, hierarchical_rates.SUBGRID[2]), (OFF, hierarchical_rates.GRID[9])):
             spec = hierarchical_rates.Settings.at("short", data=(name,), betas2=(beta,), betas1=(beta,))
             yield case, hierarchical_rates.members(spec)[0]
@@ -102,7 +103,7 @@ def _grids() -> Iterator[tuple[str, dict[str, int], str]]:
 
 def _pruned() -> Iterator[tuple[Member, Member, int]]:
     """Of study 4, on each image set: a member that is trained, one derived from it, and how many are."""
-    for name in filter(data.is_at_hand, ("mnist", *data.at_hand("cifar10", "cifar10_jpeg", "tetrominoes")[:1])):
+    for name in filter(data.is_available, ("mnist", *data.available("cifar10", "cifar10_jpeg"))):
         spec = pruning.Settings.at("short", data=(name,), betas=(1,), lambdas=(100,), readings=("sum",), seeds=(0,))
         trained, *rest = pruning.members(spec)
         tuned = [member for member in rest if member.parent == trained.key]
@@ -121,26 +122,30 @@ def _case(name: str, member: Member) -> str:
     return f"{name}, {member.data}, {member.steps:,} steps"
 
 
-def _shares(case: str, design: Design, member: Member) -> list[Row]:
+def _shares(case: str, spec: StudySpec, member: Member) -> list[Row]:
     """Seconds of the training and of each measure in all of it, and the measures' shares."""
-    images = examples(member.data, member.split, member.n_train, member.n_test)
+    images = examples_of(member)
     fleet, step = _trained(member, images)
     training = step * member.steps
     note = f"a step of {step * 1e3:.1f} ms x {member.steps:,} steps"
     rows = [Row(case, "training", "s", training, note=note)]
-    steps = design.snapshots(member)
-    of_kind = Counter(_kind(design, member, at) for at in steps)
-    whole = 0.0
-    for one in design.possible:
-        spent = {kind: _seconds(one, fleet, member, _first(design, member, kind), images) for kind in of_kind}
+    steps = spec.measured_steps(member)
+    of_kind = Counter(_kind(spec, member, at) for at in steps)
+    all_measures = 0.0
+    for timed in spec.measures:
+        firsts = {kind: _first(spec, member, kind) for kind in of_kind}
+        spent = {
+            kind: _seconds(timed, fleet, member, at, images) if timed in spec.measures_at(at, member) else 0.0
+            for kind, at in firsts.items()
+        }
         total = sum(spent[kind] * times for kind, times in of_kind.items())
-        whole += 0 if one.name in EXEMPT else total
+        all_measures += 0 if timed.name in EXEMPT else total
         parts = ", ".join(f"{times} x {spent[kind]:.3g} s {kind}" for kind, times in of_kind.items())
-        rows.append(Row(case, one.name, "s", total, note=parts))
-        rows.append(Row(case, one.name, "share of training", total / training))
-    exempt = f"without {', '.join(EXEMPT)}" if {*EXEMPT} & design.versions.keys() else ""
-    rows.append(Row(case, SUM, "s", whole, note=exempt))
-    rows.append(Row(case, SUM, "share of training", whole / training, note=exempt))
+        rows.append(Row(case, timed.name, "s", total, note=parts))
+        rows.append(Row(case, timed.name, "share of training", total / training))
+    exempt = f"without {', '.join(EXEMPT)}" if {*EXEMPT} & spec.versions.keys() else ""
+    rows.append(Row(case, SUM, "s", all_measures, note=exempt))
+    rows.append(Row(case, SUM, "share of training", all_measures / training, note=exempt))
     return rows
 
 
@@ -165,24 +170,24 @@ def _trained(member: Member, images: Examples) -> tuple[Fleet, float]:
     return train(min(LEARNED, max(TIMED, int(LEARNING / step)))), step
 
 
-def _kind(design: Design, member: Member, step: int) -> str:
+def _kind(spec: StudySpec, member: Member, step: int) -> str:
     """What decides how much a measure does at a snapshot."""
-    kept = design.kept(member)
-    if step in kept[-2:]:  # what a verdict compares, which some measures take alone
+    saved = spec.saved_steps(member)
+    if step in saved[-2:]:  # what a verdict compares, at which alone some measures are taken
         return "at the end" if step == member.steps else "before the end"
-    return "where weights are kept" if step in kept else "else"
+    return "where weights are saved" if step in saved else "else"
 
 
-def _first(design: Design, member: Member, kind: str) -> int:
-    return next(step for step in design.snapshots(member) if _kind(design, member, step) == kind)
+def _first(spec: StudySpec, member: Member, kind: str) -> int:
+    return next(step for step in spec.measured_steps(member) if _kind(spec, member, step) == kind)
 
 
-def _seconds(one: Measure, fleet: Fleet, member: Member, step: int, images: Examples) -> float:
+def _seconds(timed: Measure, fleet: Fleet, member: Member, step: int, images: Examples) -> float:
     """Mean seconds of a measure of two models at once, one thread each."""
 
     def take(model: nn.Module) -> float:
         begun = time.perf_counter()
-        for _ in one.take(model, member, step, images):
+        for _ in timed.take(model, member, step, images):
             pass
         return time.perf_counter() - begun
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.timing import Interval
-from vaekit.sweep import commit
+from vaekit.provenance import commit
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -1,7 +1,7 @@
 """What the store costs: opening one of 10,000 members as a DataFrame, and the checkpoints of a training.
 
 A checkpoint is that of two members of study 3's 3-layer MLP with all the snapshots that 257,000 steps keep: its share
-of the time is that of writing it at the interval that `vaekit.checkpoints` then keeps.
+of the time is that of writing it at the interval that `vaekit.store.checkpoints` then keeps.
 
 Each member has a record, and 99 values in two measures, rate_distortion (64) and rate_parts (35), about as many as
 study 3 takes of one at the quick scale. There is no weights file, since none is opened. The store is read from the
@@ -25,10 +25,9 @@ import torch
 
 from benchmarks import timing
 from benchmarks.records import Row
-from vaekit import runs
-from vaekit.checkpoints import EVERY, SHARE, Checkpoints
 from vaekit.fleet import State
-from vaekit.runs import Member, Run
+from vaekit.store import Member, Run, Store
+from vaekit.store.checkpoints import EVERY, SHARE, Checkpoints
 from vaekit.studies import rate_generalisation
 
 ROUNDS = 5
@@ -38,13 +37,13 @@ ROWS = {"rate_distortion": 64, "rate_parts": 35}
 _ROOT = Path(__file__).resolve().parents[1]
 _OPEN = r"""
 import json, re, sys, time
-from vaekit import runs, table
+from vaekit.store import Store, table
 def megabytes(name):
     with open("/proc/self/status") as file:
         return int(re.search(name + r":\s+(\d+) kB", file.read())[1]) / 1e3
 before, begun = megabytes("VmRSS"), time.perf_counter()
-found = table.runs(runs.Store(sys.argv[1]))
-print(json.dumps([time.perf_counter() - begun, megabytes("VmHWM") - before, found["key"].nunique(), len(found)]))
+rows = table.runs(Store(sys.argv[1]))
+print(json.dumps([time.perf_counter() - begun, megabytes("VmHWM") - before, rows["key"].nunique(), len(rows)]))
 """
 
 
@@ -57,33 +56,30 @@ def measure(rounds: int, only: str) -> Iterator[list[Row]]:
 
 
 def _checkpoint(case: str, rounds: int) -> Iterator[list[Row]]:
-    """Seconds from asking two members for their state to its being on the disk, snapshots aside: those come once."""
-    spec = rate_generalisation.Settings.at("paper", betas=(0.1,), depths=(3,), n_train=(16_384,), seeds=(0, 1))
-    members = rate_generalisation.members(spec)
-    state = State(text={"backend": "cores"})
-    for i, member in enumerate(members):
+    """Seconds that two members, one after the other, take to save their states, snapshots aside: those come once."""
+    settings = rate_generalisation.Settings.at("paper", betas=(0.1,), depths=(3,), n_train=(16_384,), seeds=(0, 1))
+    members = rate_generalisation.members(settings)
+    states = []
+    for member in members:
         model = {f"model.{name}": value for name, value in member.build().state_dict().items()}
         moments = {f"adam.{name[6:]}.{m}": v for name, v in model.items() for m in ("exp_avg", "exp_avg_sq")}
-        whole = {**model, **moments, "history.step": torch.zeros(0, dtype=torch.int64)}
-        state.tensors |= {f"{i}.{name}": value for name, value in whole.items()}
-        for step in rate_generalisation.snapshots(member):
-            state.snapshots[i, step] = member.build().state_dict()
+        snapshots = {step: member.build().state_dict() for step in rate_generalisation.measured_steps(member)}
+        states.append(State({**model, **moments, "history.step": torch.zeros(0, dtype=torch.int64)}, snapshots))
     with tempfile.TemporaryDirectory() as folder:
-        keeper = Checkpoints(runs.Store(folder), members, [], "cpu", "cores")
+        savers = [Checkpoints(Store(folder), [member], [], "cpu", "cores", len(members)) for member in members]
 
         def save(step: int) -> float:
-            for i in range(len(members)):
-                state.tensors[f"{i}.step"] = torch.tensor(step)
-            copied = {name: value.clone() for name, value in state.tensors.items()}  # as a member's thread does
             begun = time.perf_counter()
-            keeper.save(State(copied, state.snapshots, state.text))
+            for saver, state in zip(savers, states, strict=True):
+                state.tensors["step"] = torch.tensor(step)
+                saver.save(state)
             return time.perf_counter() - begun
 
         first = save(1)
         seconds = timing.interval([save(2 + number) for number in range(rounds)])
-    size = sum(value.nbytes for value in state.tensors.values()) / 1e6
+    size = sum(value.nbytes for state in states for value in state.tensors.values()) / 1e6
     share = [s / max(EVERY, SHARE * s) for s in (seconds.median, seconds.low, seconds.high)]
-    note = f"{size:,.0f} MB; the first, with {len(state.snapshots)} snapshots, {first:.1f} s"
+    note = f"{size:,.0f} MB; the first, with {sum(len(s.snapshots) for s in states)} snapshots, {first:.1f} s"
     yield [
         Row.of(case, "vaekit", "s", seconds, note),
         Row(case, "vaekit", "share of training", *share, rounds=rounds, note=f"every {EVERY:.0f} s or more"),
@@ -106,7 +102,7 @@ def _listing(case: str, rounds: int) -> Iterator[list[Row]]:
 
 def make(root: Path, members: int) -> None:
     """A store of made members, committed as any other, but for weights and for the wait for the disk."""
-    store, history = runs.Store(root), {"step": torch.tensor([1000])}
+    store, history = Store(root), {"step": torch.tensor([1000])}
     made = {"study": "made", "hardware": "made up", "wall_time": 2.5, "backend": "cores", "torch": torch.__version__}
     with mock.patch.object(os, "fsync", return_value=None):
         for number in range(members):

@@ -5,9 +5,9 @@
 A notebook with a parameter `scale` runs at `published`: it shows what results/ holds and trains nothing. Exit status 1
 if a notebook failed, a page warned (a broken link, a figure without alt text, an unknown citation) or the build failed.
 
-What a notebook's code gave is kept in .cache/book, under a hash of all that it can depend on (`surroundings` and the
-code itself): a change of prose alone runs nothing again. Sphinx reads again the pages whose contents changed, and all
-of them where anything else did. Whatever failed, or changed on the way, is not kept.
+The outputs of a notebook are cached in .cache/book, under a hash of all that they can depend on (`environment_hash`
+and the code itself): a change of prose alone runs nothing again. Sphinx reads again the pages whose contents changed,
+and all of them where anything else did. Whatever failed, or changed on the way, is not cached.
 """
 
 import argparse
@@ -38,49 +38,51 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ROOT / "book" / "studies"  # ignored by git: made here, read by Jupyter Book
-KEPT = ROOT / ".cache" / "book"
+CACHE = ROOT / ".cache" / "book"
 AT_ONCE = min(4, os.cpu_count() or 1)  # notebooks: a kernel takes most of a GB
 
 
-# What there is
+# What outputs depend on
 
 
 def digest(parts: Iterable[bytes | str]) -> str:
     """A hash of some parts, in their order, that tells where one ends."""
-    found = hashlib.sha256()
+    sha256 = hashlib.sha256()
     for part in parts:
         data = part.encode() if isinstance(part, str) else part
-        found.update(len(data).to_bytes(8, "big") + data)
-    return found.hexdigest()
+        sha256.update(len(data).to_bytes(8, "big") + data)
+    return sha256.hexdigest()
 
 
 def files(folder: Path) -> list[Path]:
     """All files below a folder, sorted, without what Python compiled and what is hidden."""
-    found = (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-    return sorted(path for path in found if not path.name.startswith("."))
+    paths = (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return sorted(path for path in paths if not path.name.startswith("."))
 
 
 def contents(paths: Iterable[Path]) -> str:
     return digest(part for path in paths for part in (os.fspath(path), path.read_bytes()))
 
 
-def surroundings() -> str:
+def environment_hash() -> str:
     """A hash of all that a notebook's outputs depend on, its own code aside.
 
     By content: the package, benchmarks/, results/ and this file; by version: Python and all that is installed; by name
-    and size: image sets and classifiers that were fetched or trained, which are checked whole when they are read.
+    and size: image sets and classifiers that were fetched or trained, which are checked whole when they are read. Where
+    these lie is no part of it.
     """
-    from vaekit import results, runs
     from vaekit.data.stored import stored_path
+    from vaekit.store import default_store, results
 
+    places = {"VAEKIT_RESULTS", "VAEKIT_RUNS", "VAEKIT_DATA"}
     sources = [*files(ROOT / "vaekit"), *files(ROOT / "benchmarks"), *files(results.folder("any").parent)]
-    large = [*files(stored_path("any").parent), *files(runs.default_store().root / "classifiers")]
+    large = [*files(stored_path("any").parent), *files(default_store().root / "classifiers")]
     return digest(
         [
             contents([*sources, Path(__file__)]),
-            *(f"{path} {path.stat().st_size}" for path in large),
-            *sorted(f"{found.name} {found.version}" for found in importlib.metadata.distributions()),
-            *sorted(f"{name}={value}" for name, value in os.environ.items() if name.startswith("VAEKIT_")),
+            *(f"{path.name} {path.stat().st_size}" for path in large),
+            *sorted(f"{package.name} {package.version}" for package in importlib.metadata.distributions()),
+            *sorted(f"{k}={v}" for k, v in os.environ.items() if k.startswith("VAEKIT_") and k not in places),
             sys.version,
             platform.platform(),
         ]
@@ -90,10 +92,10 @@ def surroundings() -> str:
 # The notebooks
 
 
-def run_by_papermill(path: Path, **how) -> NotebookNode:
-    """Run a notebook in its own folder, at scale `published` if it has one. Errors: papermill's, when a cell fails."""
+def run_by_papermill(path: Path, **options) -> NotebookNode:
+    """Run a notebook in its own folder, at scale `published` if it has one; papermill's error where a cell fails."""
     parameters = {"scale": "published"} if "scale" in papermill.inspect_notebook(str(path)) else {}
-    return papermill.execute_notebook(str(path), None, parameters, cwd=path.parent, progress_bar=False, **how)
+    return papermill.execute_notebook(str(path), None, parameters, cwd=path.parent, progress_bar=False, **options)
 
 
 def prepared(path: Path) -> NotebookNode:
@@ -121,8 +123,8 @@ def executed(path: Path) -> tuple[str, str, float]:
     try:
         done = run_by_papermill(path)
     except Exception as error:  # whatever a notebook can raise; not all of it can be pickled, so as text
-        said = str(error) if isinstance(error, papermill.PapermillExecutionError) else traceback.format_exc()
-        return "", said, time.monotonic() - begun
+        message = str(error) if isinstance(error, papermill.PapermillExecutionError) else traceback.format_exc()
+        return "", message, time.monotonic() - begun
     for cell in code(done):
         for output in cell.outputs:
             if "image/png" in output.get("data", {}):
@@ -133,21 +135,21 @@ def executed(path: Path) -> tuple[str, str, float]:
 def lighter(png: str) -> str:
     """A base64 PNG without transparency, and with 256 colours where that moves them by under 1/255 (rms): a third."""
     picture = Image.open(io.BytesIO(base64.b64decode(png)))
-    whole = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA")).convert("RGB")
-    few = whole.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    moved = np.asarray(whole, np.float32) - np.asarray(few.convert("RGB"), np.float32)
-    written = io.BytesIO()
-    (few if np.sqrt(np.mean(moved**2)) < 1 else whole).save(written, "png", optimize=True)
-    return base64.b64encode(written.getvalue()).decode()
+    opaque = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA")).convert("RGB")
+    reduced = opaque.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    difference = np.asarray(opaque, np.float32) - np.asarray(reduced.convert("RGB"), np.float32)
+    buffer = io.BytesIO()
+    (reduced if np.sqrt(np.mean(difference**2)) < 1 else opaque).save(buffer, "png", optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode()
 
 
-def kept(place: Path, notebook: NotebookNode) -> NotebookNode | None:
-    """What was kept at `place`, if it is whole and of the same code."""
+def cached(path: Path, notebook: NotebookNode) -> NotebookNode | None:
+    """The notebook with outputs in a file of the cache, if the file is whole and of the same code."""
     try:
-        found = nbformat.read(place, as_version=4)
+        stored = nbformat.read(path, as_version=4)
     except (OSError, ValueError):
         return None
-    return found if same_code(found, notebook) else None
+    return stored if same_code(stored, notebook) else None
 
 
 def write(text: str, path: Path) -> None:
@@ -160,15 +162,15 @@ def write(text: str, path: Path) -> None:
     partial.replace(path)
 
 
-def run_notebooks(folder: Path, destination: Path, memory: Path = KEPT) -> list[str]:
-    """Write every notebook of a folder, with its outputs, into `destination`; run those whose outputs `memory` lacks.
+def run_notebooks(folder: Path, destination: Path, cache: Path = CACHE) -> list[str]:
+    """Write every notebook of a folder, with its outputs, into `destination`; run those whose outputs `cache` lacks.
 
     Returns the names of those that failed, after printing why; their files in `destination` stay as they were.
     """
-    around = surroundings()
+    environment = environment_hash()
     notebooks = {path: prepared(path) for path in sorted(folder.glob("*.ipynb"))}
     places = {
-        path: memory / f"{path.stem}-{digest([around, *(cell.source for cell in code(notebook))])}.ipynb"
+        path: cache / f"{path.stem}-{digest([environment, *(cell.source for cell in code(notebook))])}.ipynb"
         for path, notebook in notebooks.items()
     }
 
@@ -177,21 +179,21 @@ def run_notebooks(folder: Path, destination: Path, memory: Path = KEPT) -> list[
         for cell, ran in zip(code(notebooks[path]), code(done), strict=True):
             cell.outputs, cell.execution_count = ran.outputs, ran.execution_count
         write(nbformat.writes(notebooks[path]), destination / path.name)
-        made = downloads.files(path.stem, notebooks[path])
+        files_by_name = downloads.files(path.stem, notebooks[path])
         for old in (destination / path.stem).glob("*"):
-            if old.name not in made:
+            if old.name not in files_by_name:
                 old.unlink()
-        for name, text in made.items():
+        for name, text in files_by_name.items():
             write(text, destination / path.stem / name)
 
-    found = {path: kept(places[path], notebook) for path, notebook in notebooks.items()}
-    for path, done in found.items():
+    stored = {path: cached(places[path], notebook) for path, notebook in notebooks.items()}
+    for path, done in stored.items():
         if done:
             show(path, done)
             print(f"{path.name}: unchanged", flush=True)
     failed = []
     with ProcessPoolExecutor(AT_ONCE, get_context("spawn")) as pool:
-        running = {pool.submit(executed, path): path for path, done in found.items() if not done}
+        running = {pool.submit(executed, path): path for path, done in stored.items() if not done}
         for future in as_completed(running):
             path, (text, wrong, seconds) = running[future], future.result()
             done = None if wrong else nbformat.reads(text, as_version=4)
@@ -201,8 +203,8 @@ def run_notebooks(folder: Path, destination: Path, memory: Path = KEPT) -> list[
                 failed.append(path.name)
                 continue
             show(path, done)
-            if surroundings() == around:
-                for old in memory.glob(f"{path.stem}-*.ipynb"):
+            if environment_hash() == environment:
+                for old in cache.glob(f"{path.stem}-*.ipynb"):
                     old.unlink()
                 write(text, places[path])
             print(f"{path.name}: {seconds:.0f} s", flush=True)
@@ -212,11 +214,11 @@ def run_notebooks(folder: Path, destination: Path, memory: Path = KEPT) -> list[
 # The pages
 
 
-def readings() -> str:
+def reading_hash() -> str:
     """A hash of all that Sphinx's reading of a page depends on, the page's own text aside: book/pages.py sees to it."""
     sources = [path for path in files(ROOT / "book") if path.suffix not in (".md", ".ipynb")]
     pages = [path.name for path in files(ROOT / "book") if path.suffix in (".md", ".ipynb")]
-    return digest([surroundings(), contents([*sources, ROOT / "_config.yml", ROOT / "_toc.yml"]), *pages])
+    return digest([environment_hash(), contents([*sources, ROOT / "_config.yml", ROOT / "_toc.yml"]), *pages])
 
 
 def build_pages(to: Path) -> int:
@@ -225,8 +227,8 @@ def build_pages(to: Path) -> int:
     All pages are written anew. What Sphinx read before is taken again only if the build before this one was without
     a warning: it warns of a page when it reads it, and not again.
     """
-    folder, now = to / "_build", readings()
-    clean = folder / "clean"  # the readings of a build that succeeded; gone while one runs
+    folder, now = to / "_build", reading_hash()
+    clean = folder / "clean"  # the reading_hash of a build that succeeded; gone while one runs
     if clean.exists() and clean.read_text() == now:
         clean.unlink()
         shutil.rmtree(folder / "html", ignore_errors=True)
@@ -235,7 +237,7 @@ def build_pages(to: Path) -> int:
     command = Path(sys.executable).with_name("jupyter-book")
     options = ["--path-output", str(to), "-W", "--keep-going", "-q"]
     status = subprocess.run([command, "build", str(ROOT), *options], cwd=ROOT).returncode
-    if status == 0 and readings() == now:
+    if status == 0 and reading_hash() == now:
         clean.write_text(now)
     return status
 

@@ -36,10 +36,10 @@ The command that made this page from these data:
 
 def files(name: str, notebook: NotebookNode) -> dict[str, str]:
     """What is made for a page, by file name: the data of each figure, and a study's BibTeX."""
-    made = {f"{figure['name']}.csv": data for figure, data in figures(notebook)}
+    texts = {f"{figure['name']}.csv": data for figure, data in figures(notebook)}
     if is_study(name):
-        made[f"{name}.bib"] = bibtex(notebook)
-    return made
+        texts[f"{name}.bib"] = bibtex(notebook)
+    return texts
 
 
 def linked(name: str, notebook: NotebookNode) -> NotebookNode:

@@ -29,14 +29,14 @@ def problems(source: Path) -> list[str]:
     if not partner.exists():
         return [f"{partner.name} is missing"]
     texts, stored = built(source), nbformat.read(partner, as_version=4)
-    found = [f"cell {i} of {partner.name} has outputs" for i, cell in enumerate(stored.cells) if cell.get("outputs")]
+    errors = [f"cell {i} of {partner.name} has outputs" for i, cell in enumerate(stored.cells) if cell.get("outputs")]
     if [content(cell) for cell in texts.cells] != [content(cell) for cell in stored.cells]:
         pairs = enumerate(zip(texts.cells, stored.cells, strict=False))
         first = next((i for i, (a, b) in pairs if content(a) != content(b)), min(len(texts.cells), len(stored.cells)))
-        found.append(f"{source.name} and {partner.name} differ from cell {first} on")
+        errors.append(f"{source.name} and {partner.name} differ from cell {first} on")
     if texts.metadata.get("kernelspec") != stored.metadata.get("kernelspec"):
-        found.append(f"{source.name} and {partner.name} name different kernels")
-    return found
+        errors.append(f"{source.name} and {partner.name} name different kernels")
+    return errors
 
 
 def content(cell: nbformat.NotebookNode) -> tuple:
@@ -52,12 +52,12 @@ def main(arguments: list[str]) -> int:
         return 0
     if arguments:
         sys.exit(__doc__)
-    found = [problem for source in sources for problem in problems(source)]
-    found += [f"{path.name} has no .py" for path in NOTEBOOKS.glob("*.ipynb") if not path.with_suffix(".py").exists()]
-    print("\n".join(found) or f"{len(sources)} notebooks are in step with their sources")
-    if found:
+    errors = [problem for source in sources for problem in problems(source)]
+    errors += [f"{path.name} has no .py" for path in NOTEBOOKS.glob("*.ipynb") if not path.with_suffix(".py").exists()]
+    print("\n".join(errors) or f"{len(sources)} notebooks are in step with their sources")
+    if errors:
         print("The .py is the source: python book/pairs.py --write makes the .ipynb from it.")
-    return bool(found)
+    return bool(errors)
 
 
 if __name__ == "__main__":

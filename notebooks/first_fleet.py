@@ -75,7 +75,7 @@ figures.rate_distortion(rows)
 
 # %% [markdown]
 # Any member is an ordinary module again. Here are eight test images and what the first member of each weight makes of
-# them, at the mean of its code.
+# them, at the mean of its latent.
 
 # %%
 x = test[:8] / 255
@@ -87,7 +87,7 @@ sheet = (torch.cat([x, *reconstructions]).detach() * 255).round().to(torch.uint8
 figures.pictures(sheet, columns=8)
 
 # %% [markdown]
-# And here is its decoder, in your browser: a slider for each of the eight dimensions of the code. In JupyterLab leave
+# And here is its decoder, in your browser: a slider for each of the eight dimensions of the latent. In JupyterLab leave
 # `.static()` out, which is for a page without a kernel.
 
 # %%

@@ -17,7 +17,7 @@
 # *After Xiao and Bamler, "Trading Information between Latents in Hierarchical Variational Autoencoders", ICLR 2023*
 # {cite}`xiao2023trading`.
 #
-# A VAE with two layers of codes, $z_2$ above $z_1$, has two rates: $R(z_2)$, and $R(z_1|z_2)$ for what $z_1$ adds. Give
+# A VAE with two layers of latents, $z_2$ above $z_1$, has two rates: $R(z_2)$, and $R(z_1|z_2)$ for what $z_1$ adds. Give
 # each its own weight, $D + \beta_2 R(z_2) + \beta_1 R(z_1|z_2)$, and one can move information from one layer to the
 # other. The paper says that it matters where it is: the best model to reconstruct, the best to draw samples from and the
 # best to classify by are three models, and none of them is a conventional $\beta$-VAE with $\beta_2 = \beta_1$.
@@ -49,7 +49,7 @@ settings = parameters.read(study.Settings, globals())
 # %% [markdown]
 # ## Training
 #
-# What is stored is taken; only what is missing is trained. The quick scale is a grid of 3 × 3 members, 120 steps each,
+# Stored members are taken as they are; only missing ones are trained. The quick scale is a grid of 3 × 3 members, 120 steps each,
 # of the first set at hand among binary MNIST, CIFAR-10, its JPEG copy and Tetrominoes; 500 test images are measured.
 # That shows that all of this runs, and no more.
 
@@ -124,25 +124,25 @@ plots.figure_5(table)
 # %% [markdown]
 # ## Classification
 #
-# No classifier of a code can be better than the code's information on the label allows: Eq. 11 turns $I_q(y; z_2)$, or
+# No classifier of a latent can be better than the latent's information on the label allows: Eq. 11 turns $I_q(y; z_2)$, or
 # any bound on it such as a rate, into an accuracy. **Claim 2.11.** No member lies above it. That is a theorem for samples
-# of $z_2$; the classifiers here see its mean, which has no noise, so even a code that holds next to nothing may be read.
+# of $z_2$; the classifiers here see its mean, which has no noise, so even a latent that holds next to nothing may be read.
 # **Claim 2.10.** The information depends mainly on $R(z_2)$.
 #
 # With few test images and a high $R(z_2)$, $I_q(y; z_2)$ counts what single images give away and goes to $\log M$
-# whatever the code says of classes: the quick scale's 500 images overstate it.
+# whatever the latent says of classes: the quick scale's 500 images overstate it.
 
 # %% mystnb={"image": {"alt": "Accuracy of an RBF support vector machine over the total rate, with its upper hull, the bound by the total rate as a dashed line, and the bound by each member's own information as crosses."}, "figure": {"caption": "The paper's figure 6: accuracy of the RBF SVM on mu2 over the total rate. Dashed: the bound of Eq. 11 by the total rate. Crosses: the tight one, by each member's own information.", "name": "fig-hierarchical-bound"}}
 plots.figure_6(table)
 
 # %% [markdown]
-# *Look at* the crosses: a blue dot above the cross at the same rate has been classified better than a sample of its code
+# *Look at* the crosses: a blue dot above the cross at the same rate has been classified better than a sample of its latent
 # could be. Where networks after 120 steps lie above it, read nothing into it.
 #
 # **Claim 2.12.** Expressive classifiers of simple data gain with $R(z_2)$; linear ones, and all on CIFAR-10, with
 # $R(z_1|z_2)$.
 
-# %% mystnb={"image": {"alt": "Mutual information of label and upper code, and the accuracies of four classifiers, as colour over the two rates, a panel each."}, "figure": {"caption": "The paper's figure 7: what z2 tells of the label, and the accuracy of four classifiers of mu2, over the rates.", "name": "fig-hierarchical-classifiers"}}
+# %% mystnb={"image": {"alt": "Mutual information of label and upper latent, and the accuracies of four classifiers, as colour over the two rates, a panel each."}, "figure": {"caption": "The paper's figure 7: what z2 tells of the label, and the accuracy of four classifiers of mu2, over the rates.", "name": "fig-hierarchical-classifiers"}}
 plots.figure_7(table)
 
 # %% [markdown]
@@ -168,7 +168,7 @@ plots.figure_9(table)
 # ## Verdicts
 #
 # Computed from the table that the figures are drawn from. *Outcome* and *scope* are two things: what was found, and
-# on what it was measured. {doc}`scorecard` has the rules. What the paper says of several sets is judged on each of them.
+# on what it was measured. {doc}`scorecard` has the rules. A claim about several sets is judged on each of them.
 # With one seed, an interval over the grid is a bootstrap of blocks of neighbours, and says so.
 
 # %% tags=["full-width"]

@@ -18,7 +18,7 @@
 # Imbalance", 2024* {cite}`camboulin2024understanding`.
 #
 # Send 5,000 test images through a VAE and look at the cloud of points that each layer makes of them. How many
-# dimensions has it? And do neighbours in one layer stay neighbours in the next? The paper says: once the code's size $K$
+# dimensions has it? And do neighbours in one layer stay neighbours in the next? The paper says: once the latent's size $K$
 # exceeds the dimension of the data, about 30 for CIFAR-10, the VAE behaves in another way. The dimension rises, falls
 # and rises again on its way through the layers, and training has two phases, a fast fit and a slow forgetting of what
 # is not worth generating.
@@ -30,7 +30,7 @@
 
 # %% tags=["parameters"]
 scale: str = "quick"  # quick, short, paper or published: where all that is not given comes from
-latent_dims: list = None  # sizes K of the code, whole and at least 1, e.g. [2, 32, 128]
+latent_dims: list = None  # sizes K of the latent, whole and at least 1, e.g. [2, 32, 128]
 epochs: list = None  # checkpoints to show, of 0, 1, 2, 5, 10, 20, 50, 75, 100, 150, 200; the last ends the training
 seeds: list = None  # seed numbers, whole and at least 0, e.g. [0, 1, 2]
 data: list = None  # image sets, e.g. [cifar10_jpeg, mnist32]
@@ -58,14 +58,14 @@ settings = parameters.read(study.Settings, globals())
 # **Information Imbalance** $\Delta(A \to B)$ {cite}`glielmo2022ranking`: take each point's nearest neighbour in $A$, and
 # ask how near it is in $B$. About 0: $A$ predicts $B$. About 1: $A$ says nothing of $B$.
 #
-# Layers: 0 is the image, 1 to 4 are the encoder's blocks, 5 is the sampled code $z$, 6 to 9 the decoder's blocks and 10
+# Layers: 0 is the image, 1 to 4 are the encoder's blocks, 5 is the sampled latent $z$, 6 to 9 the decoder's blocks and 10
 # is the output. Distances are Euclidean, between flattened layers, with batch normalisation by its running
 # statistics.
 
 # %% [markdown]
 # ## Training
 #
-# What is stored is taken; only what is missing is trained. At the quick scale the net is a quarter as wide as the
+# Stored members are taken as they are; only missing ones are trained. At the quick scale the net is a quarter as wide as the
 # paper's and sees 1,024 images five times, of the first set at hand among CIFAR-10, its JPEG copy and Tetrominoes; its
 # layers are measured on 500 images. That shows that all of this runs, and no more.
 
@@ -82,7 +82,7 @@ table.groupby(["data", "n_train", "n_test", "steps", "batch_size"])[["latent_dim
 # every $K$. **Claims 1.5 and 1.6.** With a large $K$ the decoder expands them again, and its output has fewer than the
 # data. **Claim 1.13.** On MNIST the decoder's second hump is a plateau.
 
-# %% mystnb={"image": {"alt": "Intrinsic dimension over the eleven layers, a curve for each size of the code, with the data's own dimension as a dashed line, one row for each budget and data set."}, "figure": {"caption": "ID of every layer at the end of training, one row a budget and data set. Dashed: the ID of the images. Bars: standard deviation over seeds; of one seed, its error from half-subsets.", "name": "fig-id-layers"}}
+# %% mystnb={"image": {"alt": "Intrinsic dimension over the eleven layers, a curve for each size of the latent, with the data's own dimension as a dashed line, one row for each budget and data set."}, "figure": {"caption": "ID of every layer at the end of training, one row a budget and data set. Dashed: the ID of the images. Bars: standard deviation over seeds; of one seed, its error from half-subsets.", "name": "fig-id-layers"}}
 plots.dimensions(table)
 
 # %% [markdown]
@@ -99,13 +99,13 @@ figures.text_table(plots.numbers(table))
 # **Claim 1.4.** The decoder's hump stands out more and more with $K$, without a step where $K$ passes the data's
 # dimension. **Claim 1.3.** The ID of $z$ grows with $K$, and more slowly.
 
-# %% mystnb={"image": {"alt": "Left: prominence of the decoder's hump over K with the data's dimension as a dashed line. Right: dimension of the sampled code, of its mean and of draws from the prior over K on logarithmic axes."}, "figure": {"caption": "Left: the highest ID of the decoder's layers over the higher one of code and output; 1 is no hump. Right: the ID of the code beside that of as many draws from the prior, the null model.", "name": "fig-id-code"}}
+# %% mystnb={"image": {"alt": "Left: prominence of the decoder's hump over K with the data's dimension as a dashed line. Right: dimension of the sampled latent, of its mean and of draws from the prior over K on logarithmic axes."}, "figure": {"caption": "Left: the highest ID of the decoder's layers over the higher one of latent and output; 1 is no hump. Right: the ID of the latent beside that of as many draws from the prior, the null model.", "name": "fig-id-latent"}}
 plots.over_dims(table)
 
 # %% [markdown]
 # *Look at* the orange line on the right. It knows nothing of any image: it is what 2NN finds in Gaussian noise of $K$
 # dimensions, below $K$ because a finite cloud has a boundary. Where the blue line lies on it, the ID of $z$ says little of
-# the data. The green line is the same for the code without its noise.
+# the data. The green line is the same for the latent without its noise.
 
 # %% [markdown]
 # ## Two phases
@@ -117,7 +117,7 @@ plots.over_dims(table)
 # %% mystnb={"image": {"alt": "Intrinsic dimension over the eleven layers of one network, a curve for each epoch that was measured."}, "figure": {"caption": "ID of every layer while training, for K 64 or the largest there is.", "name": "fig-id-epochs"}}
 plots.phases(table)
 
-# %% mystnb={"image": {"alt": "Two panels over epochs, a curve for each K: the KL on the training images, and the Information Imbalance from the output to the image on a logarithmic axis."}, "figure": {"caption": "Left: KL of the code on the training images, in nats per image. Right: Information Imbalance from the output to the image, on the test images. The axis of epochs is logarithmic from 1 on.", "name": "fig-id-training"}}
+# %% mystnb={"image": {"alt": "Two panels over epochs, a curve for each K: the KL on the training images, and the Information Imbalance from the output to the image on a logarithmic axis."}, "figure": {"caption": "Left: KL of the latent on the training images, in nats per image. Right: Information Imbalance from the output to the image, on the test images. The axis of epochs is logarithmic from 1 on.", "name": "fig-id-training"}}
 plots.over_epochs(table)
 
 # %% [markdown]
@@ -135,10 +135,10 @@ plots.over_epochs(table)
 # %% mystnb={"image": {"alt": "Relative difference of the two Information Imbalances of adjacent layers over the layers, a curve for each K, with a line at zero."}, "figure": {"caption": "Difference of the two Information Imbalances of adjacent layers, over their mean. Below 0: compression.", "name": "fig-ii-differences"}}
 plots.differences(table)
 
-# %% mystnb={"image": {"alt": "Scatter plots on logarithmic axes of the Information Imbalance from layer A to B against that from B to A, for adjacent layers and for image and output, with the diagonal, a panel for three sizes of the code."}, "figure": {"caption": "The information plane: adjacent layers, and image against output (star). A is the layer nearer the image.", "name": "fig-ii-plane"}}
+# %% mystnb={"image": {"alt": "Scatter plots on logarithmic axes of the Information Imbalance from layer A to B against that from B to A, for adjacent layers and for image and output, with the diagonal, a panel for three sizes of the latent."}, "figure": {"caption": "The information plane: adjacent layers, and image against output (star). A is the layer nearer the image.", "name": "fig-ii-plane"}}
 plots.plane(table)
 
-# %% mystnb={"image": {"alt": "Heat maps of the Information Imbalance between all pairs of eleven layers, a panel for three sizes of the code, dark where a layer predicts the other."}, "figure": {"caption": "Information Imbalance of all pairs of layers at the end of training. Dark: the layer of the row predicts the layer of the column.", "name": "fig-ii-matrix"}}
+# %% mystnb={"image": {"alt": "Heat maps of the Information Imbalance between all pairs of eleven layers, a panel for three sizes of the latent, dark where a layer predicts the other."}, "figure": {"caption": "Information Imbalance of all pairs of layers at the end of training. Dark: the layer of the row predicts the layer of the column.", "name": "fig-ii-matrix"}}
 plots.matrix(table)
 
 # %% [markdown]
@@ -158,7 +158,7 @@ figures.text_table(claims.verdict_table(ours.CLAIMS, table))
 # %% [markdown]
 # ## Do it again
 #
-# The command that trains one more size of the code at the quick scale, and draws it beside what is stored:
+# The command that trains one more size of the latent at the quick scale, and draws it beside what is stored:
 #
 # ```bash
 # .venv/bin/papermill notebooks/id_transition.ipynb out.ipynb -p latent_dims "[16]"

@@ -22,9 +22,10 @@
 # %%
 import sys
 
-from vaekit import figures, runs
+from vaekit import figures
+from vaekit.store import CHECKOUT
 
-sys.path.insert(0, str(runs.CHECKOUT))  # benchmarks/ is the checkout's, not the installed package's
+sys.path.insert(0, str(CHECKOUT))  # benchmarks/ is the checkout's, not the installed package's
 from benchmarks import pages
 
 # %% [markdown]

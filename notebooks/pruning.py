@@ -17,8 +17,8 @@
 # *After Shneider, Rostami, Kacem, Sinha, Shabayek and Aouada, "Impact of Disentanglement on Pruning Neural Networks",
 # 2023* {cite}`shneider2023impact`.
 #
-# A VAE whose code is also classified minimises $D + \beta R + \lambda H$: distortion, rate, and the cross-entropy $H$ of
-# a linear classifier on $z$. A larger $\beta$ is said to disentangle the code, and a disentangled code to hold what the
+# A VAE whose latent is also classified minimises $D + \beta R + \lambda H$: distortion, rate, and the cross-entropy $H$ of
+# a linear classifier on $z$. A larger $\beta$ is said to disentangle the latent, and a disentangled latent to hold what the
 # task needs and little else. Then the decoder is dropped, half of the encoder's weights are set to zero, and the rest
 # is tuned for two epochs. Does the network stand it better where $\beta$ is larger?
 #
@@ -56,7 +56,7 @@ settings = parameters.read(study.Settings, globals())
 # %% [markdown]
 # ## Training and pruning
 #
-# What is stored is taken; only what is missing is trained. A network that is pruned is a member of its own, which
+# Stored members are taken as they are; only missing ones are trained. A network that is pruned is a member of its own, which
 # starts from the last weights of its parent. The arms: *gradual* is the paper's, the encoder's smallest weights in one
 # ranking over all of its layers; *both* ranks the classifier's weights with them; *one shot* takes them all before the
 # first step; *structured* takes whole channels; *dense* takes none and is tuned as long: without it, a comparison says
@@ -71,7 +71,7 @@ trained[["beta", "seed"]].agg(["nunique", "min", "max"])
 plots.training(table)
 
 # %% [markdown]
-# *Look at* whether the curves have come to rest before the pruning begins. What they still gain would also be gained in
+# *Look at* whether the curves have come to rest before the pruning begins. Whatever they still gain would also be gained in
 # the two epochs of tuning, and would hide what the pruning costs.
 
 # %% [markdown]
@@ -85,9 +85,9 @@ plots.training(table)
 plots.accuracy(table)
 
 # %% [markdown]
-# *Look at* the two readings side by side. A code that names one of ten classes has a rate of $\log 10 = 2.3$ nats and
+# *Look at* the two readings side by side. A latent that names one of ten classes has a rate of $\log 10 = 2.3$ nats and
 # saves at most as many of cross-entropy. In *pixel mean* it costs $2.3\,\beta$ and saves $2.3$: for $\beta > 1$ that
-# hardly ever pays, and the network is driven to say nothing. In *sum*, with $\lambda$ of 100, the same code saves 230.
+# hardly ever pays, and the network is driven to say nothing. In *sum*, with $\lambda$ of 100, the same latent saves 230.
 # So whether the accuracy drops at $\beta = 10$ is a question of a reduction that the paper does not state: an argument,
 # not a result. Read first the row of MNIST at the paper's budget, 14,062 + 938 steps: does a line in *sum* fall from
 # $\beta = 1$ to $10$ at all, and which way to prune lies apart from the others? Then compare the spread of the points
@@ -96,19 +96,19 @@ plots.accuracy(table)
 # %% [markdown]
 # ## Collapse
 #
-# **Claim 4.3** also says why: posterior collapse. A drop in accuracy is no proof of it. A dimension of the code has
+# **Claim 4.3** also says why: posterior collapse. A drop in accuracy is no proof of it. A dimension of the latent has
 # collapsed where its mean does not vary over the images (by more than 0.01 in variance it is *active*) and its rate is
 # near 0.
 
-# %% mystnb={"image": {"alt": "Active units over beta before and after pruning, a panel for each reading."}, "figure": {"caption": "How many dimensions of the code tell test images apart, over beta.", "name": "fig-pruning-units"}}
+# %% mystnb={"image": {"alt": "Active units over beta before and after pruning, a panel for each reading."}, "figure": {"caption": "How many dimensions of the latent tell test images apart, over beta.", "name": "fig-pruning-units"}}
 plots.active_units(table)
 
-# %% mystnb={"image": {"alt": "Rate of each dimension of the code in nats on a logarithmic axis, the largest first, a curve for each beta, a panel for each reading."}, "figure": {"caption": "Rate of each dimension of the code on test images, the largest first. Thin: seeds.", "name": "fig-pruning-collapse"}}
+# %% mystnb={"image": {"alt": "Rate of each dimension of the latent in nats on a logarithmic axis, the largest first, a curve for each beta, a panel for each reading."}, "figure": {"caption": "Rate of each dimension of the latent on test images, the largest first. Thin: seeds.", "name": "fig-pruning-collapse"}}
 plots.collapse(table)
 
 # %% [markdown]
 # *Look at* where a curve falls off a cliff: the dimensions right of it are not used. A curve that lies low but falls
-# gently is a code that is quiet as a whole, which is not the same. At the paper's budget, too, count the active units of
+# gently is a latent that is quiet as a whole, which is not the same. At the paper's budget, too, count the active units of
 # *sum* at $\beta = 10$: collapse would show there.
 
 # %% [markdown]
@@ -135,7 +135,7 @@ plots.cost(table)
 figures.text_table(plots.numbers(table))
 
 # %% [markdown]
-# ## Was the code disentangled at all?
+# ## Was the latent disentangled at all?
 #
 # The paper measures none of it and names the mutual information gap {cite}`chen2018isolating` for later work. That needs
 # images whose factors are known: dSprites-like ones, made here (see {doc}`data`). Their orientation counts modulo the symmetry of the shape,

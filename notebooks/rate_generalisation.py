@@ -18,18 +18,18 @@
 # AISTATS 2021* {cite}`bozkurt2021rate`.
 #
 # **The question.** A VAE minimises $D + \beta R$: the distortion $D$ of its reconstructions and the rate $R$ of its
-# code, both in nats per image. The rate is often called a regulariser. Does it help a VAE to reconstruct images that
+# latent, both in nats per image. The rate is often called a regulariser. Does it help a VAE to reconstruct images that
 # it was *not* trained on?
 #
 # **The paper's answer.** Mostly no. Where training images are dense, nothing is memorised at any $\beta$. Where they are
-# sparse, only a shallow network has a best $\beta$ that is not the smallest; a deep one reconstructs unseen images the
-# better, the less the rate weighs, and what it memorises, it memorises at *large* $\beta$. What costs is not the
-# information in the code but the prior that it is held to.
+# sparse, only a shallow network has a best $\beta$ that is not the smallest. A deep network reconstructs unseen images
+# better the less the rate weighs, and it memorises at *large* $\beta$. The prior costs generalisation, not the
+# information in the latent.
 #
-# **Ours.** The paper trained each network for 257,000 steps and five seeds. What is stored here is named in each
-# figure, and the claims are judged from it by rules fixed beforehand: short of the paper's steps an effect can
-# be reproduced but not refuted, and an absence refuted but not reproduced. Where that stands is the table below; the
-# commands that would settle the rest are at the end of the page. A *member* is one trained network; its *budget* is what
+# **Ours.** The paper trained each network for 257,000 steps and five seeds. Each figure here names the budget of its
+# members, and rules that were fixed beforehand judge the claims: short of the paper's steps an effect can be
+# reproduced but not refuted, and an absence refuted but not reproduced. The table below has the verdicts, the end of the
+# page the commands that would settle the rest. A *member* is one trained network; its *budget* is what
 # it was trained on and with: steps, batch, width. {doc}`Notation <../notation>` has the other words.
 
 # %% tags=["parameters", "hide-input"]
@@ -41,7 +41,7 @@ data: list = None  # image sets, e.g. [tetrominoes]
 split: str = None  # how images are divided: cv, random, checkerboard, cd or own
 n_train: list = None  # images in the training set, e.g. [16384]; of a set with its own training images, else a tenth
 models: list = None  # networks: dense_vae (fully connected), conv_vae (convolutional)
-depths: list = None  # hidden layers on either side of the code, e.g. [1, 3]
+depths: list = None  # hidden layers on either side of the latent, e.g. [1, 3]
 objective: str = None  # beta: D + beta R; mi_kl: D + mi MI + kl KL(q(z)||p(z))
 mi: list = None  # weights of the mutual information in mi_kl, e.g. [0, 1]
 kl: list = None  # weights of the marginal KL in mi_kl, e.g. [0, 1]
@@ -83,8 +83,8 @@ explore.explore(table, settings)
 # %% [markdown]
 # ## The data
 #
-# Tetrominoes: 163,840 images of one J-shaped piece, in every combination of angle, hue, size and place. What decides
-# how hard it is to generalise is how the images are split (see {doc}`data`).
+# Tetrominoes: 163,840 images of one J-shaped piece, in every combination of angle, hue, size and place. The way of
+# splitting them decides how hard it is to generalise (see {doc}`data`).
 
 # %% mystnb={"image": {"alt": "A sheet of 96 small colour images, each a J-shaped tetromino of another place, size, angle and hue on black."}, "figure": {"caption": "The paper's figure 1: Tetrominoes, drawn at random.", "name": "fig-tetrominoes"}}
 explore.figure_1()
@@ -176,7 +176,7 @@ plots.figure_7(table)
 # %% [markdown]
 # ## The two parts of the rate
 #
-# $R = I_q(x; z) + \mathrm{KL}(q(z) \Vert p(z))$: how much the code says of the image, and how far the codes together
+# $R = I_q(x; z) + \mathrm{KL}(q(z) \Vert p(z))$: how much the latent says of the image, and how far the latents together
 # are from the prior. **Claim 3.14.** For $\beta < 1$ the mutual information sits at its ceiling $\log N$.
 # **Claim 3.15.** The marginal KL is small for $\beta > 1$ and grows as $\beta$ falls.
 
@@ -201,8 +201,8 @@ plots.parts_removed(table)
 # %% [markdown]
 # ## A decoder to move
 #
-# Ten sliders for the ten dimensions of a code, and the picture that the decoder of a stored member makes of it, in your
-# browser. Find the dimensions that turn the piece, and those that do nothing: a code that pays for its rate leaves
+# Ten sliders for the ten dimensions of a latent, and the picture that the decoder of a stored member makes of it, in your
+# browser. Find the dimensions that turn the piece, and those that do nothing: a latent that pays for its rate leaves
 # dimensions empty.
 
 # %%
@@ -227,8 +227,8 @@ figures.text_table(claims.as_table(verdicts))
 #     -p betas "[0.25, 0.7]"
 # ```
 #
-# What would settle the claims, at the paper's scale and on a GPU, each line followed by
-# `.venv/bin/python -m vaekit export rate_generalisation`, which shows it here:
+# These commands would settle the claims, at the paper's scale and on a GPU. After each,
+# `.venv/bin/python -m vaekit export rate_generalisation` shows here what it trained:
 #
 # ```bash
 # train() {

@@ -38,9 +38,9 @@
 # needs data, not run
 # : the evidence that the claim asks for is not there; where a part of the claim has a value, that is shown with its scope.
 #
-# What a paper says of several data sets must hold on each. What is about the best of many members is decided by seeds
-# that did not choose them. A claim with one seed over a whole grid has its interval from a bootstrap over the grid, and
-# says so. What is true by construction is shown, and not counted.
+# A claim about several data sets must hold on each. A claim about the best of many members is decided by seeds that did
+# not choose them. A claim with one seed over a whole grid has its interval from a bootstrap over the grid, and says so.
+# A claim that is true by construction is shown, and not counted.
 
 # %% [markdown]
 # ## How many

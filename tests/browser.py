@@ -107,18 +107,18 @@ class Browser:
     def errors(self) -> list[str]:
         """Exceptions, console errors, and what the browser itself logged as an error."""
         self.evaluate("1")  # so that what has happened has been told
-        found = []
+        messages = []
         for event in self.events:
             details = event.get("params", {})
             match event.get("method"):
                 case "Runtime.exceptionThrown":
                     error = details["exceptionDetails"]
-                    found.append(error.get("exception", {}).get("description") or error["text"])
+                    messages.append(error.get("exception", {}).get("description") or error["text"])
                 case "Runtime.consoleAPICalled" if details["type"] == "error":
-                    found.append(" ".join(str(a.get("value", a.get("description"))) for a in details["args"]))
+                    messages.append(" ".join(str(a.get("value", a.get("description"))) for a in details["args"]))
                 case "Log.entryAdded" if details["entry"]["level"] == "error":
-                    found.append(f"{details['entry']['text']} {details['entry'].get('url', '')}")
-        return found
+                    messages.append(f"{details['entry']['text']} {details['entry'].get('url', '')}")
+        return messages
 
     def screenshot(self, path: Path, whole: bool = False):
         """Write what is shown, or the whole page, as a PNG."""

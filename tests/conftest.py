@@ -9,8 +9,16 @@ import pytest
 import torch
 from forks import Forks
 
-from vaekit.runs import Store
+from vaekit.store import Store
 from vaekit.studies import rate_generalisation
+
+ROOT = Path(__file__).resolve().parents[1]
+# The files whose tests take longest are begun first, so that of two workers none ends long after the other.
+LONGEST = ("test_book.py", "test_faults.py", "test_notebooks.py", "test_fleet.py", "test_hostile.py")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +50,7 @@ def store(place):
 @pytest.fixture
 def build(monkeypatch):
     """The module that builds the book; what lies beside it can be imported too."""
-    monkeypatch.syspath_prepend(Path(__file__).resolve().parents[1] / "book")
+    monkeypatch.syspath_prepend(ROOT / "book")
     return importlib.import_module("build")
 
 

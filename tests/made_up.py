@@ -1,8 +1,15 @@
-"""Made-up tidy tables for the tests of claims, and what a verdict on one says."""
+"""Made-up tidy tables for the tests of claims and figures, and what verdicts, measures and figures say."""
 
+import math
 from typing import Any
 
+import matplotlib
+import numpy as np
 import pandas as pd
+import pytest
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
 
 
 def members(axes: list[str], points, **fields: Any) -> pd.DataFrame:
@@ -39,11 +46,50 @@ def later(early, late):
     return lambda rows, share: (early if share < 1 else late)(rows, share)
 
 
-def outcome(found) -> tuple[str, str]:
-    """The outcome of a verdict, or of a part, and its reasons."""
-    return found.outcome, "; ".join(map(str, found.reasons))
+def outcome(judged) -> tuple[str, str]:
+    """The outcome of a verdict, or of a criterion, and its reasons."""
+    return judged.outcome, "; ".join(map(str, judged.reasons))
 
 
-def told(found) -> tuple:
+def told(verdict) -> tuple:
     """All that a verdict says, and its values to the last digit."""
-    return found.row(), [part.statistic.sample.tolist() for part in found.parts]
+    return verdict.row(), [criterion.statistic.sample.tolist() for criterion in verdict.criteria]
+
+
+def keyed(values, finite=True) -> dict:
+    """What a measure yields, by part, measure and arguments, which name each value once."""
+    values = list(values)
+    by_name = {(value.part, value.measure, value.arguments): value for value in values}
+    assert len(by_name) == len(values)
+    assert not finite or all(math.isfinite(value.value) and value.se >= 0 for value in values)
+    return by_name
+
+
+@pytest.fixture
+def house_style():
+    """What a figure sets of matplotlib's goes again, and no figure stays open, which a notebook would show twice."""
+    with plt.rc_context():
+        yield
+    assert not plt.get_fignums()
+
+
+def drawn(figure):
+    """Draw a figure whole, as saving it does."""
+    figure.draw_without_rendering()
+    return figure
+
+
+def errorbars(ax) -> dict[str, list]:
+    """Points of the error bars by label: {label: [x, y]}."""
+    return {
+        bars.get_label(): [list(np.round(np.asarray(values, float), 9)) for values in bars.lines[0].get_data()]
+        for bars in ax.containers
+    }
+
+
+def swept_values(spec, take, model, member, step, images) -> list:
+    """What a sweep measures of a model after `step` steps by the measure that `take` is of; nothing at other steps."""
+    assert take in [measure.take for measure in spec.measures]
+    return [
+        value for m in spec.measures_at(step, member) if m.take is take for value in take(model, member, step, images)
+    ]

@@ -14,11 +14,10 @@ from benchmarks import fleet, gpu, measures, records, store, timing
 from benchmarks.peers import dataloader, lightning, ours, plain, process
 from benchmarks.peers.task import IMAGES, SETUPS, Task, examples, train_on
 from benchmarks.records import Row
-from vaekit import upkeep
 from vaekit.fleet import batch_indices
 from vaekit.randomness import NOISE, normal
-from vaekit.runs import Store
-from vaekit.studies.rate_generalisation import DESIGN
+from vaekit.store import Store, maintenance
+from vaekit.studies.rate_generalisation import SPEC
 from vaekit.sweep import Measure
 
 
@@ -33,21 +32,21 @@ def test_contenders_take_turns_and_every_second_round_is_reversed():
 
 
 def test_a_ratio_s_interval_is_the_t_interval_of_its_logarithm():
-    found = timing.ratio([2.0, 4.0, 8.0], [1.0, 1.0, 1.0])
+    interval = timing.ratio([2.0, 4.0, 8.0], [1.0, 1.0, 1.0])
     half = 4.302653 * math.log(2) / math.sqrt(3)  # t(0.975, 2), and the logs lie log 2 apart: their sd
-    assert found.median == 4
-    assert found.rounds == 3
-    assert found.low == pytest.approx(4 * math.exp(-half), rel=1e-6)
-    assert found.high == pytest.approx(4 * math.exp(half), rel=1e-6)
+    assert interval.median == 4
+    assert interval.rounds == 3
+    assert interval.low == pytest.approx(4 * math.exp(-half), rel=1e-6)
+    assert interval.high == pytest.approx(4 * math.exp(half), rel=1e-6)
     drift = timing.ratio([3.0, 30.0, 300.0], [2.0, 20.0, 200.0])  # meets both, and cancels
     assert (drift.median, drift.low, drift.high) == pytest.approx((1.5, 1.5, 1.5))
 
 
 def test_two_rounds_have_a_median_and_no_interval():
-    found = timing.interval([1.0, 3.0])
-    assert (found.median, found.rounds) == (2, 2)
-    assert math.isnan(found.low)
-    assert math.isnan(found.high)
+    estimate = timing.interval([1.0, 3.0])
+    assert (estimate.median, estimate.rounds) == (2, 2)
+    assert math.isnan(estimate.low)
+    assert math.isnan(estimate.high)
     with pytest.raises(ValueError, match="zip"):
         timing.ratio([1.0, 2.0], [1.0])
 
@@ -134,12 +133,12 @@ def test_a_peer_that_cannot_run_is_a_row_that_says_why(monkeypatch):
             return process.Outcome(0.5 * task.members, [3.0] * task.members)
 
     rows = fleet._contest(Task("tiny", 4, 10, 1), ("vaekit", "plain loop", "lightning"), "a case", 3, Refusing())
-    found = {(row.contender, row.quantity): row for row in rows}
-    assert math.isnan(found["lightning", "us/model-step"].value)
-    assert found["lightning", "us/model-step"].note == "it did not run: no wheel"
-    assert found["plain loop", "us/model-step"].value == pytest.approx(50_000)
-    assert found["plain loop / vaekit", "ratio"].value == 1
-    assert ("lightning / vaekit", "ratio") not in found
+    by_name = {(row.contender, row.quantity): row for row in rows}
+    assert math.isnan(by_name["lightning", "us/model-step"].value)
+    assert by_name["lightning", "us/model-step"].note == "it did not run: no wheel"
+    assert by_name["plain loop", "us/model-step"].value == pytest.approx(50_000)
+    assert by_name["plain loop / vaekit", "ratio"].value == 1
+    assert ("lightning / vaekit", "ratio") not in by_name
 
 
 def test_an_environment_that_pip_refuses_says_so(monkeypatch, tmp_path):
@@ -163,7 +162,7 @@ def test_importing_the_benchmarks_peers_imports_none_of_their_packages():
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-@pytest.mark.parametrize("formulation", [f for f in gpu.FORMULATIONS if "compiled" not in f])
+@pytest.mark.parametrize("formulation", gpu.FORMULATIONS)
 def test_the_gpu_s_benchmark_steps_a_stack_on_a_cpu_as_well(formulation):
     """All but the capture: the same stack, stepped so often as it is timed."""
     taken = gpu.seconds("tiny", "full", 3, formulation, rounds=2, device="cpu", steps=2, batch=8)
@@ -181,10 +180,10 @@ def test_without_a_gpu_nothing_is_a_share_of_a_floor(monkeypatch):
 
 def test_measures_are_summed_over_snapshots_but_the_exempt_one(monkeypatch):
     """Measures that take 1, 10, 100 and 1,000 s at the four kinds of snapshot of a member of 2,000 steps."""
-    seconds = {"at the end": 1, "before the end": 10, "where weights are kept": 100, "else": 1_000}
+    seconds = {"at the end": 1, "before the end": 10, "where weights are saved": 100, "else": 1_000}
     one = member(steps=2_000)
-    design = replace(DESIGN, measures=[Measure(name, 1, lambda *_: ()) for name in ("rates", "likelihood")])
-    monkeypatch.setattr(measures, "examples", lambda *_: None)
+    design = replace(SPEC, measures=[Measure(name, 1, lambda *_: ()) for name in ("rates", "likelihood")])
+    monkeypatch.setattr(measures, "examples_of", lambda *_: None)
     monkeypatch.setattr(measures, "_trained", lambda *_: (None, 3.0))
     monkeypatch.setattr(
         measures, "_seconds", lambda _, fleet, member, step, images: seconds[measures._kind(design, member, step)]
@@ -206,16 +205,16 @@ def test_a_study_s_share_counts_each_kind_of_member():
     )
     assert grids == pytest.approx([(36 * 55 + 405 * 5) / (441 * 100)] * len(grids))
     assert families == pytest.approx([0.05] * len(families))
-    assert len(grids) + len(families) == len(shares) > 1
+    assert len(grids) + len(families) == len(shares) >= 1
     half = {case: value for case, value in spent.items() if "off it" not in case and "pruned" not in case}
     assert not list(measures._sums(half))
 
 
 def test_a_made_store_is_whole_and_opens(tmp_path):
     store.make(tmp_path, 100)
-    made = Store(tmp_path)
-    assert not list(upkeep.damage(made))
-    assert len(list(made.keys())) == 100
+    opened = Store(tmp_path)
+    assert not list(maintenance.damage(opened))
+    assert len(list(opened.keys())) == 100
     seconds, megabytes, members, rows = store._opened(str(tmp_path))
     assert (members, rows) == (100, 100 * 99)
     assert seconds > 0

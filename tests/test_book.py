@@ -1,7 +1,4 @@
-"""The built book as a reader meets it: every page in headless Chromium, with the network off.
-
-The book is built once, into a temporary folder; VAEKIT_BOOK=…/_build/html tests one that is already there.
-"""
+"""The built book as a reader meets it: every page in headless Chromium, with the network off."""
 
 import base64
 import csv
@@ -9,6 +6,7 @@ import http.server
 import importlib.metadata
 import io
 import itertools
+import json
 import os
 import re
 import statistics
@@ -33,6 +31,7 @@ from PIL import Image
 from tiny import notebook
 
 ROOT = Path(__file__).resolve().parents[1]
+STUDIES = ("id_transition", "hierarchical_rates", "rate_generalisation", "pruning")
 NARROW = 390  # CSS pixels: a phone held upright
 
 # ---- the build, without a browser
@@ -47,7 +46,6 @@ def test_every_notebook_is_a_page_and_every_page_has_its_source():
     assert texts == {f"book/{path.stem}" for path in (ROOT / "book").glob("*.md")}
 
 
-@pytest.mark.slow
 def test_a_notebook_that_fails_is_named_and_spoils_no_other(tmp_path, capsys, build):
     cells = {"bad": "1 / 0", "good": "2 + 3", "scaled": 'scale = "quick"'}
     for name, source in cells.items():
@@ -116,16 +114,16 @@ def test_outputs_are_made_anew_when_anything_but_prose_changes(tmp_path, monkeyp
     assert shown("new", "meddles") == "new: 6"
 
 
-def test_surroundings_are_known_by_content_and_not_by_time(tmp_path, monkeypatch, packages, build):
+def test_the_environment_is_known_by_content_and_not_by_time(tmp_path, monkeypatch, packages, build):
     for name in ("RESULTS", "DATA", "RUNS"):
         monkeypatch.setenv(f"VAEKIT_{name}", str(tmp_path / name))
     monkeypatch.setattr(build, "ROOT", tmp_path)
     places = ("vaekit/a.py", "benchmarks/results/a.csv", "RESULTS/a.csv")
     others = ("DATA/mnist.npz", "RUNS/classifiers/a.safetensors")
-    known = [build.surroundings()]
+    known = [build.environment_hash()]
 
     def changed() -> bool:
-        known.append(build.surroundings())
+        known.append(build.environment_hash())
         return known[-1] != known[-2]
 
     for path in map(tmp_path.joinpath, (*places, *others)):
@@ -145,9 +143,9 @@ def test_surroundings_are_known_by_content_and_not_by_time(tmp_path, monkeypatch
 
 def test_a_picture_becomes_lighter_only_where_nobody_can_tell(build):
     def base64_of(pixels: np.ndarray) -> str:
-        written = io.BytesIO()
-        Image.fromarray(pixels).save(written, "png")
-        return base64.b64encode(written.getvalue()).decode()
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "png")
+        return base64.b64encode(buffer.getvalue()).decode()
 
     def pixels_of(png: str) -> np.ndarray:
         return np.asarray(Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB"))
@@ -156,10 +154,10 @@ def test_a_picture_becomes_lighter_only_where_nobody_can_tell(build):
     drawn = np.repeat(np.random.default_rng(0).integers(0, 256, (64, 64, 1), np.uint8), 4, axis=2)
     drawn[..., 3] = 255
     drawn[:9, :9] = (0, 0, 0, 0)
-    made = build.lighter(base64_of(drawn))
-    assert len(made) < len(base64_of(drawn)) / 2
+    lighter = build.lighter(base64_of(drawn))
+    assert len(lighter) < len(base64_of(drawn)) / 2
     drawn[:9, :9] = 255
-    assert np.abs(pixels_of(made).astype(int) - drawn[..., :3]).max() <= 2
+    assert np.abs(pixels_of(lighter).astype(int) - drawn[..., :3]).max() <= 2
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     assert np.array_equal(pixels_of(build.lighter(base64_of(noise))), noise)
 
@@ -174,7 +172,7 @@ sphinx: {local_extensions: {pages: book}, config: {html_theme: sphinx_book_theme
 @pytest.mark.slow
 def test_what_sphinx_has_read_is_used_again_but_no_warning_is_forgotten(tmp_path, monkeypatch, build):
     monkeypatch.setattr(build, "ROOT", tmp_path / "source")
-    monkeypatch.setattr(build, "surroundings", lambda: "the same")
+    monkeypatch.setattr(build, "environment_hash", lambda: "the same")
     book, to = tmp_path / "source" / "book", tmp_path / "to"
     book.mkdir(parents=True)
     for name in ("pages.py", "downloads.py"):
@@ -201,7 +199,6 @@ def test_what_sphinx_has_read_is_used_again_but_no_warning_is_forgotten(tmp_path
     assert not (to / "_build" / "clean").exists()  # so the next one begins as the first did
 
 
-@pytest.mark.slow
 def test_a_picture_without_alt_text_fails_the_build(tmp_path):
     source = tmp_path / "source"
     source.mkdir()
@@ -248,22 +245,22 @@ def test_a_notebooks_downloads_are_made_from_what_it_shows_and_cites(tmp_path, m
         nbformat.v4.new_code_cell("figure", outputs=[picture]),  # without a name it is no figure of the page
     ]
     study = nbformat.v4.new_notebook(cells=cells)
-    made = downloads.files("pruning", study)
-    assert made.keys() == {"fig-x.csv", "pruning.bib"}
-    assert made["fig-x.csv"] == "beta,value\n1,2\n"
-    assert re.findall(r"^@\w+\{(\w+),$", made["pruning.bib"], re.M) == ["xiao2023trading", "vaekit"]
-    assert "Xiao, Tim Z." in made["pruning.bib"]
-    assert "version 0.1.0" in made["pruning.bib"]
-    assert made["pruning.bib"].count("{") == made["pruning.bib"].count("}")
+    texts = downloads.files("pruning", study)
+    assert texts.keys() == {"fig-x.csv", "pruning.bib"}
+    assert texts["fig-x.csv"] == "beta,value\n1,2\n"
+    assert re.findall(r"^@\w+\{(\w+),$", texts["pruning.bib"], re.M) == ["xiao2023trading", "vaekit"]
+    assert "Xiao, Tim Z." in texts["pruning.bib"]
+    assert "version 0.1.0" in texts["pruning.bib"]
+    assert texts["pruning.bib"].count("{") == texts["pruning.bib"].count("}")
     assert downloads.files("no study", study).keys() == {"fig-x.csv"}
     *_, last = downloads.linked("pruning", study).cells
     assert "{download}`fig-x.csv <pruning/fig-x.csv>`" in cells[1].metadata["mystnb"]["figure"]["caption"]
     # The command that it names is the one by which build.py runs a notebook of a scale.
-    ran = {}
-    monkeypatch.setattr(build.papermill, "execute_notebook", lambda path, to, given, **_: ran.update(given))
+    parameters = {}
+    monkeypatch.setattr(build.papermill, "execute_notebook", lambda path, to, given, **_: parameters.update(given))
     build.run_by_papermill(ROOT / "notebooks" / "pruning.ipynb")
-    said = " ".join(f"-p {name} {value}" for name, value in ran.items())
-    assert f"papermill notebooks/pruning.ipynb out.ipynb \\\n    {said}\n" in last.source
+    options = " ".join(f"-p {name} {value}" for name, value in parameters.items())
+    assert f"papermill notebooks/pruning.ipynb out.ipynb \\\n    {options}\n" in last.source
     study.cells[0].source = "# Nothing cited"
     assert re.findall(r"^@\w+\{(\w+),$", downloads.files("pruning", study)["pruning.bib"], re.M) == ["vaekit"]
     study.cells[0].source = "{cite}`nobody1900nothing`"
@@ -272,58 +269,91 @@ def test_a_notebooks_downloads_are_made_from_what_it_shows_and_cites(tmp_path, m
 
 
 @pytest.fixture(scope="session")
-def book(tmp_path_factory) -> Path:
-    """The folder of the built pages."""
-    if given := os.environ.get("VAEKIT_BOOK"):
-        return Path(given)
+def book(tmp_path_factory) -> SimpleNamespace:
+    """The book, built once, with an empty store and without image sets: as on a machine that was never used for it.
+
+    `html` is the folder of its pages, `notebooks` that of the notebooks with their outputs, `places` what the store and
+    the image sets would be in. VAEKIT_BOOK=…/_build/html takes a book that is there already.
+    """
     to = tmp_path_factory.mktemp("book")
-    result = subprocess.run([sys.executable, ROOT / "book" / "build.py", "--to", to], capture_output=True, text=True)
-    assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-4000:]
-    return to / "_build" / "html"
+    places = [to / "runs", to / "data"]
+    if not (html := os.environ.get("VAEKIT_BOOK")):
+        command = [sys.executable, ROOT / "book" / "build.py", "--to", to]
+        environment = os.environ | {"VAEKIT_RUNS": str(places[0]), "VAEKIT_DATA": str(places[1])}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+        html = to / "_build" / "html"
+    return SimpleNamespace(html=Path(html), notebooks=ROOT / "book" / "studies", places=places)
 
 
-def pages(book: Path) -> list[str]:
+@pytest.fixture(scope="session")
+def html(book) -> Path:
+    """The folder of the built pages."""
+    return book.html
+
+
+def published(book, name: str) -> str:
+    """The outputs of a notebook as the book has run it: at scale published, with an empty store and no image set."""
+    assert not any(place.exists() for place in book.places)
+    cells = nbformat.read(book.notebooks / f"{name}.ipynb", as_version=4).cells
+    return json.dumps([cell.get("outputs", []) for cell in cells])
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_each_study_is_published_without_training(book, name):
+    outputs = published(book, name)
+    assert not re.search(r"training \d+ of", outputs)
+    if name == "rate_generalisation":
+        assert outputs.count('"image/png"') == 12
+    else:
+        assert outputs.count('"image/png"')
+        assert "widget-view" not in outputs
+
+
+def test_first_fleet_trains_and_draws(book):
+    outputs = published(book, "first_fleet")
+    assert outputs.count('"image/png"') == 2
+    assert outputs.count("finished") == 6
+
+
+def pages(html: Path) -> list[str]:
     """The addresses of all pages, relative to the book; without the one at the top, which only leads to the first."""
-    found = sorted(path.relative_to(book).as_posix() for path in book.rglob("*.html"))
-    return [page for page in found if page != "index.html" and not page.startswith("_static/")]
+    addresses = sorted(path.relative_to(html).as_posix() for path in html.rglob("*.html"))
+    return [page for page in addresses if page != "index.html" and not page.startswith("_static/")]
 
 
-@pytest.mark.slow
-def test_no_page_names_a_script_style_or_picture_of_another_host(book):
+def test_no_page_names_a_script_style_or_picture_of_another_host(html):
     loaded = re.compile(r"""<(?:script|link|img|iframe|source)\b[^>]*?(?:src|href)=["']?(?:https?:)?//[^\s>]*""")
     networks = re.compile(r"unpkg\.com|jsdelivr|cdnjs|googleapis|gstatic")
-    for page in pages(book):
-        html = (book / page).read_text()
-        assert not loaded.findall(html), page
-        assert not networks.findall(html), page
-    for style in (book / "_static").rglob("*.css"):
+    for page in pages(html):
+        text = (html / page).read_text()
+        assert not loaded.findall(text), page
+        assert not networks.findall(text), page
+    for style in (html / "_static").rglob("*.css"):
         assert not re.search(r"""(?:url\(|@import\s)["']?(?:https?:)?//""", style.read_text()), style.name
 
 
-@pytest.mark.slow
-def test_the_top_leads_to_the_first_page(book):
-    assert 'content="0; url=book/index.html"' in (book / "index.html").read_text()
+def test_the_top_leads_to_the_first_page(html):
+    assert 'content="0; url=book/index.html"' in (html / "index.html").read_text()
 
 
-@pytest.mark.slow
-def test_the_book_is_small_enough_to_load_and_to_publish(book, build):
-    sizes = build.page_sizes(book)
-    assert set(sizes) >= set(pages(book))
+def test_the_book_is_small_enough_to_load_and_to_publish(html, build):
+    sizes = build.page_sizes(html)
+    assert set(sizes) >= set(pages(html))
     # What a widget computes with comes beside what is read and looked at.
     held = re.compile(r'<script type="application/json">.*?</script>', re.DOTALL)
-    moved = {page: sum(map(len, held.findall((book / page).read_text()))) for page in sizes}
+    moved = {page: sum(map(len, held.findall((html / page).read_text()))) for page in sizes}
     assert not {page: size for page, size in moved.items() if size > 8e6}
     assert not {page: size for page, size in sizes.items() if size - moved[page] > 1.5e6}
-    assert sum(path.stat().st_size for path in book.rglob("*") if path.is_file()) < 50e6
+    assert sum(path.stat().st_size for path in html.rglob("*") if path.is_file()) < 50e6
 
 
-@pytest.mark.slow
-def test_no_page_or_download_names_a_path_of_the_machine_that_built_it(book):
-    mine = {str(ROOT), str(Path.home()), sys.prefix} - {"/"}
-    files = [path for name in ("_sources", "_downloads") for path in (book / name).rglob("*")]
-    for path in [*(book / page for page in pages(book)), *files]:
+def test_no_page_or_download_names_a_path_of_the_machine_that_built_it(book, html):
+    paths = {str(path) for path in (ROOT, Path.home(), sys.prefix, *book.places)} - {"/"}
+    files = [path for name in ("_sources", "_downloads") for path in (html / name).rglob("*")]
+    for path in [*(html / page for page in pages(html)), *files]:
         if path.is_file():
-            assert not [name for name in mine if name.encode() in path.read_bytes()], path.relative_to(book)
+            assert not [name for name in paths if name.encode() in path.read_bytes()], path.relative_to(html)
 
 
 class References(HTMLParser):
@@ -335,15 +365,15 @@ class References(HTMLParser):
         self.feed(page.read_text())
 
     def handle_starttag(self, tag, attrs):
-        found = dict(attrs)
-        self.ids |= {found[name] for name in ("id", "name") if found.get(name)}
-        self.targets |= {found[name] for name in ("href", "src") if found.get(name)}
+        values = dict(attrs)
+        self.ids |= {values[name] for name in ("id", "name") if values.get(name)}
+        self.targets |= {values[name] for name in ("href", "src") if values.get(name)}
 
 
 def broken_references(html: Path) -> dict[str, list[str]]:
     """Page -> each address, of a page, a file or a place in it, that leads nowhere within the pages of a folder."""
     known = {page: References(page) for page in html.rglob("*.html") if "_static" not in page.parts}
-    found = {}
+    broken = {}
     for page, references in known.items():
         for target in sorted(references.targets):
             url, anchor = urldefrag(target)
@@ -352,8 +382,8 @@ def broken_references(html: Path) -> dict[str, list[str]]:
             place = (page.parent / unquote(url.partition("?")[0])).resolve() if url else page
             ids = known[place].ids if place in known else None  # None: no page, so it has no places
             if not place.is_file() or (anchor and ids is not None and unquote(anchor) not in ids):
-                found.setdefault(page.relative_to(html).as_posix(), []).append(target)
-    return found
+                broken.setdefault(page.relative_to(html).as_posix(), []).append(target)
+    return broken
 
 
 def test_a_reference_that_leads_nowhere_is_seen(tmp_path):
@@ -367,28 +397,25 @@ def test_a_reference_that_leads_nowhere_is_seen(tmp_path):
     assert broken_references(tmp_path) == {"a.html": ["#none", "b.html#none", "b.png", "c.html"]}
 
 
-@pytest.mark.slow
-def test_every_link_picture_and_anchor_within_the_book_leads_somewhere(book):
-    assert not broken_references(book)
-    assert sum(len(References(book / page).targets) for page in pages(book)) > 500
+def test_every_link_picture_and_anchor_within_the_book_leads_somewhere(html):
+    assert not broken_references(html)
+    assert sum(len(References(html / page).targets) for page in pages(html)) > 500
 
 
-STUDIES = ("id_transition", "hierarchical_rates", "rate_generalisation", "pruning")
 # Figures of images; of one place in another figure; of what nobody has measured so far.
 WITHOUT_DATA = {"fig-tetrominoes", "fig-splits", "fig-hierarchical-pictures"}
 WITHOUT_DATA |= {"fig-reconstructions", "fig-explore-pruning"}
 WITHOUT_DATA |= {"fig-pruning-mig", "fig-pruning-mig-sparsity"}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("study", STUDIES)
-def test_a_study_offers_its_notebook_its_data_and_what_to_cite(book, study):
-    page = book / "book" / "studies" / f"{study}.html"
+def test_a_study_offers_its_notebook_its_data_and_what_to_cite(html, study):
+    page = html / "book" / "studies" / f"{study}.html"
     section = BeautifulSoup(page.read_text(), "html.parser").select_one("section#downloads")
     offered = {link.get_text(): page.parent / link["href"] for link in section.select("a.download")}
     tables = {name: ROOT / "results" / study / name for name in ("members.csv", "measures.csv", "provenance.json")}
-    made = {f"{study}.ipynb", f"{study}.py", f"{study}.bib"}
-    assert offered.keys() == made | tables.keys()
+    own = {f"{study}.ipynb", f"{study}.py", f"{study}.bib"}
+    assert offered.keys() == own | tables.keys()
     for name, source in {f"{study}.py": ROOT / "notebooks" / f"{study}.py", **tables}.items():
         assert offered[name].read_bytes() == source.read_bytes()
     assert any(cell.get("outputs") for cell in nbformat.read(offered[f"{study}.ipynb"], as_version=4).cells)
@@ -403,10 +430,9 @@ def same(cell: str, other: str) -> bool:
         return cell == other
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("study", STUDIES)
-def test_each_figure_of_a_study_offers_the_rows_of_the_results_that_it_draws(book, study):
-    page = book / "book" / "studies" / f"{study}.html"
+def test_each_figure_of_a_study_offers_the_rows_of_the_results_that_it_draws(html, study):
+    page = html / "book" / "studies" / f"{study}.html"
     folder = ROOT / "results" / study
     members = {}
     for row in rows_of(folder / "members.csv"):
@@ -425,8 +451,8 @@ def test_each_figure_of_a_study_offers_the_rows_of_the_results_that_it_draws(boo
         assert link.get_text() == f"{figure['id']}.csv"
         lines = (page.parent / link["href"]).read_text().splitlines()
         comment = [line for line in lines if line.startswith("#")]
-        said = {line.removeprefix("# ").partition(": ")[0] for line in comment}
-        assert {"vaekit", "in all rows", "seed", "data_identity", "hardware", "wall time of training"} <= said
+        named = {line.removeprefix("# ").partition(": ")[0] for line in comment}
+        assert {"vaekit", "in all rows", "seed", "data_identity", "hardware", "wall time of training"} <= named
         rows = list(csv.DictReader(lines[len(comment) :]))
         settings = rows[0].keys() & members[next(iter(members))].keys() - {"channels", "decoder", "sampled"}
         for row in rows[:: max(1, len(rows) // 50)]:
@@ -448,8 +474,8 @@ def test_each_figure_of_a_study_offers_the_rows_of_the_results_that_it_draws(boo
 
 def tables(page: Path) -> list[list[dict[str, str]]]:
     """The text tables of a page, as rows by column heading."""
-    found = BeautifulSoup(page.read_text(), "html.parser").select("table.vaekit-table")
-    cells = [[[cell.get_text(strip=True) for cell in row.select("th, td")] for row in t.select("tr")] for t in found]
+    elements = BeautifulSoup(page.read_text(), "html.parser").select("table.vaekit-table")
+    cells = [[[cell.get_text(strip=True) for cell in row.select("th, td")] for row in t.select("tr")] for t in elements]
     return [[dict(zip(head, row, strict=True)) for row in rows] for head, *rows in cells]
 
 
@@ -464,8 +490,7 @@ def finals(study: str) -> list[tuple[dict[str, str], dict[str, str]]]:
     return [(member, row) for member, row in values if row["step"] == member["steps"]]
 
 
-@pytest.mark.slow
-def test_the_study_shows_the_numbers_of_its_results(book):
+def test_the_study_shows_the_numbers_of_its_results(html):
     ends = defaultdict(list)
     for member, row in finals("rate_generalisation"):
         named = member["split"] in ("cv", "random") and member["n_train"] in ("4096", "16384", "81920", "")
@@ -476,7 +501,7 @@ def test_the_study_shows_the_numbers_of_its_results(book):
             point = images, int(member["steps"]), int(member["model_args.hidden"]), int(member["model_args.depth"])
             if row["arguments"] in ("", "samples=1"):
                 ends[(*point, float(member["weights.beta"]), row["measure"], row["part"])].append(float(row["value"]))
-    shown = next(t for t in tables(book / "book/studies/rate_generalisation.html") if "D (test)" in t[0])
+    shown = next(t for t in tables(html / "book/studies/rate_generalisation.html") if "D (test)" in t[0])
     points = {point[:5] for point in ends}
     betas = defaultdict(set)
     for *budget, _, beta in points:
@@ -494,10 +519,9 @@ def test_the_study_shows_the_numbers_of_its_results(book):
                 assert len(values) == int(row["seeds"])
 
 
-@pytest.mark.slow
-def test_the_other_studies_show_the_numbers_of_their_results(book):
+def test_the_other_studies_show_the_numbers_of_their_results(html):
     layers = {"z": "layer=5", "output": "layer=10"}
-    dimensions = next(t for t in tables(book / "book/studies/id_transition.html") if "prominence" in t[0])
+    dimensions = next(t for t in tables(html / "book/studies/id_transition.html") if "prominence" in t[0])
     ends = finals("id_transition")
     for row in dimensions:
         for name, arguments in layers.items():
@@ -509,7 +533,7 @@ def test_the_other_studies_show_the_numbers_of_their_results(book):
             ]
             assert len(values) == int(row["seeds"])
             assert float(row[name].split(" ± ")[0]) == pytest.approx(statistics.mean(values), abs=0.051)
-    accuracies = next(t for t in tables(book / "book/studies/pruning.html") if "accuracy (%)" in t[0])
+    accuracies = next(t for t in tables(html / "book/studies/pruning.html") if "accuracy (%)" in t[0])
     for row, before in zip(accuracies, [{"budget": ""}, *accuracies], strict=False):
         row["budget"] = row["budget"] or before["budget"]  # it stands in the first of its rows
     trained = [row for row in accuracies if row["network"] == "before pruning" and ", mnist," in row["budget"]]
@@ -527,7 +551,7 @@ def test_the_other_studies_show_the_numbers_of_their_results(book):
         ]
         assert len(values) == int(row["seeds"])
         assert float(row["accuracy (%)"].split(" ± ")[0]) == pytest.approx(100 * statistics.mean(values), abs=0.0051)
-    probed = next(t for t in tables(book / "book/studies/hierarchical_rates.html") if "RBF SVM" in t[0])
+    probed = next(t for t in tables(html / "book/studies/hierarchical_rates.html") if "RBF SVM" in t[0])
     one_seed = next(
         row for row in probed if row["budget"].startswith("GHVAE") and "cifar10_jpeg, 1 seed" in row["budget"]
     )
@@ -540,15 +564,14 @@ def test_the_other_studies_show_the_numbers_of_their_results(book):
     assert float(one_seed["RBF SVM"].split()[0]) == pytest.approx(100 * best, abs=0.0051)
 
 
-@pytest.mark.slow
-def test_the_ledger_and_the_studies_say_the_same(book):
-    ledger = next(t for t in tables(book / "book/studies/scorecard.html") if "outcome" in t[0] and "scope" in t[0])
+def test_the_ledger_and_the_studies_say_the_same(html):
+    ledger = next(t for t in tables(html / "book/studies/scorecard.html") if "outcome" in t[0] and "scope" in t[0])
     assert len(ledger) > 50
     for number, study in enumerate(STUDIES, start=1):
-        shown = next(t for t in tables(book / f"book/studies/{study}.html") if "scope" in t[0])
+        shown = next(t for t in tables(html / f"book/studies/{study}.html") if "scope" in t[0])
         assert [row["claim"] for row in shown] == [f"{number}.{i}" for i in range(1, len(shown) + 1)]
         assert [row for row in ledger if row["claim"].startswith(f"{number}.")] == shown
-    tally = next(t for t in tables(book / "book/studies/scorecard.html") if set(t[0]) == {"outcome", "claims"})
+    tally = next(t for t in tables(html / "book/studies/scorecard.html") if set(t[0]) == {"outcome", "claims"})
     constructed = "true by construction, not counted"
     outcomes = [constructed if "not counted" in row["outcome"] else row["outcome"] for row in ledger]
     counts = Counter(re.split(r" \(", outcome)[0] for outcome in outcomes)
@@ -616,9 +639,9 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
 
 
 @pytest.fixture(scope="session")
-def address(book):
+def address(html):
     """Where the book is served."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(book)))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(html)))
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}/"
@@ -628,18 +651,18 @@ def address(book):
 
 
 @pytest.fixture(scope="session")
-def visits(book, address, tab) -> dict[str, dict]:
+def visits(html, address, tab) -> dict[str, dict]:
     """What each page showed, asked for and reported: wide and narrow, light and dark."""
-    found = {}
-    for page in pages(book):
+    facts_by_page = {}
+    for page in pages(html):
         tab.open(address + page)
         facts = tab.evaluate(FACTS)
         facts["faint"] = {theme: tab.evaluate(f"{FAINT}('{theme}')") for theme in ("light", "dark")}
         tab.resize(NARROW)
         facts["narrow"] = tab.evaluate(TOO_WIDE)
         facts["errors"], facts["requests"] = tab.errors(), tab.requests()
-        found[page] = facts
-    return found
+        facts_by_page[page] = facts
+    return facts_by_page
 
 
 def written(visits: dict) -> dict:
@@ -648,11 +671,10 @@ def written(visits: dict) -> dict:
 
 
 def wrong(visits: dict, problem) -> dict:
-    """Page -> what `problem(facts)` found there, of the pages where it found something."""
-    return {page: found for page, facts in visits.items() if (found := problem(facts))}
+    """Page -> `problem(facts)`, of the pages where that is not empty."""
+    return {page: faults for page, facts in visits.items() if (faults := problem(facts))}
 
 
-@pytest.mark.slow
 @pytest.mark.browser
 class TestPages:
     def test_no_page_asks_another_host_for_anything(self, visits, address):
@@ -686,51 +708,49 @@ class TestPages:
         tab.open(address + "search.html?q=distortion")
         hits = "document.querySelectorAll('ul.search li a').length"
         deadline = time.monotonic() + 10
-        while not (found := tab.evaluate(hits)) and time.monotonic() < deadline:
+        while not (count := tab.evaluate(hits)) and time.monotonic() < deadline:
             time.sleep(0.1)
-        assert found
+        assert count
 
-    def test_the_book_opens_from_a_folder_too(self, tab, book):
+    def test_the_book_opens_from_a_folder_too(self, tab, html):
         """Without a server: file://, where a browser refuses modules and fonts by address."""
-        tab.open((book / "book" / "index.html").as_uri())
+        tab.open((html / "book" / "index.html").as_uri())
         facts = tab.evaluate(FACTS)
         assert facts["formulas"] > 0
         assert not facts["unset"] + facts["faulty"]
         assert all(loaded for _, _, loaded in facts["pictures"])
         assert all(url.startswith(("file:", "data:")) for url in tab.requests())
 
-    def test_what_can_be_moved_on_a_page_moves_without_a_server(self, visits, tab, book):
+    def test_what_can_be_moved_on_a_page_moves_without_a_server(self, visits, tab, html):
         """By the keyboard: the first slider of each widget, and what it shows. From file://, with the network off."""
         looks = """[...document.querySelectorAll(".vaekit-widget")].map((widget) =>
             [widget.ariaLabel, widget.querySelector("canvas")?.toDataURL() ?? widget.innerText])"""
-        found = {}
+        moved = {}
         for page in written(visits):
-            if 'class="vaekit-widget' not in (book / page).read_text():
+            if 'class="vaekit-widget' not in (html / page).read_text():
                 continue
-            tab.open((book / page).as_uri(), NARROW)
+            tab.open((html / page).as_uri(), NARROW)
             for i, (name, before) in enumerate(tab.evaluate(looks)):
                 widget = f"document.querySelectorAll('.vaekit-widget')[{i}]"
                 tab.evaluate(f"{widget}.querySelector('input[type=range]').focus()")
                 for key, code in (("ArrowRight", 39), ("ArrowLeft", 37)):
                     tab.call("Input.dispatchKeyEvent", type="keyDown", key=key, code=key, windowsVirtualKeyCode=code)
-                    found[page, name] = found.get((page, name), False) or tab.evaluate(looks)[i][1] != before
+                    moved[page, name] = moved.get((page, name), False) or tab.evaluate(looks)[i][1] != before
             assert not [error for error in tab.errors() if "webfonts" not in error]
             assert all(url.startswith(("file:", "data:")) for url in tab.requests())
-        assert len(found) >= 2  # study 3's curve and its decoder
-        assert all(found.values()), found
+        assert len(moved) >= 2  # study 3's curve and its decoder
+        assert all(moved.values()), moved
 
 
-@pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.usefixtures("tab", "build")
-def test_a_study_can_be_printed(book, tmp_path, build):
+def test_a_study_can_be_printed(html, tmp_path, build):
     import pdf
 
-    assert pdf.main(["rate_generalisation", "--html", str(book), "--to", str(tmp_path / "a.pdf")]) == 0
+    assert pdf.main(["rate_generalisation", "--html", str(html), "--to", str(tmp_path / "a.pdf")]) == 0
     assert (tmp_path / "a.pdf").read_bytes().startswith(b"%PDF-")
 
 
-@pytest.mark.slow
 @pytest.mark.browser
 def test_paper_shows_the_text_alone_in_light_colours(tab, address):
     """As print lays it out on A4's width, whatever the reader's theme."""

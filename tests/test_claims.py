@@ -4,6 +4,7 @@ import itertools
 import math
 import time
 from dataclasses import replace
+from importlib import import_module
 
 import made_up
 import numpy as np
@@ -14,7 +15,7 @@ from made_up import later, measured, outcome
 from test_table import AXES as TABLE_AXES
 from test_table import CHANGES, PARENTS, RECORDED, two_members
 
-from vaekit import table as tidy
+from vaekit import studies
 from vaekit.claims import (
     NEEDS_DATA,
     NOT_REPRODUCED,
@@ -50,6 +51,7 @@ from vaekit.claims.statistics import (
     t_interval,
     u_depths,
 )
+from vaekit.store import table as tidy
 
 BETAS = (0.001, 0.01, 0.1, 1.0, 5.0)
 PAPER = PaperScale(
@@ -77,6 +79,11 @@ def members(betas=BETAS, seeds=(0, 1, 2), steps=1000, depths=(1,), **fields) -> 
 
 def table(value, **how) -> pd.DataFrame:
     return measured(members(**how), "distortion", "test", value)
+
+
+def unread(**how) -> pd.DataFrame:
+    """Members of which no claim reads anything."""
+    return table(noise, **how).assign(measure="unread")
 
 
 def per_seed(*values):
@@ -171,8 +178,8 @@ def test_matched_rate_is_the_distance_of_two_lines():
     # D = 100 - R and D = 90 - R, in any order of rates, over a common range of 10 to 20.
     a = curve_of([[90.0, 70.0, 80.0]] * 2), curve_of([[10.0, 30.0, 20.0]] * 2)
     b = curve_of([[90.0, 70.0]] * 2), curve_of([[0.0, 20.0]] * 2)
-    made = matched_rate("D", a, b)
-    np.testing.assert_allclose(made.values, [10, 10])
+    gap = matched_rate("D", a, b)
+    np.testing.assert_allclose(gap.values, [10, 10])
     # D = R^2 / 10 through 0, 10, 20 is a broken line there: mean 30 - 10 + 0 against 0 over [0, 20] is 15.
     broken = curve_of([[0.0, 10.0, 40.0]]), curve_of([[0.0, 10.0, 20.0]])
     flat = curve_of([[0.0, 0.0]]), curve_of([[0.0, 20.0]])
@@ -181,7 +188,7 @@ def test_matched_rate_is_the_distance_of_two_lines():
     assert math.isnan(matched_rate("D", broken, apart).values[0])
 
 
-# Rules 1 to 3: one part
+# Rules 1 to 3: one criterion
 
 
 AT, BELOW = stat(0.95, 0.95, 0.95), stat(0.94, 0.94, 0.94)
@@ -189,7 +196,7 @@ OF_ITS_OWN = stat(2.0, bounds=lambda level: (2 - 10 * level, 2 + 10 * level))  #
 
 
 @pytest.mark.parametrize(
-    ("part", "wanted", "reason"),
+    ("criterion", "wanted", "reason"),
     [
         (effect(stat(1.0, 1.1, 0.9), above=0), REPRODUCED, ""),
         (effect(stat(-1.0, -1.1, -0.9), above=0), NOT_REPRODUCED, ""),
@@ -223,8 +230,8 @@ OF_ITS_OWN = stat(2.0, bounds=lambda level: (2 - 10 * level, 2 + 10 * level))  #
         (number(stat(), 1.0, within=1), UNDECIDED, "seeds: 0 of at least 1"),
     ],
 )
-def test_one_part(part, wanted, reason):
-    assert outcome(part.judge()) == (wanted, reason)
+def test_one_criterion(criterion, wanted, reason):
+    assert outcome(criterion.judge()) == (wanted, reason)
 
 
 @pytest.mark.parametrize("thresholds", [{}, {"above": 0, "below": 1}, {"over": 0}])
@@ -253,17 +260,17 @@ def test_what_is_shown_whatever_the_outcome():
 
 
 def test_spearmans_interval_ends_where_rho_does():
-    made = spearman(curve_of([[1.0, 2, 3, 4], [1.0, 2, 3, 4], [1.0, 2, 4, 3]], [1, 2, 3, 4]))
-    assert made.values.tolist() == pytest.approx([1, 1, 0.8])
-    assert made.interval()[1] == 1
+    rho = spearman(curve_of([[1.0, 2, 3, 4], [1.0, 2, 3, 4], [1.0, 2, 4, 3]], [1, 2, 3, 4]))
+    assert rho.values.tolist() == pytest.approx([1, 1, 0.8])
+    assert rho.interval()[1] == 1
 
 
 def test_doubt_undoes_a_statistic_but_does_not_hide_it():
     curve, rate = curve_of([[1.0, 2.0]] * 3), curve_of([[5.0, 0.05]] * 3)
-    made = paired("x", lambda array: array[:, 0], curve)
-    found = effect(in_doubt(made, rate, 0.1), above=0).judge()
-    assert (*outcome(found), found.estimate) == (UNDECIDED, "rates too small", 1)
-    assert effect(in_doubt(made, rate, 0.05), above=0).judge().outcome == REPRODUCED
+    first = paired("x", lambda array: array[:, 0], curve)
+    result = effect(in_doubt(first, rate, 0.1), above=0).judge()
+    assert (*outcome(result), result.estimate) == (UNDECIDED, "rates too small", 1)
+    assert effect(in_doubt(first, rate, 0.05), above=0).judge().outcome == REPRODUCED
 
 
 # Conjunctions and many comparisons
@@ -275,7 +282,7 @@ def judged_part(outcome, reason=""):
 
 
 @pytest.mark.parametrize(
-    ("parts", "wanted"),
+    ("criteria", "wanted"),
     [
         ([judged_part(REPRODUCED)] * 2, (REPRODUCED, ())),
         ([judged_part(REPRODUCED), judged_part(NOT_REPRODUCED)], (NOT_REPRODUCED, ())),
@@ -286,25 +293,25 @@ def judged_part(outcome, reason=""):
         ([], (NOT_RUN, ("no member of it",))),
     ],
 )
-def test_conjunction(parts, wanted):
-    outcome, reasons = conjunction(parts)
+def test_conjunction(criteria, wanted):
+    outcome, reasons = conjunction(criteria)
     assert (outcome, tuple(map(str, reasons))) == wanted
 
 
 def test_one_of_many_parts_is_refused_at_bonferronis_level():
-    part = effect(stat(-1.0, -1.1, -1.55), above=0)  # 95 %: (-1.95, -0.48); 98 %: (-2.4, -0.02); 99 %: above 0
-    assert part.judge(parts=2).outcome == part.judge(parts=5).outcome == NOT_REPRODUCED
-    assert part.judge(parts=10).outcome == UNDECIDED
+    criterion = effect(stat(-1.0, -1.1, -1.55), above=0)  # 95 %: (-1.95, -0.48); 98 %: (-2.4, -0.02); 99 %: above 0
+    assert criterion.judge(criteria=2).outcome == criterion.judge(criteria=5).outcome == NOT_REPRODUCED
+    assert criterion.judge(criteria=10).outcome == UNDECIDED
     good = effect(stat(1.0, 1.1, 1.55), above=0)  # what is reproduced stays so: an intersection-union test
-    assert good.judge(parts=10).outcome == REPRODUCED
+    assert good.judge(criteria=10).outcome == REPRODUCED
 
 
 def test_holm_by_its_definition():
     rng = np.random.default_rng(0)
     samples = [rng.normal(mean, 1, 6) for mean in (4, 1.2, 1.1, 0.1, 3)]
-    parts = [effect(stat(*sample), above=0) for sample in samples]
+    criteria = [effect(stat(*sample), above=0) for sample in samples]
     p = np.array([scipy.stats.ttest_1samp(sample, 0).pvalue for sample in samples])
-    np.testing.assert_allclose([part.p_value for part in parts], p, rtol=1e-10)
+    np.testing.assert_allclose([criterion.p_value for criterion in criteria], p, rtol=1e-10)
     # In order of p, up to the first above 0.05 / (k - i).
     order, rejected = np.argsort(p), set()
     for i, index in enumerate(order):
@@ -312,9 +319,9 @@ def test_holm_by_its_definition():
             break
         rejected.add(index)
     assert 1 <= len(rejected) <= 4
-    outcomes = [part.judge().outcome for part in holm(parts)]
+    outcomes = [criterion.judge().outcome for criterion in holm(criteria)]
     assert {i for i, outcome in enumerate(outcomes) if outcome == REPRODUCED} == rejected
-    assert "Holm over 5" in str(holm(parts)[0].judge())
+    assert "Holm over 5" in str(holm(criteria)[0].judge())
     with pytest.raises(ClaimError, match="no p value"):
         holm([effect(stat(1.0, bounds=lambda level: (0, 1)), above=0)])
 
@@ -333,10 +340,10 @@ def test_choosing_and_deciding_use_different_seeds():
     points = [(10.0, 0.1), (1.0, 0.1)]
     fresh = surface_rows(lambda a, b, seed: a / 10 + seed * (a > 1), seeds=(5, 6), points=points)
     curve = surface(pd.concat([first, fresh]))
-    made = held_out_difference("lead", curve, curve, lambda a, b: a > 1, lambda a, b: a <= 1)
-    assert made.chosen == ((10.0, 0.1), (1.0, 0.1))
-    assert made.values.to_dict() == pytest.approx({5: 5.9, 6: 6.9})
-    assert made.name == "lead: (10, 0.1) and (1, 0.1), named by seed 0"
+    lead = held_out_difference("lead", curve, curve, lambda a, b: a > 1, lambda a, b: a <= 1)
+    assert lead.chosen == ((10.0, 0.1), (1.0, 0.1))
+    assert lead.values.to_dict() == pytest.approx({5: 5.9, 6: 6.9})
+    assert lead.name == "lead: (10, 0.1) and (1, 0.1), named by seed 0"
     none = held_out_difference("lead", curve, curve, lambda a, b: a > 99, lambda a, b: a <= 1)
     assert none.missing == "no member on one side of: lead"
 
@@ -378,8 +385,8 @@ def test_what_a_grid_lacks():
     assert complete(curve, holding=(2, (0.5, 0.9)))[0].missing == "no beta 2"
     nothing = evidence_of(table(noise)).curve("distortion", part="test", depth=3)
     assert complete(nothing, curve)[0].missing == "no distortion (test) of depth 3"
-    made = u_depth(complete(curve, points=6)[0])
-    assert (effect(made, above=0).judge().outcome, made.values.isna().all()) == (NOT_RUN, True)
+    depth = u_depth(complete(curve, points=6)[0])
+    assert (effect(depth, above=0).judge().outcome, depth.values.isna().all()) == (NOT_RUN, True)
 
 
 def test_values_that_are_none_and_members_that_diverged():
@@ -398,8 +405,8 @@ def test_values_that_are_none_and_members_that_diverged():
 
 
 def test_a_claim_whose_members_all_diverged_was_run():
-    found = verdict(above_zero, table(per_seed(1, 1, 1), status="diverged"))
-    assert outcome(found) == (UNDECIDED, "seeds: 0 of at least 3, 15 diverged")
+    answer = verdict(above_zero, table(per_seed(1, 1, 1), status="diverged"))
+    assert outcome(answer) == (UNDECIDED, "seeds: 0 of at least 3, 15 diverged")
 
 
 def test_duplicates():
@@ -446,7 +453,7 @@ SMALL, UNCLEAR = per_seed(0.1, 0.11, 0.09), per_seed(1.0, -1.0, 0.2)
 
 
 @pytest.mark.parametrize(
-    ("made", "value", "steps", "wanted", "reason"),
+    ("tested", "value", "steps", "wanted", "reason"),
     [
         (above_zero, GOOD, 1000, REPRODUCED, ""),
         (above_zero, BAD, 1000, NOT_REPRODUCED, ""),
@@ -463,12 +470,12 @@ SMALL, UNCLEAR = per_seed(0.1, 0.11, 0.09), per_seed(1.0, -1.0, 0.2)
         (no_effect, UNCLEAR, 1000, UNDECIDED, "interval"),
     ],
 )
-def test_budget(made, value, steps, wanted, reason):
-    found = verdict(made, table(value, steps=steps))
-    assert outcome(found) == (wanted, reason)
-    assert found.seeds == 3  # shown whatever the outcome
-    assert math.isfinite(found.parts[0].interval[0])
-    assert found.scope.steps == steps
+def test_budget(tested, value, steps, wanted, reason):
+    answer = verdict(tested, table(value, steps=steps))
+    assert outcome(answer) == (wanted, reason)
+    assert answer.seeds == 3  # shown whatever the outcome
+    assert math.isfinite(answer.criteria[0].interval[0])
+    assert answer.scope.steps == steps
 
 
 def test_the_outcome_must_be_the_same_at_four_fifths():
@@ -491,9 +498,9 @@ def test_a_number_below_the_papers_steps_may_still_move():
     assert verdict(one, table(GOOD)).outcome == REPRODUCED
     assert verdict(one, table(GOOD, steps=999)).reason == "budget: below the paper's steps, it may still move"
     untrained = replace(one, steps=0, scale=replace(PAPER, steps=0))
-    found = verdict(untrained, measured(members(steps=1), "distortion", "test", GOOD, shares=(1.0,)))
-    assert found.outcome == REPRODUCED
-    assert "steps" not in str(found.scope)
+    answer = verdict(untrained, measured(members(steps=1), "distortion", "test", GOOD, shares=(1.0,)))
+    assert answer.outcome == REPRODUCED
+    assert "steps" not in str(answer.scope)
 
 
 def test_a_least_budget_in_images():
@@ -512,8 +519,8 @@ def test_the_largest_budget_decides_and_budgets_never_mix():
     # Seeds 0 to 2 at 1,000 steps say yes, 3 to 8 at 600 say no; the nine together would say no.
     large = table(per_seed(1.0, 1.1, 0.9))
     small = table(per_seed(*[0] * 3, *[-9.0, -9.1, -8.9] * 2), seeds=range(3, 9), steps=600)
-    found = verdict(above_zero, pd.concat([small, large]))
-    assert (found.outcome, found.seeds, found.scope and found.scope.steps) == (REPRODUCED, 3, 1000)
+    answer = verdict(above_zero, pd.concat([small, large]))
+    assert (answer.outcome, answer.seeds, answer.scope and answer.scope.steps) == (REPRODUCED, 3, 1000)
     mixed = pd.concat([large, small.assign(steps=1000, step=small["step"].map({480: 800, 600: 1000}))])
     assert verdict(above_zero, mixed).outcome == NOT_REPRODUCED
     # The same seeds at two budgets are two groups, not two values in one cell.
@@ -535,15 +542,15 @@ def test_the_largest_budget_decides_and_budgets_never_mix():
 )
 def test_settings_never_mix(other):
     two, one = table(GOOD, seeds=(0, 1)), table(GOOD, seeds=(2,), **other)
-    found = verdict(above_zero, pd.concat([two, one]))
-    assert (found.outcome, found.reason, found.seeds) == (UNDECIDED, "seeds: 2 of at least 3", 2)
+    answer = verdict(above_zero, pd.concat([two, one]))
+    assert (answer.outcome, answer.reason, answer.seeds) == (UNDECIDED, "seeds: 2 of at least 3", 2)
 
 
 def test_code_versions_never_mix_and_the_newest_decides():
     frame = pd.concat([table(BAD), table(GOOD, code_version=2)])
-    found = verdict(above_zero, frame)
-    assert found.outcome == REPRODUCED
-    assert "older" not in str(found.scope)
+    answer = verdict(above_zero, frame)
+    assert answer.outcome == REPRODUCED
+    assert "older" not in str(answer.scope)
     old = verdict(above_zero, pd.concat([table(GOOD), table(GOOD, code_version=2, seeds=(0,))]))
     assert old.outcome == REPRODUCED
     assert "an older code version" in str(old.scope)
@@ -554,19 +561,19 @@ def test_code_versions_never_mix_and_the_newest_decides():
 
 def test_the_papers_own_settings_come_before_a_larger_budget():
     frame = pd.concat([table(GOOD), table(BAD, hidden=64, steps=9000)])
-    found = verdict(above_zero, frame)
-    assert (found.outcome, found.scope and found.scope.steps) == (REPRODUCED, 1000)
+    answer = verdict(above_zero, frame)
+    assert (answer.outcome, answer.scope and answer.scope.steps) == (REPRODUCED, 1000)
 
 
 def test_a_larger_budget_that_cannot_decide_leaves_it_to_the_next():
     for unfit in (table(BAD, steps=9000, seeds=(0, 1)), table(BAD, steps=9000, betas=(1.0, 5.0))):
-        found = verdict(above_zero, pd.concat([unfit, table(GOOD)]))
-        assert (found.outcome, found.scope and found.scope.steps) == (REPRODUCED, 1000)
+        answer = verdict(above_zero, pd.concat([unfit, table(GOOD)]))
+        assert (answer.outcome, answer.scope and answer.scope.steps) == (REPRODUCED, 1000)
     # One that can decide is not passed over because it does not.
     assert verdict(above_zero, pd.concat([table(UNCLEAR, steps=9000), table(GOOD)])).reason == "interval"
     # Where none can, the one with the least budget's steps is shown, not a short one with more seeds.
-    found = verdict(above_zero, pd.concat([table(GOOD, steps=20), table(GOOD, steps=700, seeds=(0,))]))
-    assert found.reason.startswith("seeds: 1 of at least 3")
+    answer = verdict(above_zero, pd.concat([table(GOOD, steps=20), table(GOOD, steps=700, seeds=(0,))]))
+    assert answer.reason.startswith("seeds: 1 of at least 3")
 
 
 def test_a_claim_may_compare_what_otherwise_splits():
@@ -576,7 +583,7 @@ def test_a_claim_may_compare_what_otherwise_splits():
     assert together.curve("distortion", part="test", hidden=64).values.shape == (3, 5)
     both = pd.concat([frame, table(noise, hidden=64, split="random")])
     assert len(cut(both, ("beta", "hidden"))) == 2
-    assert [each.budget["split"] for each in cut(both, ("beta", "hidden"))] == ["cv", "random"]
+    assert [answer.budget["split"] for answer in cut(both, ("beta", "hidden"))] == ["cv", "random"]
 
 
 @pytest.mark.parametrize("change", [*CHANGES, *RECORDED, *PARENTS])
@@ -585,12 +592,12 @@ def test_members_that_differ_in_anything_share_no_curve(change):
     frame = two_members(change)
     frame = frame[frame["value"].notna()]
     cut_by_claims = evidence_by_budget(frame, TABLE_AXES)
-    keys = [set(pd.concat(each.measures.values())["key"]) for each in cut_by_claims]
+    keys = [set(pd.concat(answer.measures.values())["key"]) for answer in cut_by_claims]
     assert keys == [set(rows["key"]) for rows in tidy.budgets(frame, TABLE_AXES)]
     assert len(keys) == 2
     assert not keys[0] & keys[1]
-    for each in cut_by_claims:
-        assert each.curve("distortion", part="test", at="last", samples=10).values.shape == (2, 2)
+    for answer in cut_by_claims:
+        assert answer.curve("distortion", part="test", at="last", samples=10).values.shape == (2, 2)
 
 
 # Needs data, not run, rule 7, scope, and the table of the book
@@ -604,7 +611,7 @@ def test_not_run_and_needs_data():
     on_cifar = replace(above_zero, scale=replace(PAPER, data=("smallnorb",)))
     missing = verdict(on_cifar, table(GOOD, data="mnist"))
     assert outcome(missing) == (NEEDS_DATA, "smallnorb")
-    assert verdict(on_cifar, pd.DataFrame(), available=["smallnorb"]).outcome == NOT_RUN
+    assert verdict(on_cifar, unread(data="smallnorb")).outcome == NOT_RUN
 
 
 def test_a_copy_is_shown_and_decides_only_where_it_may():
@@ -614,11 +621,11 @@ def test_a_copy_is_shown_and_decides_only_where_it_may():
         return [number(paired("ID", lambda array: array[:, 0], *complete(curve), unit=""), 31.0, within=0.5)]
 
     copy = measured(members(betas=(1.0,), data="cifar10_jpeg"), "id", "test", lambda rows, share: 29.7)
-    found = verdict(data_id, copy)
-    assert outcome(found) == (NEEDS_DATA, "cifar10, not cifar10_jpeg")
-    assert found.parts[0].estimate == 29.7
-    assert "cifar10_jpeg (JPEG copy)" in str(found.scope)
-    assert not found.scope.at_the_papers_scale
+    answer = verdict(data_id, copy)
+    assert outcome(answer) == (NEEDS_DATA, "cifar10, not cifar10_jpeg")
+    assert answer.criteria[0].estimate == 29.7
+    assert "cifar10_jpeg (JPEG copy)" in str(answer.scope)
+    assert not answer.scope.at_the_papers_scale
     assert verdict(replace(data_id, copies_decide=True), copy).outcome == NOT_REPRODUCED
     original = copy.assign(data="cifar10", value=31.2)
     assert verdict(data_id, original).outcome == REPRODUCED
@@ -626,15 +633,15 @@ def test_a_copy_is_shown_and_decides_only_where_it_may():
 
 
 def test_by_construction_is_marked_and_not_counted():
-    found = verdict(replace(above_zero, by_construction=True), table(GOOD))
-    assert (found.outcome, found.counted) == (REPRODUCED, False)
-    assert found.row()["outcome"] == "reproduced (by construction: not counted)"
+    answer = verdict(replace(above_zero, by_construction=True), table(GOOD))
+    assert (answer.outcome, answer.counted) == (REPRODUCED, False)
+    assert answer.row()["outcome"] == "reproduced (by construction: not counted)"
     assert verdict(above_zero, table(GOOD)).counted
 
 
 def scope_on(frame):
-    found = verdict(above_zero, frame)
-    return found.scope
+    answer = verdict(above_zero, frame)
+    return answer.scope
 
 
 def test_at_the_papers_scale_only_where_everything_is():
@@ -647,17 +654,11 @@ def test_at_the_papers_scale_only_where_everything_is():
     assert scope_on(table(GOOD, steps=2000, batch_size=256)).at_the_papers_scale
     more = per_seed(*[1.0, 1.1] * 3)
     assert scope_on(table(more, seeds=range(6), betas=(*BETAS, 0.5))).at_the_papers_scale
-    for less in (
-        {"steps": 999},
-        {"batch_size": 64},
-        {"seeds": (0, 1)},
-        {"betas": BETAS[1:]},
-        {"hidden": 1024},
-    ):
+    for less in ({"steps": 999}, {"batch_size": 64}, {"seeds": (0, 1)}, {"betas": BETAS[1:]}, {"hidden": 1024}):
         assert not scope_on(table(GOOD, **less)).at_the_papers_scale, less
     five = replace(above_zero, scale=replace(PAPER, seeds=5))
-    found = verdict(five, table(GOOD))
-    assert not found.scope.at_the_papers_scale
+    answer = verdict(five, table(GOOD))
+    assert not answer.scope.at_the_papers_scale
 
 
 def test_the_scope_names_what_was_left_out():
@@ -694,10 +695,17 @@ def test_the_table_of_the_book():
     assert verdict_table([], pd.DataFrame()).empty
 
 
-def test_rows_of_another_study_do_not_enter():
-    mine = replace(above_zero, study="rates")
-    frame = pd.concat([table(GOOD).assign(study="rates"), table(BAD, steps=9000).assign(study="other")])
-    assert verdict(mine, frame).outcome == REPRODUCED
+@pytest.mark.parametrize(("study", "count"), [*zip(studies.NAMES, (13, 15, 16, 8), strict=True)])
+def test_a_studys_claims_are_numbered_and_an_empty_table_decides_none(study, count):
+    """What needs data: all but what is claimed of tetrominoes, which are made here to the paper's recipe."""
+    claims_of_study = import_module(f"vaekit.studies.{study}.claims").CLAIMS
+    answers = verdicts(claims_of_study, pd.DataFrame())
+    first = 1 + studies.NAMES.index(study)
+    assert [answer.number for answer in answers] == [f"{first}.{i}" for i in range(1, count + 1)]
+    assert [answer.number for answer in answers if not answer.counted] == ["2.2"] * (first == 2)
+    assert {answer.outcome for answer in answers} <= {NOT_RUN, NEEDS_DATA}
+    needing = [answer.number for answer in answers if answer.outcome == NEEDS_DATA]
+    assert needing == (["3.13"] if first == 3 else [answer.number for answer in answers])
 
 
 def test_verdicts_do_not_depend_on_the_order_of_rows():
@@ -707,34 +715,32 @@ def test_verdicts_do_not_depend_on_the_order_of_rows():
 
 
 def test_a_table_of_100_000_rows_is_quick():
-    parts = [
+    criteria = [
         measured(members(BETAS, range(10), steps, (1, 3)), name, part, noise, shares=np.arange(1, 11) / 10)
         for steps in (1000, 2000, 3000, 4000)
         for name in ("distortion", "rate", "mutual_information", "marginal_kl", "distortion_floor", "mi_ceiling")
         for part in ("train", "test", "test_a", "test_b")
     ]
-    frame = pd.concat(parts, ignore_index=True)
+    frame = pd.concat(criteria, ignore_index=True)
     frame.loc[frame["depth"] == 3, "model"] = "conv_vae"
     assert len(frame) >= 96_000
 
-    @claim(
-        "0.4",
-    )
+    @claim("0.4")
     def on_depth_one(evidence):
         curves = complete(*(evidence.curve("distortion", part=part, depth=1) for part in ("train", "test")))
         return [effect(u_depth(curves[1]), above=0), effect(spearman(curves[0]), at_least=0.95)]
 
     start = time.process_time()
-    found = verdicts([on_depth_one] * 4, frame)
+    answers = verdicts([on_depth_one] * 4, frame)
     assert time.process_time() - start < 2
-    assert found[0].outcome == NOT_REPRODUCED
+    assert answers[0].outcome == NOT_REPRODUCED
 
 
 # Simulations: how often the rules are wrong, and whether they see what is there
 
 
 def rates_of(values, part_of):
-    """How often tables of per-seed values (tables, seeds) are called reproduced; `Part.judge` itself, each table."""
+    """How often tables of per-seed values (tables, seeds) are called reproduced, by `Criterion.judge` itself."""
     outcomes = [part_of(stat(*row)).judge().outcome for row in values]
     return np.mean([outcome == REPRODUCED for outcome in outcomes])
 
@@ -749,7 +755,7 @@ def no_minimum(rng, tables, seeds, left=0.0):
 @pytest.mark.parametrize("seeds", [3, 5])
 def test_a_null_effect_is_reproduced_in_at_most_5_percent(seeds):
     rng = np.random.default_rng(seeds)
-    assert rates_of(rng.normal(size=(2000, seeds)), lambda made: effect(made, above=0)) <= 0.05
+    assert rates_of(rng.normal(size=(2000, seeds)), lambda statistic: effect(statistic, above=0)) <= 0.05
     arms, level = no_minimum(rng, 40_000, seeds)
     low, _ = t_interval(u_depths(arms))
     assert (low > 0).mean() <= 0.05
@@ -757,8 +763,8 @@ def test_a_null_effect_is_reproduced_in_at_most_5_percent(seeds):
     # which no VAE's is, that takes the 2.5 % of a t interval to 3.9 % with 3 seeds and 5.0 % with 5.
     low, _ = t_interval(u_depths(level))
     assert (low > 0).mean() <= (0.05 if seeds == 3 else 0.054)
-    # The parts say what the intervals say.
-    judged = rates_of(u_depths(arms[:2000]), lambda made: effect(made, above=0))
+    # The criteria say what the intervals say.
+    judged = rates_of(u_depths(arms[:2000]), lambda statistic: effect(statistic, above=0))
     assert judged == (t_interval(u_depths(arms[:2000]))[0] > 0).mean()
 
 
@@ -782,19 +788,19 @@ def test_a_curves_own_minimum_would_make_noise_read_as_a_u(seeds):
 
 def test_a_strong_effect_is_reproduced():
     rng = np.random.default_rng(3)
-    assert rates_of(10 + rng.normal(size=(1000, 3)), lambda made: effect(made, above=0)) > 0.95
+    assert rates_of(10 + rng.normal(size=(1000, 3)), lambda statistic: effect(statistic, above=0)) > 0.95
     assert rates_of(0.1 * rng.normal(size=(1000, 5)), absence) > 0.95
     arms, _ = no_minimum(rng, 4000, 5, left=10)
     assert (t_interval(u_depths(arms))[0] > 0).mean() > 0.95
 
 
 def test_a_true_conjunction_of_many_is_rarely_refused():
-    """With 8 true parts at their thresholds' edge, Bonferroni keeps a false refusal below 5 %."""
+    """With 8 true criteria at their thresholds' edge, Bonferroni keeps a false refusal below 5 %."""
     rng = np.random.default_rng(4)
     refused = 0
     for values in rng.normal(size=(500, 8, 4)):
-        parts = [effect(stat(*row), at_least=0) for row in values]
-        refused += conjunction([part.judge(parts=8) for part in parts])[0] == NOT_REPRODUCED
+        criteria = [effect(stat(*row), at_least=0) for row in values]
+        refused += conjunction([criterion.judge(criteria=8) for criterion in criteria])[0] == NOT_REPRODUCED
     assert refused / 500 <= 0.075  # 5 %, and two standard errors of 500 tables
 
 
@@ -805,11 +811,11 @@ SETS = {name: PaperScale(steps=steps, batch_size=128, seeds=3) for name, steps i
 
 
 def of_set(evidence):
-    assert set(evidence.curve("distortion", part="test").data) <= {evidence.of, "cifar10_jpeg"}
+    assert set(evidence.curve("distortion", part="test").data) <= {evidence.data_set, "cifar10_jpeg"}
     return [effect(difference(evidence), above=0)]
 
 
-on_both = replace(above_zero, scale=SETS, parts=of_set)
+on_both = replace(above_zero, scale=SETS, criteria=of_set)
 
 
 @pytest.mark.parametrize(
@@ -826,62 +832,62 @@ on_both = replace(above_zero, scale=SETS, parts=of_set)
     ],
 )
 def test_a_claim_about_several_sets_is_the_conjunction_of_each(cifar, svhn, wanted, reason):
-    made = [table(GOOD, data="mnist")]  # which the claim does not speak of
-    made += [table(cifar, data="cifar10", steps=500)] if cifar else []
-    made += [table(svhn, data="svhn", steps=500)] if svhn else []
-    found = verdict(on_both, pd.concat(made))
-    assert outcome(found) == (wanted, reason)
-    assert found.scope is None
-    assert [part.name for part in found.parts] == [
+    frames = [table(GOOD, data="mnist")]  # which the claim does not speak of
+    frames += [table(cifar, data="cifar10", steps=500)] if cifar else []
+    frames += [table(svhn, data="svhn", steps=500)] if svhn else []
+    answers = verdict(on_both, pd.concat(frames))
+    assert outcome(answers) == (wanted, reason)
+    assert answers.scope is None
+    assert [criterion.name for criterion in answers.criteria] == [
         f"{name}, difference" for name, value in (("cifar10", cifar), ("svhn", svhn)) if value
     ]
-    assert list(found.sets) == ["cifar10", "svhn"]
+    assert list(answers.sets) == ["cifar10", "svhn"]
 
 
 def test_each_set_has_its_own_best_budget_and_scope():
     frame = pd.concat([table(GOOD, data="cifar10", steps=1000), table(GOOD, data="svhn", steps=600)])
-    found = verdict(on_both, pd.concat([frame, table(BAD, data="cifar10", steps=600)]))
-    assert found.outcome == REPRODUCED
-    scopes = {name: each.scope for name, each in found.sets.items()}
+    answers = verdict(on_both, pd.concat([frame, table(BAD, data="cifar10", steps=600)]))
+    assert answers.outcome == REPRODUCED
+    scopes = {name: answer.scope for name, answer in answers.sets.items()}
     assert {name: scope and (scope.steps, scope.data) for name, scope in scopes.items()} == {
         "cifar10": (1000, ("cifar10",)),
         "svhn": (600, ("svhn",)),
     }
-    text = found.row()["scope"]
+    text = answers.row()["scope"]
     assert "1,000 steps (100 % of the paper's), batch 128; cifar10 (original)" in text
     assert "600 steps (120 % of the paper's), batch 128; svhn (original)" in text
-    assert found.seeds == 3
-    not_run = verdict(on_both, frame[frame["data"] == "svhn"], available=["cifar10"])
+    assert answers.seeds == 3
+    not_run = verdict(on_both, pd.concat([frame[frame["data"] == "svhn"], unread(data="cifar10")]))
     assert outcome(not_run) == (UNDECIDED, "cifar10: not run")
-    nothing = verdict(on_both, pd.DataFrame(), available=["cifar10"])
-    assert outcome(nothing) == (NOT_RUN, "no member of it; svhn: needs data")
+    nothing = verdict(on_both, unread(data="cifar10"))
+    assert outcome(nothing) == (NOT_RUN, "no distortion (test); svhn: needs data")
 
 
 def test_a_copy_stands_for_its_original():
     svhn, copy = table(GOOD, data="svhn"), table(GOOD, data="cifar10_jpeg")
-    found = verdict(on_both, pd.concat([svhn, copy]))
-    assert found.outcome == REPRODUCED
-    assert "cifar10_jpeg (JPEG copy)" in found.row()["scope"]
-    scope = found.sets["cifar10"].scope
+    answers = verdict(on_both, pd.concat([svhn, copy]))
+    assert answers.outcome == REPRODUCED
+    assert "cifar10_jpeg (JPEG copy)" in answers.row()["scope"]
+    scope = answers.sets["cifar10"].scope
     assert not scope.at_the_papers_scale
     shown = verdict(replace(on_both, copies_decide=False), pd.concat([svhn, copy]))
     assert outcome(shown) == (UNDECIDED, "cifar10: needs data")
-    assert [part.name for part in shown.parts] == ["cifar10, difference", "svhn, difference"]
+    assert [criterion.name for criterion in shown.criteria] == ["cifar10, difference", "svhn, difference"]
     # The original comes first, and the two are never one curve.
     both = verdict(on_both, pd.concat([svhn, copy, table(BAD, data="cifar10")]))
     assert both.outcome == NOT_REPRODUCED
     weak = verdict(on_both, pd.concat([svhn, copy, table(BAD, data="cifar10", seeds=(0, 1))]))
     assert weak.outcome == REPRODUCED
-    assert verdict(on_both, svhn, available=["cifar10_jpeg"]).reason == "cifar10: not run"
+    assert verdict(on_both, pd.concat([svhn, unread(data="cifar10_jpeg")])).reason == "cifar10: not run"
 
 
 def test_one_of_all_sets_parts_is_refused_at_bonferronis_level():
-    part = effect(stat(-1.0, -1.1, -1.55), above=0)  # refused as one of up to five, not as one of ten
-    lone = replace(above_zero, scale=SETS, parts=lambda evidence: [part] * 2)
-    many = replace(above_zero, scale=SETS, parts=lambda evidence: [part] * 5)
+    criterion = effect(stat(-1.0, -1.1, -1.55), above=0)  # refused as one of up to five, not as one of ten
+    lone = replace(above_zero, scale=SETS, criteria=lambda evidence: [criterion] * 2)
+    many = replace(above_zero, scale=SETS, criteria=lambda evidence: [criterion] * 5)
     evidence = cut(table(GOOD))[0]
-    assert {part.outcome for part in lone.judge(evidence)} == {NOT_REPRODUCED}
-    assert {part.outcome for part in many.judge(evidence)} == {UNDECIDED}
+    assert {criterion.outcome for criterion in lone.judge(evidence)} == {NOT_REPRODUCED}
+    assert {criterion.outcome for criterion in many.judge(evidence)} == {UNDECIDED}
 
 
 def met(wanted):
@@ -899,7 +905,7 @@ def met(wanted):
     ],
 )
 def test_a_quorum_is_taken_over_the_sets_that_decide(wanted, sets, outcome):
-    enough = replace(on_both, quorum=13 / 16, parts=met(wanted))
+    enough = replace(on_both, quorum=13 / 16, criteria=met(wanted))
     assert verdict(enough, pd.concat([table(GOOD, data=name) for name in sets])).outcome == outcome
 
 
@@ -912,13 +918,13 @@ def test_a_quorum_counts_and_one_set_may_make_up_for_another():
     assert (outcome, *map(str, reasons)) == (UNDECIDED, "interval")
 
     def uneven(evidence):
-        return met(5 if evidence.of == "svhn" else 8)(evidence)
+        return met(5 if evidence.data_set == "svhn" else 8)(evidence)
 
     frame = pd.concat([table(GOOD, data=name) for name in SETS])
-    assert verdict(replace(on_both, quorum=13 / 16, parts=uneven), frame).outcome == REPRODUCED
-    assert verdict(replace(on_both, quorum=14 / 16, parts=uneven), frame).outcome == NOT_REPRODUCED
+    assert verdict(replace(on_both, quorum=13 / 16, criteria=uneven), frame).outcome == REPRODUCED
+    assert verdict(replace(on_both, quorum=14 / 16, criteria=uneven), frame).outcome == NOT_REPRODUCED
     early = frame[(frame["data"] == "cifar10") | (frame["step"] == frame["steps"])]
-    assert verdict(replace(on_both, quorum=13 / 16, parts=uneven), early).outcome == UNDECIDED
+    assert verdict(replace(on_both, quorum=13 / 16, criteria=uneven), early).outcome == UNDECIDED
 
 
 def test_what_no_training_changes_may_be_read_across_budgets():
@@ -1020,22 +1026,22 @@ def test_seeds_decide_where_there_are_three_and_the_grid_where_there_are_fewer()
         return np.log(a) + 0.3 * np.sin(9 * np.log(b)) + seed
 
     (three,) = complete_grid(surface(surface_rows(wavy, seeds=(0, 1, 2))))
-    made = over_grid("mean", lambda array: array.mean(axis=-1), three)
-    assert made.bounds is None
-    assert "bootstrap" not in made.name
-    assert made.interval() == pytest.approx([float(end) for end in t_interval(made.sample)])
+    mean = over_grid("mean", lambda array: array.mean(axis=-1), three)
+    assert mean.bounds is None
+    assert "bootstrap" not in mean.name
+    assert mean.interval() == pytest.approx([float(end) for end in t_interval(mean.sample)])
     (one,) = complete_grid(surface(surface_rows(wavy)))
-    made = over_grid("mean", lambda array: array.mean(axis=-1), one)
-    assert made.name == "mean, block bootstrap over the grid"
-    low, high = made.interval()
-    assert low < made.values[0] < high
-    assert made.interval(0.99)[0] < low < high < made.interval(0.99)[1]
-    assert made.interval() == over_grid("mean", lambda array: array.mean(axis=-1), one).interval()
-    assert effect(made, above=low - 0.01).judge().outcome == REPRODUCED
+    mean = over_grid("mean", lambda array: array.mean(axis=-1), one)
+    assert mean.name == "mean, block bootstrap over the grid"
+    low, high = mean.interval()
+    assert low < mean.values[0] < high
+    assert mean.interval(0.99)[0] < low < high < mean.interval(0.99)[1]
+    assert mean.interval() == over_grid("mean", lambda array: array.mean(axis=-1), one).interval()
+    assert effect(mean, above=low - 0.01).judge().outcome == REPRODUCED
     (two,) = complete_grid(surface(surface_rows(wavy, seeds=(0, 1))))
-    made = over_grid("mean", lambda array: array.mean(axis=-1), two)
-    assert effect(made, above=-5).judge().outcome == REPRODUCED
-    assert made.interval()[0] < made.values.mean() < made.interval()[1]
+    mean = over_grid("mean", lambda array: array.mean(axis=-1), two)
+    assert effect(mean, above=-5).judge().outcome == REPRODUCED
+    assert mean.interval()[0] < mean.values.mean() < mean.interval()[1]
 
 
 def test_blocks_are_wider_than_points_where_neighbours_resemble_each_other():
@@ -1058,8 +1064,8 @@ def test_a_gap_of_the_grid_is_filled_by_its_neighbour():
     frame = surface_rows(lambda a, b, seed: a)
     (curve,) = complete_grid(surface(frame[~((frame["beta2"] == 10) & (frame["beta1"] > 5))]))
     assert curve.values.shape == (1, 119)
-    made = over_grid("least", lambda array: array.min(axis=-1), curve)
-    assert np.isfinite(made.interval()).all()
+    least = over_grid("least", lambda array: array.min(axis=-1), curve)
+    assert np.isfinite(least.interval()).all()
 
 
 def test_a_surfaces_scope_counts_both_axes():
@@ -1071,10 +1077,10 @@ def test_a_surfaces_scope_counts_both_axes():
         return [effect(over_grid("mean", lambda array: array.mean(axis=-1), curve), above=0)]
 
     frame = surface_rows(lambda a, b, seed: a + b)
-    found = verdict(mean_of_all, frame)
-    assert found.outcome == REPRODUCED
-    assert found.scope.at_the_papers_scale
-    assert "beta2 0.1, 0.158489, 0.251189" in str(found.scope)
+    answer = verdict(mean_of_all, frame)
+    assert answer.outcome == REPRODUCED
+    assert answer.scope.at_the_papers_scale
+    assert "beta2 0.1, 0.158489, 0.251189" in str(answer.scope)
     less = verdict(mean_of_all, frame[~((frame["beta2"] == 10) & (frame["beta1"] == 10))]).scope
     assert not less.at_the_papers_scale  # every value of both axes, and yet not every pair
     assert "1 points left out" not in str(less)

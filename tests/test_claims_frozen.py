@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from vaekit import claims, results, studies, table
+from vaekit import claims, studies
+from vaekit.store import results, table
 
 FROZEN = Path(__file__).parent / "frozen"
 WANTED = json.loads((FROZEN / "verdicts.json").read_text(encoding="utf-8"))

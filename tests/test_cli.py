@@ -1,24 +1,23 @@
 """The command line: what it trains and writes, and one message and status 2 for all that can be foreseen."""
 
-import io
+import hashlib
+import json
 import os
 import shutil
-import struct
 import subprocess
 import sys
-import warnings
-import zipfile
 from pathlib import Path
 
 import pytest
 from tiny import member, run_of, tables
 
-from vaekit import archive, results, runs, studies, sweep
+from vaekit import studies, sweep
 from vaekit.__main__ import main
+from vaekit.store import CHECKOUT, default_store, load_decoder, results
 from vaekit.studies import rate_generalisation as study
 
 pytestmark = pytest.mark.usefixtures("tiny_scales")
-NAME = study.DESIGN.name
+NAME = study.SPEC.name
 
 
 @pytest.fixture
@@ -36,7 +35,7 @@ def tiny_scales(place, monkeypatch):
 @pytest.fixture
 def untrained(monkeypatch):
     """Nothing may be trained."""
-    monkeypatch.setattr(sweep, "_train", lambda *args: pytest.fail("trained"))
+    monkeypatch.setattr(sweep.train, "_train", lambda *args: pytest.fail("trained"))
 
 
 def error(capsys, *arguments):
@@ -50,7 +49,7 @@ def error(capsys, *arguments):
 
 def stored(**changes):
     """Commit an untrained run of a member of the tiny grid."""
-    return runs.default_store().commit(run_of(member(**changes)))
+    return default_store().commit(run_of(member(**changes)))
 
 
 def test_train_then_export_then_show(place, capsys):
@@ -60,7 +59,7 @@ def test_train_then_export_then_show(place, capsys):
     assert "2 to train: dense_vae depth 1 hidden 4" in out
     assert not (place / "runs").exists()
     assert main(["train", NAME]) == 0
-    assert len(list(runs.default_store().keys())) == 2
+    assert len(list(default_store().keys())) == 2
     assert main(["train", NAME, "-p", "betas", "[0.1, 0.7]", "-p", "seeds", "0"]) == 0
     assert "1 members known" in capsys.readouterr().out
     assert main(["train", NAME]) == 0
@@ -81,23 +80,22 @@ def test_export_never_removes(place, capsys):
     assert main(["export", NAME]) == 0
     stored(beta=6)
     assert main(["export", NAME]) == 0
-    found = results.read(path)
-    assert found.members.keys() == {member(5).key, member(6).key}
-    assert found.measures[member(5).key] == results.read(path).merged(found).measures[member(5).key] != []
+    tables_read = results.read(path)
+    assert tables_read.members.keys() == {member(5).key, member(6).key}
+    assert tables_read.measures[member(5).key] == results.read(path).merged(tables_read).measures[member(5).key] != []
     assert "2 members" in capsys.readouterr().out
 
 
-def test_export_of_nothing_is_an_empty_table(capsys):
-    assert main(["export", NAME]) == 0
-    assert "0 members, 0 values" in capsys.readouterr().out
-    assert results.read(results.folder(NAME)) == results.Tables()
+def test_export_of_nothing_is_one_error(place, capsys):
+    assert "nothing of rate_generalisation is stored" in error(capsys, "export", NAME)
+    assert not (place / "results").exists()
 
 
 def test_a_stopped_sweep_says_how_to_go_on(monkeypatch, capsys):
     def stop(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sweep, "_train", stop)
+    monkeypatch.setattr(sweep.train, "_train", stop)
     assert main(["train", NAME]) == 130
     assert capsys.readouterr().err.startswith("stopped")
 
@@ -111,15 +109,15 @@ def test_no_time_trains_nothing(untrained, capsys):
 
 def test_a_measure_left_for_later_is_taken_from_the_weights(place, capsys):
     assert main(["train", NAME, "--later", "likelihood", "neighbours"]) == 0
-    store = runs.default_store()
+    store = default_store()
     key = next(iter(store.keys()))
-    assert store.measures(key).keys() == study.DESIGN.versions.keys() - {"likelihood", "neighbours"}
+    assert store.measures(key).keys() == study.SPEC.versions.keys() - {"likelihood", "neighbours"}
     assert main(["train", NAME, "--later", "likelihood", "--dry-run"]) == 0
     assert "0 members known, 2 to be measured from their weights" in capsys.readouterr().out
     assert main(["export", NAME]) == 0
     before = results.read(results.folder(NAME)).measures
     assert main(["train", NAME]) == 0
-    assert store.measures(key).keys() == study.DESIGN.versions.keys()
+    assert store.measures(key).keys() == study.SPEC.versions.keys()
     assert main(["export", NAME]) == 0
     for key, rows in results.read(results.folder(NAME)).measures.items():
         assert len(rows) > len(before[key])
@@ -128,15 +126,17 @@ def test_a_measure_left_for_later_is_taken_from_the_weights(place, capsys):
 
 def test_measures_that_are_none_or_all_are_one_error(untrained, capsys):
     assert "likelihood, neighbours" in error(capsys, "train", NAME, "--later", "likelyhood")
-    assert "one or more to be taken" in error(capsys, "train", NAME, "--later", *study.DESIGN.versions)
+    assert "one or more to be taken" in error(capsys, "train", NAME, "--later", *study.SPEC.versions)
 
 
 def test_export_takes_the_members_that_are_asked_for(place, capsys):
-    stored(beta=0.1)
+    (asked,) = study.members(study.Settings.at("quick", betas=[0.1]))
+    default_store().commit(run_of(asked))
     stored(beta=6)
     assert "give --scale as well" in error(capsys, "export", NAME, "-p", "betas", "6")
+    assert "that was chosen is stored" in error(capsys, "export", NAME, "--scale", "quick", "-p", "betas", "7")
     assert main(["export", NAME, "--scale", "quick", "-p", "betas", "0.1"]) == 0
-    assert set(results.read(results.folder(NAME)).members) <= {m.key for m in study.members(study.Settings.at("quick"))}
+    assert {*results.read(results.folder(NAME)).members} == {asked.key}
 
 
 # Parts of a sweep, and results that travel
@@ -168,7 +168,7 @@ def test_shards_divide_a_sweep_and_keep_families_together(of):
 
 def test_train_a_shard(untrained, monkeypatch, capsys):
     asked = []
-    monkeypatch.setattr(sweep, "run", lambda design, members, *args, **how: asked.extend(members) or sweep.Plan())
+    monkeypatch.setattr(sweep, "run", lambda spec, members, *args, **options: asked.extend(members) or sweep.Plan())
     grid = ["-p", "betas", "[0.1, 1, 2, 3, 4]"]
     whole = study.members(study.Settings.at("quick", betas=[0.1, 1, 2, 3, 4]))
     for shard in ("1/3", "2/3", "3/3"):
@@ -195,103 +195,132 @@ def contents(path):
     return {file.relative_to(path).as_posix(): file.read_bytes() for file in files}
 
 
-def test_results_travel_as_one_file(place, monkeypatch, capsys):
-    mine, theirs = stored(beta=1), stored(beta=6)
-    assert main(["export", NAME, "--decoders", theirs[:12], "--to", str(place / "a.zip")]) == 0
+def test_results_travel_in_a_folder(place, monkeypatch, capsys):
+    own, theirs = stored(beta=1), stored(beta=6)
+    for name in ("a", "b"):
+        assert main(["export", NAME, "--decoders", theirs[:12], "--to", str(place / name)]) == 0
     assert not (place / "results").exists()
-    assert main(["export", NAME, "--decoders", theirs[:12], "--to", str(place / "b.zip")]) == 0
-    assert (place / "a.zip").read_bytes() == (place / "b.zip").read_bytes()
+    assert contents(place / "a") == contents(place / "b")
     assert main(["export", NAME, "--decoders", theirs]) == 0
     exported = contents(place / "results" / NAME)
-    assert f"decoder-{theirs[:12]}-20.safetensors" in exported
+    assert exported == contents(place / "a")
+    assert f"{theirs[:12]}-20.safetensors" in exported
     shutil.rmtree(place / "results")
     monkeypatch.setenv("VAEKIT_RUNS", str(place / "other"))
-    assert main(["export", NAME, "--from", str(place / "a.zip")]) == 0
+    assert main(["export", NAME, "--from", str(place / "a")]) == 0
     assert contents(place / "results" / NAME) == exported
     shutil.rmtree(place / "results")
     results.write(results.folder(NAME), tables([member(5)]), {})
-    assert main(["export", NAME, "--from", str(place / "a.zip")]) == 0
+    assert main(["export", NAME, "--from", str(place / "a")]) == 0
     assert "3 members" in capsys.readouterr().out
-    assert set(results.read(results.folder(NAME)).members) == {mine, theirs, member(5).key}
-    assert type(runs.load(theirs).encoder).__name__ == "Absent"
+    assert set(results.read(results.folder(NAME)).members) == {own, theirs, member(5).key}
+    assert type(load_decoder(theirs).encoder).__name__ == "Absent"
     assert main(["export", NAME]) == 0  # of an empty store: removes nothing, decoders neither
-    assert len(results.read(results.folder(NAME)).decoders) == 1
+    assert load_decoder(theirs)
+
+
+def test_a_folder_that_is_not_empty_is_not_written_into(place, capsys):
+    stored()
+    results.write(place / "a", tables([member(5)]), {"study": NAME})
+    before = contents(place / "a")
+    (place / "b").write_bytes(b"in the way")
+    for name in ("a", "b"):
+        assert "not an empty folder" in error(capsys, "export", NAME, "--to", str(place / name))
+    assert contents(place / "a") == before
+    (place / "c").mkdir()
+    assert main(["export", NAME, "--to", str(place / "c")]) == 0
+
+
+def test_a_folder_that_lists_a_path_is_refused_and_nothing_is_written(place, capsys):
+    stored(beta=1)
+    path = results.folder(NAME)
+    assert main(["export", NAME]) == 0
+    provenance = json.loads((path / "provenance.json").read_bytes())
+    (path.parent / "secret").write_bytes(b"nobody's")
+    provenance["bundles"]["../secret"] = hashlib.sha256(b"nobody's").hexdigest()
+    (path / "provenance.json").write_text(json.dumps(provenance))
+    assert "which is no bundle" in error(capsys, "export", NAME, "--to", str(place / "a" / "b"))
+    assert not (place / "a").exists()
 
 
 def test_decoders_are_chosen_by_key_or_by_scale(place, capsys):
     settings = study.Settings.at("quick")
-    keys = [runs.default_store().commit(run_of(m)) for m in study.members(settings)]
+    keys = [default_store().commit(run_of(m)) for m in study.members(settings)]
     assert main(["export", NAME, "--scale", "quick", "--decoders"]) == 0
     path = results.folder(NAME)
-    assert {f"decoder-{key[:12]}-20.safetensors" for key in keys} < set(contents(path))
+    assert {f"{key[:12]}-20.safetensors" for key in keys} < set(contents(path))
     before = contents(path)
-    assert "got 0 stored runs" in error(capsys, "export", NAME, "--decoders")
+    assert "0 of the runs that are meant" in error(capsys, "export", NAME, "--decoders")
     assert "no run in" in error(capsys, "export", NAME, "--decoders", "0123456789")
-    foreign = runs.default_store().commit(run_of(member(9), study="pruning"))
+    foreign = default_store().commit(run_of(member(9), study="pruning"))
     assert "none of this study's" in error(capsys, "export", NAME, "--decoders", foreign)
     for beta in range(2, 7):
         stored(beta=beta)
-    every = [key for key in runs.default_store().keys() if key != foreign]
+    every = [key for key in default_store().keys() if key != foreign]
     assert len(every) == 7
     assert "wanted 1 to 6" in error(capsys, "export", NAME, "--decoders", *every)
-    assert "leave out" in error(capsys, "export", NAME, "--from", "x.zip", "--decoders", keys[0])
+    assert "leave out" in error(capsys, "export", NAME, "--from", "x", "--decoders", keys[0])
     assert contents(path) == before
 
 
-def zipped(files, method=zipfile.ZIP_STORED) -> bytes:
-    made = io.BytesIO()
-    with warnings.catch_warnings(), zipfile.ZipFile(made, "w", method) as archive:
-        warnings.simplefilter("ignore")  # of names that are there twice
-        for name, content in files:
-            archive.writestr(name, content)
-    return made.getvalue()
+def spoilt(folder, kind):
+    """Do to another machine's export what `kind` says."""
+    members, provenance = folder / "members.csv", folder / "provenance.json"
+    bundle = next(folder.glob("*.safetensors"))
+    match kind:
+        case "missing":
+            shutil.rmtree(folder)
+        case "a file":
+            shutil.rmtree(folder)
+            folder.write_bytes(b"in the way")
+        case "empty":
+            members.write_bytes(b"")
+        case "flipped":
+            members.write_bytes(members.read_bytes().replace(b"1", b"3", 1))
+        case "another study":
+            provenance.write_bytes(provenance.read_bytes().replace(NAME.encode(), b"pruning"))
+        case "edited":
+            text = members.read_bytes().replace(b"finished", b"perfect!")
+            members.write_bytes(text)
+            provenance_json = json.loads(provenance.read_bytes())
+            provenance_json["sha256"]["members.csv"] = hashlib.sha256(text).hexdigest()
+            provenance.write_text(json.dumps(provenance_json))
+        case "a table is lacking":
+            members.unlink()
+        case "a bundle is lacking":
+            bundle.unlink()
+        case "a bundle is cut":
+            bundle.write_bytes(bundle.read_bytes()[:-1])
+        case "a bundle is none":
+            bundle.write_bytes(b"nothing")
+            provenance_json = json.loads(provenance.read_bytes())
+            provenance_json["bundles"][bundle.name] = hashlib.sha256(b"nothing").hexdigest()
+            provenance.write_text(json.dumps(provenance_json))
+        case "a path":
+            provenance_json = json.loads(provenance.read_bytes())
+            provenance_json["bundles"]["../outside.safetensors"] = provenance_json["bundles"][bundle.name]
+            (folder.parent / "outside.safetensors").write_bytes(bundle.read_bytes())
+            provenance.write_text(json.dumps(provenance_json))
+        case "a stranger":
+            (folder / "more.txt").write_bytes(b"?")
 
 
-def spoilt(good, before, made):
-    """What could come in the place of an archive of these files and tables, by its kind."""
-    files = list(before.items())
-    digits = good.index(b"1000") if b"1000" in good else len(good) // 2
-    size = good.rindex(b"members.csv") - 46 + 20  # in the central directory, which comes last
-    assert good[size : size + 4] == struct.pack("<I", len(before["members.csv"]))
-    foreign = before["provenance.json"].replace(NAME.encode(), b"pruning")
-    made.decoders[f"decoder-{next(iter(made.members))[:12]}-20.safetensors"] = b"nothing"
-    return {
-        "missing": None,
-        "too large": good,
-        "empty": b"",
-        "cut": good[:-40],
-        "flipped": good[:digits] + bytes([good[digits] ^ 1]) + good[digits + 1 :],
-        "compressed": zipped(files, zipfile.ZIP_DEFLATED),
-        "lies about its size": good[:size] + struct.pack("<II", 2**31, 2**31) + good[size + 8 :],
-        "another study": zipped((before | {"provenance.json": foreign}).items()),
-        "no decoder": zipped(results.contents_of(made, {"study": NAME}).items()),
-        "a path": zipped([("../members.csv", b""), *files]),
-        "an absolute path": zipped([("/tmp/members.csv", b""), *files]),
-        "twice": zipped([*files, files[0]]),
-        "edited": zipped([(name, text.replace(b"made up", b"made UP")) for name, text in files]),
-        "lacking": zipped(files[1:]),
-    }
+HOSTILE = "missing|a file|empty|flipped|another study|edited|a table is lacking|a bundle is lacking|a bundle is cut"
 
 
-HOSTILE = "missing|empty|cut|flipped|a path|an absolute path|twice|compressed|edited|another study|lacking|too large"
-
-
-@pytest.mark.parametrize("kind", [*HOSTILE.split("|"), "lies about its size", "no decoder"])
-def test_a_hostile_file_is_one_error_and_changes_nothing(place, monkeypatch, capsys, kind):
+@pytest.mark.parametrize("kind", [*HOSTILE.split("|"), "a bundle is none", "a path", "a stranger"])
+def test_a_hostile_folder_is_one_error_and_changes_nothing(place, capsys, kind):
     stored(beta=1)
     assert main(["export", NAME]) == 0
-    path = place / "a.zip"
+    path = place / "theirs"
     assert main(["export", NAME, "--to", str(path)]) == 0
-    good, before = path.read_bytes(), contents(results.folder(NAME))
-    content = spoilt(good, before, results.read(results.folder(NAME)))[kind]
-    path.unlink() if content is None else path.write_bytes(content)
-    if kind == "too large":
-        monkeypatch.setattr(archive, "LIMIT", len(good) - 1)
+    before = contents(results.folder(NAME))
+    spoilt(path, kind)
     capsys.readouterr()
-    message = error(capsys, "export", NAME, "--from", str(path))
-    assert "a.zip" in message
+    assert "theirs" in error(capsys, "export", NAME, "--from", str(path))
     assert contents(results.folder(NAME)) == before
-    assert {entry.name for entry in place.iterdir()} <= {"runs", "results", "here", "a.zip"}
+    names = {entry.name for entry in place.iterdir()}
+    assert names <= {"runs", "results", "here", "theirs", "outside.safetensors"}
 
 
 @pytest.mark.parametrize(
@@ -328,7 +357,7 @@ def test_a_place_that_cannot_be_written_is_one_error(untrained, place, capsys, c
 
 def test_damage_is_named(place, capsys):
     key = stored()
-    (place / "runs" / "runs" / key[:2] / key / "run.json").write_text("{}")
+    default_store().path(key).write_text("{}")
     message = error(capsys, "export", NAME)
     assert key in message
     shutil.rmtree(place / "runs")
@@ -359,11 +388,11 @@ def test_every_study_is_a_command():
     folder = Path(studies.__file__).parent
     assert set(studies.NAMES) == {path.parent.name for path in folder.glob("*/__init__.py")}
     for name in studies.NAMES:
-        assert studies.study(name).DESIGN.name == name
+        assert studies.study(name).SPEC.name == name
 
 
 def test_as_a_command_from_any_folder(place):
-    environment = os.environ | {"PYTHONPATH": str(runs.CHECKOUT), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
+    environment = os.environ | {"PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
     command = [sys.executable, "-m", "vaekit", "train", NAME, "-p", "seed", "1", "-p", "betas", "-1"]
     done = subprocess.run(command, cwd=place / "here", env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")

@@ -61,6 +61,19 @@ def run(root: Path, *arguments: str) -> str:
     return done.stdout
 
 
+# What knows the study, in one process: the command line, its table from results/, and the scorecard.
+COMMANDS = """
+from vaekit.__main__ import main
+from vaekit.studies import ledger, tiny
+
+for command in ("train tiny --dry-run -p steps 20", "runs list tiny", "export tiny"):
+    assert main(command.split()) == 0
+    print("---")
+print(tiny.run(tiny.Settings.at("published", betas=1))["beta"].unique(), "---", sep="\\n")
+print(ledger.verdicts()[-1].number)
+"""
+
+
 def test_its_settings_members_and_measures_take_thirty_lines_or_so():
     code = written()["vaekit/studies/tiny/__init__.py"]
     assert len([line for line in code.splitlines() if line.strip() and '"""' not in line]) <= 45
@@ -78,15 +91,9 @@ def test_a_study_of_six_places_is_trained_drawn_judged_and_published(checkout):
     assert "text/csv" in outputs
     assert "image/png" in outputs
 
-    assert "3 members known, 0 to be measured" in run(
-        checkout, "-m", "vaekit", "train", "tiny", "--dry-run", "-p", "steps", "20"
-    )
-    assert run(checkout, "-m", "vaekit", "runs", "list", "tiny").count("tetrominoes") == 3
-    assert run(checkout, "-m", "vaekit", "export", "tiny").startswith("3 members, 60 values")
-
-    published = (
-        "from vaekit.studies import tiny; print(tiny.run(tiny.Settings.at('published', betas=1))['beta'].unique())"
-    )
-    assert run(checkout, "-c", published).strip() == "[1.]"
-    numbers = "from vaekit.studies import ledger; print([v.number for v in ledger.verdicts()][-1])"
-    assert run(checkout, "-c", numbers).strip() == "5.1"
+    planned, listed, exported, published, last_claim = run(checkout, "-c", COMMANDS).split("---\n")
+    assert "3 members known, 0 to be measured" in planned
+    assert listed.count("tetrominoes") == 3
+    assert exported.startswith("3 members, 60 values")
+    assert published.strip() == "[1.]"
+    assert last_claim.strip() == "5.1"

@@ -5,10 +5,10 @@ import dataclasses
 import pytest
 import torch
 
-from vaekit import results, runs, sweep
-from vaekit.runs import Member, Run, Store, StoreError
-from vaekit.sweep import Design, Measure, Value, plan
-from vaekit.table import frame
+from vaekit import sweep
+from vaekit.store import Member, Run, Store, StoreError, load, results
+from vaekit.store.table import frame
+from vaekit.sweep import Measure, StudySpec, Value, plan_sweep
 
 ARGUMENTS = {"channels": (2, 3), "latent_dim": 2, "classes": 3}
 pytestmark = pytest.mark.usefixtures("place")
@@ -36,15 +36,15 @@ def zeros(model, member, step, images):
 
 def design(*more):
     measures = (Measure("zeros", 1, zeros), *more)
-    return Design("probes", measures, lambda m: (0, m.steps), lambda m: (0, m.steps), ("beta", "arm"))
+    return StudySpec("probes", measures, lambda m: (0, m.steps), lambda m: (0, m.steps), ("beta", "arm"))
 
 
 def quiet(line):
     pass
 
 
-def run(members, store, made=None, **how):
-    return sweep.run(made or design(), members, store, progress=False, say=quiet, **how)
+def run(members, store, spec=None, **how):
+    return sweep.run(spec or design(), members, store, progress=False, say=quiet, **how)
 
 
 def test_children_start_from_their_parents_last_weights_and_are_pruned(store):
@@ -57,12 +57,12 @@ def test_children_start_from_their_parents_last_weights_and_are_pruned(store):
         for name, value in start.items():
             assert name.endswith("_mask") or torch.equal(value, end[name])
         assert not any(name.startswith("decoder") for name in start)
-        model = runs.load(pruned.key, store=store)
+        model = load(pruned.key, store=store)
         masked = torch.cat([mask.flatten() for name, mask in model.state_dict().items() if name.endswith("weight_mask")
                             and not name.startswith("classifier")])  # fmt: skip
         assert int((~masked).sum()) == round(0.5 * len(masked))
         assert store.measure(dense.key, "zeros", 1)[-2]["value"] == 0
-    assert plan(design(), family, store).missing == []
+    assert plan_sweep(design(), family, store).missing == []
     table = frame(sweep.tables(design(), store, family))
     assert set(table.loc[table["arm"] == "gradual", "parent_steps"]) == {4}
     assert table.loc[table["arm"].isna(), "parent_steps"].isna().all()
@@ -79,15 +79,15 @@ def test_a_child_in_company_is_the_child_alone(store, place):
 
 def test_a_child_whose_parent_is_nowhere_is_refused(store):
     with pytest.raises(StoreError, match=r"derived from run .* train that, too"):
-        plan(design(), [child(parent())], store)
+        plan_sweep(design(), [child(parent())], store)
 
 
 def test_a_parent_known_from_results_alone_is_trained_again_where_a_child_needs_it(store, place):
     run([parent()], store)
     results.write(results.folder("probes"), sweep.tables(design(), store), {})
     empty = Store(place / "empty")
-    assert plan(design(), [parent()], empty).missing == []
-    todo = plan(design(), [parent(), child(parent())], empty)
+    assert plan_sweep(design(), [parent()], empty).missing == []
+    todo = plan_sweep(design(), [parent(), child(parent())], empty)
     assert todo.missing == [parent(), child(parent())]
     assert todo.known == []
 
@@ -101,26 +101,12 @@ def test_a_diverged_parent_has_diverged_children(store):
 
 
 def test_a_child_of_an_untrained_parent_waits_for_the_time_that_its_parent_lacks(store, monkeypatch):
-    monkeypatch.setattr(sweep, "seconds_per_step", lambda *a: 1e6)
-    said = []
-    sweep.run(design(), [parent(), child(parent())], store, minutes=1, progress=False, say=said.append)
+    monkeypatch.setattr(sweep.plan, "seconds_per_step", lambda *a: 1e6)
+    lines = []
+    sweep.run(design(), [parent(), child(parent())], store, minutes=1, progress=False, say=lines.append)
     assert [*store.keys()] == []
-    assert any("for want of time: 1 members" in line for line in said)
-    assert any("for want of their parents: 1 members" in line for line in said)
-
-
-def test_a_measure_whose_library_is_not_here_is_taken_later_from_the_stored_weights(store):
-    def count(model, member, step, images):
-        yield Value("model", "count", "", float(sum(p.numel() for p in model.parameters())), 0.0, 1)
-
-    absent = Measure("count", 1, count, needs=("torch", "a_library_that_nobody_has"))
-    run([parent()], store, design(absent))
-    assert store.measure(parent().key, "count", 1) is None
-    assert plan(design(absent), [parent()], store).known == [parent()]
-    there = design(dataclasses.replace(absent, needs=("torch",)))
-    assert plan(there, [parent()], store).unmeasured == [parent()]
-    run([parent()], store, there)
-    assert [row["step"] for row in store.measure(parent().key, "count", 1)] == [0, 4]
+    assert any("for want of time: 1 members" in line for line in lines)
+    assert any("for want of their parents: 1 members" in line for line in lines)
 
 
 def test_a_measure_that_finds_nothing_is_known_from_results(store, place):
@@ -128,6 +114,22 @@ def test_a_measure_that_finds_nothing_is_known_from_results(store, place):
     run([parent()], store, design(nothing))
     results.write(results.folder("probes"), sweep.tables(design(nothing), store), {})
     empty = Store(place / "empty")
-    assert plan(design(nothing), [parent()], empty).known == [parent()]
+    assert plan_sweep(design(nothing), [parent()], empty).known == [parent()]
     newer = dataclasses.replace(nothing, version=2)
-    assert plan(design(newer), [parent()], empty).unmeasurable == [parent()]
+    assert plan_sweep(design(newer), [parent()], empty).unmeasurable == [parent()]
+
+
+def test_a_parent_that_a_longer_run_holds_is_not_trained_for_its_child(store):
+    """Nor is a grandparent forgotten: whole families are trained where all of them are missing."""
+    spec = StudySpec("probes", (Measure("zeros", 1, zeros),), lambda m: (4, m.steps), lambda m: (4, m.steps))
+    longer, shorter = parent(steps=10), parent()
+    sweep.run(spec, [longer], store, progress=False, say=quiet)
+    todo = plan_sweep(spec, [shorter, child(shorter)], store)
+    assert todo.shorter == {shorter: longer}
+    assert todo.missing == [child(shorter)]
+    other = parent(seed=5)
+    grandchild = child(child(other), sparsity=0.7)
+    results.write(results.folder("probes"), sweep.tables(spec, store), {})
+    assert plan_sweep(spec, [other, child(other), grandchild], store).missing == [other, child(other), grandchild]
+    with pytest.raises(StoreError, match=f"run {other.key[:12]}, which is not stored"):
+        plan_sweep(spec, [child(other), grandchild], store)

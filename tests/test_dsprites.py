@@ -103,12 +103,12 @@ def test_orientations_modulo_symmetry():
     for shape, period in enumerate((math.pi / 2, math.pi, 2 * math.pi)):
         angles = np.linspace(0, 2 * np.pi, 40)
         factors = torch.tensor([[shape, 1, angle, 0, 0] for angle in angles], dtype=torch.float64)
-        found = dsprites.orientation_class(factors)
-        assert found.dtype == torch.int64
+        classes = dsprites.orientation_class(factors)
+        assert classes.dtype == torch.int64
         within = np.mod(angles + 1e-9, period)  # 1e-9: 2 pi is a whole number of periods
-        assert found.tolist() == np.floor(within / (2 * np.pi / 39)).astype(int).tolist()
-        assert found[0] == found[39] == 0
-        assert len(found.unique()) == (10, 20, 39)[shape]
+        assert classes.tolist() == np.floor(within / (2 * np.pi / 39)).astype(int).tolist()
+        assert classes[0] == classes[39] == 0
+        assert len(classes.unique()) == (10, 20, 39)[shape]
 
 
 @pytest.mark.parametrize("shape", [0, 1, 2])
@@ -189,6 +189,7 @@ def test_the_whole_set_is_not_drawn_by_mistake(data):
         _ = data.images
 
 
+@pytest.mark.slow
 def test_20_000_images_in_seconds_and_little_memory(tmp_path):
     code = """
 import resource, time

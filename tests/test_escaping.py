@@ -13,8 +13,9 @@ import pandas as pd
 import pytest
 from tiny import member, tables
 
-from vaekit import claims, figures, results, widgets
-from vaekit.table import frame
+from vaekit import claims, figures, widgets
+from vaekit.store import results
+from vaekit.store.table import frame
 
 ROOT = Path(__file__).resolve().parents[1]
 HOSTILE = [
@@ -41,7 +42,7 @@ def page_of(html: str) -> nbformat.NotebookNode:
 def drawing() -> str:
     """A figure as SVG, with a hostile title and hostile names of its panels."""
     figure, axes = figures.panels(1, 1, 8, 4)
-    figures.label(axes[0, 0], HOSTILE[5])
+    figures.label_above(axes[0, 0], HOSTILE[5])
     written = BytesIO()
     figure.savefig(written, format="svg", metadata={"Title": ALL, "Date": None})
     return written.getvalue().decode()
@@ -68,9 +69,9 @@ def hostile_claim(evidence):
 def hostile_verdicts() -> pd.DataFrame:
     """A verdict on a study whose data, precision and hardware have hostile names."""
     table = frame(tables([member(beta, seed) for beta in (0.1, 1) for seed in range(3)]))
-    made = claims.verdict_table(CLAIMS, table.assign(data=ALL, hardware=ALL, precision=ALL, asked=True))
-    assert made[["sentence", "paper", "ours", "scope"]].map(lambda text: ALL in text).all(axis=None), made.to_dict()
-    return made
+    rows = claims.verdict_table(CLAIMS, table.assign(data=ALL, hardware=ALL, precision=ALL, asked=True))
+    assert rows[["sentence", "paper", "ours", "scope"]].map(lambda text: ALL in text).all(axis=None), rows.to_dict()
+    return rows
 
 
 @pytest.mark.slow
@@ -100,7 +101,7 @@ def test_a_page_shows_hostile_names_as_text(tmp_path, monkeypatch, tab):
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), source / "book" / "page.ipynb")
     monkeypatch.setattr(build, "ROOT", source)
-    monkeypatch.setattr(build, "surroundings", lambda: "the same")
+    monkeypatch.setattr(build, "environment_hash", lambda: "the same")
     assert build.build_pages(tmp_path / "to") == 0
 
     tab.open((tmp_path / "to" / "_build" / "html" / "book" / "page.html").as_uri())
@@ -129,8 +130,8 @@ def test_a_drawing_holds_names_as_text():
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_table_gives_names_back(tmp_path, name):
-    made = tables([member()])
-    for row in made.members.values():
+    written = tables([member()])
+    for row in written.members.values():
         row |= {"hardware": name, "reason": name + "\r\n," + name}
-    results.write(tmp_path, made, {})
-    assert results.read(tmp_path).members == made.members
+    results.write(tmp_path, written, {})
+    assert results.read(tmp_path).members == written.members

@@ -11,20 +11,19 @@ import resource
 import shutil
 import signal
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
 import torch
 from tiny import member, notebook, run_of, tables
 
-from vaekit import data, disk, results, runs, sweep
+from vaekit import data, provenance, sweep
 from vaekit.__main__ import main
-from vaekit.checkpoints import Checkpoints
-from vaekit.fleet import cores
-from vaekit.results import ResultsError
-from vaekit.runs import Store, StoreError
+from vaekit.store import Store, StoreError, files, load, results
+from vaekit.store.checkpoints import Checkpoints
 from vaekit.studies import rate_generalisation as study
-from vaekit.sweep import Design, Measure, Value
+from vaekit.sweep import Measure, StudySpec, Value, plan, train
 
 AT_ONCE = 4  # children side by side: they wait for the disk more than they compute
 
@@ -37,7 +36,7 @@ def weight(model, member, step, images):
     yield Value("test", "weight", "", total, 0.0, len(images.test))
 
 
-DESIGN = Design("probes", (Measure("probe", 1, weight),), lambda m: (1, m.steps), lambda m: (m.steps,))
+SPEC = StudySpec("probes", (Measure("probe", 1, weight),), lambda m: (1, m.steps), lambda m: (m.steps,))
 
 
 def members(count=2, steps=2):
@@ -49,19 +48,18 @@ def warm():
     torch.set_num_threads(1)
     data.load = functools.cache(data.load)
     one = members()[0]
-    sweep.examples(one.data, one.split, one.n_train, one.n_test)
+    sweep.examples_of(one)
 
 
 def swept(root, backend="cores", count=2, steps=2):
     """Run a sweep on a store, with a state kept at each step of a stack and at the end of a member."""
     torch.set_num_threads(1)
     os.environ["VAEKIT_RESULTS"] = os.path.join(root, "no results")
-    sweep.seconds_per_step = lambda member, device: 0.01
-    sweep.commit = lambda: None
-    sweep.default_backend = lambda device: backend
-    cores._POLL = 60
-    Checkpoints.due = lambda self: True
-    sweep.run(DESIGN, members(count, steps), Store(root), progress=False, say=lambda line: None)
+    plan.seconds_per_step = lambda member, device: 0.01
+    provenance.commit = lambda: None
+    plan.default_backend = train.default_backend = lambda device: backend
+    Checkpoints.due = lambda self: backend == "stack" or steps > 2
+    sweep.run(SPEC, members(count, steps), Store(root), progress=False, say=lambda line: None)
 
 
 def at_each_call(act):
@@ -72,7 +70,7 @@ def at_each_call(act):
         calls.append(operation)
         act(len(calls), operation)
 
-    disk.seam = seam
+    files.seam = seam
     return calls
 
 
@@ -89,16 +87,20 @@ def refused_at_every(begun, folder, first, every, backend):
         root = os.path.join(folder, str(nth))
         shutil.copytree(begun, root)
 
-        def full(number, _, nth=nth):
-            if number == nth:
+        asked = []  # a full disk refuses all but to delete
+
+        def full(_, operation, nth=nth, asked=asked):
+            asked += [operation] * (operation != "unlink")
+            if len(asked) == nth and operation != "unlink":
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-        calls, said = at_each_call(full), ""
+        at_each_call(full)
+        said = ""
         try:
             swept(root, backend)
         except StoreError as error:
             said = str(error)
-        if len(calls) < nth:
+        if len(asked) < nth:
             return nth
         assert "No space left" in said, nth
         assert root in said, nth
@@ -124,7 +126,7 @@ def killed_in_training(root):
 
     def save(self, state):
         real(self, state)
-        if int(state.tensors["0.step"]) >= 20:
+        if int(state.tensors["step"]) >= 20:
             os.kill(os.getpid(), signal.SIGKILL)
 
     Checkpoints.save = save
@@ -133,17 +135,15 @@ def killed_in_training(root):
 
 def swept_at_length(root):
     """A longer training, its state kept at short intervals; returns how many steps it took."""
-    steps, real = [], sweep.OBJECTIVES["beta"]
+    steps, real = [], plan.OBJECTIVES["beta"]
 
     def counted(params, images, *rest):
         steps.append(len(images))
         return real(params, images, *rest)
 
-    sweep.OBJECTIVES["beta"] = counted
-    wait = cores.wait
-    cores.wait = lambda pending, _, when: wait(pending, 0.001, when)
+    plan.OBJECTIVES["beta"] = counted
     swept(root, "cores", 1, 400)
-    return sum(size > 2 for size in steps)  # a rehearsal has two images
+    return sum(size > 2 for size in steps)  # the check of a forward pass has two images
 
 
 def commanded(root, **changes):
@@ -152,24 +152,27 @@ def commanded(root, **changes):
     tiny |= {"batch_size": 8, "n_test": 16} | changes
     study.Settings.SCALES = dict.fromkeys(study.Settings.SCALES, tiny)
     os.environ |= {"VAEKIT_RUNS": root, "VAEKIT_RESULTS": os.path.join(root, "no results")}
-    sweep.seconds_per_step = lambda member, device: 0.01
-    return main(["train", study.DESIGN.name])
+    plan.seconds_per_step = lambda member, device: 0.01
+    return main(["train", study.SPEC.name])
 
 
 def told(root, signals):
-    """A command that gets signals as its first state is being kept."""
+    """A command that gets a signal between two steps, and another one as the last state is being saved."""
     torch.set_num_threads(1)
-    Checkpoints.due = lambda self: True
-    cores._POLL = 0.01
     real = Checkpoints.save
 
+    def due(self):
+        if len(steps) == 1:
+            signal.pthread_kill(threading.main_thread().ident, signals[0])
+        return bool(steps.append(1))
+
     def save(self, state):
-        for number in signals:
+        for number in signals[1:]:
             signal.raise_signal(number)
-        signals.clear()
         real(self, state)
 
-    Checkpoints.save = save
+    steps: list[int] = []
+    Checkpoints.due, Checkpoints.save = due, save
     raise SystemExit(commanded(root, betas=(0.1,), steps=100_000))
 
 
@@ -193,8 +196,8 @@ def refused_before_training(root):
     """A store that cannot be written: what is there can be read, and nothing is trained. Returns what was said."""
     swept(root, count=1)  # all of it is there
     assert len(hashes(root)) == 1
-    runs.load(members()[0].key, store=Store(root))
-    sweep.train_fleet = None
+    load(members()[0].key, store=Store(root))
+    train.train_fleet = None
     return refusal(root)
 
 
@@ -202,18 +205,18 @@ def refused_before_training(root):
 
 
 def hashes(root):
-    """The hashes of all files of each run that is there, after each was verified: a run is whole, or absent."""
+    """The hashes of what each run holds, after each was verified: a run is whole, or absent."""
     store = Store(root)
     for key in store.keys():
         store.verify(key)
         assert store.measure(key, "probe", 1) is not None
-    return {key: store.record(key)["files"] for key in store.keys()}
+    return {key: files.Pack(store.path(key)).groups for key in store.keys()}
 
 
 def leftovers(root):
     """Files of a store that are no part of it: of staging, of quarantine, and those with a name for the time being."""
-    files = [path.relative_to(root) for path in Path(root).rglob("*") if path.is_file()]
-    return [path for path in files if path.parts[0] not in ("runs", "measures", "work") or path.name.startswith(".")]
+    paths = [path.relative_to(root) for path in Path(root).rglob("*") if path.is_file()]
+    return [path for path in paths if path.parts[0] not in ("runs", "measures", "work") or path.name.startswith(".")]
 
 
 @pytest.fixture(scope="module")
@@ -255,6 +258,7 @@ def small_disk(tmp_path):
 # kill -9 -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["cores", "stack"])
 def test_kill_9_at_every_operation_leaves_members_whole_or_absent(forks, begun, whole, tmp_path, backend):
     """Of checkpoints, measures and runs alike; and what is trained again has the same bits."""
@@ -273,8 +277,8 @@ def test_kill_9_at_every_operation_leaves_members_whole_or_absent(forks, begun, 
             shutil.rmtree(root)
         if killed[-1].status == 0:
             break
-    assert nth > 50
-    assert {"mkdir", "open", "write", "write on", "fsync", "rename"} == set(killed[-1].value)
+    assert nth > 40
+    assert {"mkdir", "open", "write", "write on", "fsync", "link", "rename", "unlink"} == set(killed[-1].value)
 
 
 def test_kill_9_in_an_export_is_harmless_or_reported_and_leaves_no_file(forks, tmp_path):
@@ -287,7 +291,7 @@ def test_kill_9_in_an_export_is_harmless_or_reported_and_leaves_no_file(forks, t
             break
         try:
             there = results.read(root).members.keys()
-        except ResultsError:  # cut between two of three renames
+        except StoreError:  # cut between two of three renames
             reported += 1
         else:
             assert there in (before.members.keys(), after.members.keys())
@@ -318,10 +322,10 @@ def test_staging_may_be_cleared_at_any_time(tmp_path, monkeypatch):
         def seam(operation, path, store=store, nth=nth, calls=calls):
             calls.append(operation)
             if len(calls) == nth:
-                Store(store.root).check_writable()
+                Store(store.root).clear_staging()
 
         with monkeypatch.context() as patch:
-            patch.setattr(disk, "seam", seam)
+            patch.setattr(files, "seam", seam)
             store.commit(run)
             store.commit_measure(key, "probe", 1, [])
         store.verify(key)
@@ -329,17 +333,18 @@ def test_staging_may_be_cleared_at_any_time(tmp_path, monkeypatch):
         assert not leftovers(store.root)
         if len(calls) < nth:
             break
-    assert nth > 25
+    assert nth > 20
 
 
 # Disks ---------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["cores", "stack"])
 def test_a_disk_that_is_full_at_any_operation_costs_nothing_that_was_stored(forks, begun, tmp_path, backend):
     firsts = range(1, AT_ONCE + 1)
     calls = [(refused_at_every, begun, str(tmp_path), n, AT_ONCE, backend) for n in firsts]
-    assert min(end.result() for end in forks.at_once(calls, seconds=200)) > 50
+    assert min(end.result() for end in forks.at_once(calls, seconds=200)) > 30
 
 
 def test_a_disk_that_is_really_full_is_one_error_and_the_sweep_goes_on_when_there_is_room(forks, whole, small_disk):
@@ -428,17 +433,18 @@ def test_a_disk_that_fills_while_papermill_writes_costs_the_page_alone(tmp_path,
 
 @pytest.mark.slow
 def test_a_flipped_bit_at_two_hundred_places_is_found(tmp_path):
-    """Of every file of a run; the tests of the store and of checkpoints take twenty and five."""
+    """Of a run; the test of all kinds of stored files takes twenty-four of each."""
     store = Store(tmp_path)
     key = store.commit(run_of(member()))
-    for name in store.record(key)["files"] | {"run.json": ""}:
-        path = store._run(key) / name
-        good = path.read_bytes()
-        for place in range(0, len(good), max(1, len(good) // 200)):
-            path.write_bytes(good[:place] + bytes([good[place] ^ 1 << place % 8]) + good[place + 1 :])
-            with pytest.raises(StoreError, match=key):
-                store.verify(key)
-        path.write_bytes(good)
+    path = store.path(key)
+    good = path.read_bytes()
+    header = 8 + int.from_bytes(good[:8], "little")
+    places = {*range(0, header, header // 100), *range(header, len(good), (len(good) - header) // 100)}
+    for place in sorted(places):
+        path.write_bytes(good[:place] + bytes([good[place] ^ 1 << place % 8]) + good[place + 1 :])
+        with pytest.raises(StoreError, match=key):
+            store.verify(key)
+    path.write_bytes(good)
     store.verify(key)
 
 
@@ -476,6 +482,6 @@ def test_a_signal_ends_a_sweep_with_its_state_kept_and_a_second_one_at_once(fork
     root = str(tmp_path / "store")
     end = forks.run(told, root, [int(number)] * times)
     assert end.status == 128 + number, end.error
-    states = [path for path in Path(root).glob("work/??/*/*") if path.name[0].isdigit()]
+    states = [path for path in Path(root).glob("work/*/*") if path.name[0].isdigit()]
     assert bool(states) == (times == 1)
     assert not leftovers(root)

@@ -6,11 +6,11 @@ import itertools
 import re
 from functools import partial
 
-import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from made_up import drawn, errorbars, house_style  # noqa: F401
 from matplotlib.lines import AxLine
 from test_table import CHANGES, PARENTS, RECORDED, two_members
 from tiny import ARGUMENTS, member, moved, settings, tables, value
@@ -18,24 +18,14 @@ from tiny import ARGUMENTS, member, moved, settings, tables, value
 from vaekit import figures
 from vaekit.data import tetrominoes
 from vaekit.figures import over_beta, pictures, rate_distortion
-from vaekit.runs import StoreError
-from vaekit.sheets import Sheet
+from vaekit.store import ImageGrid, StoreError
+from vaekit.store.table import frame as frame_of
 from vaekit.studies.rate_generalisation import explore, layers
 from vaekit.studies.rate_generalisation import figures as study
-from vaekit.table import frame as frame_of
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-
+pytestmark = pytest.mark.usefixtures("house_style")
 BETAS = (0.01, 0.1, 1.0, 3.0)
 PARTS = ("train", "test")
-
-
-@pytest.fixture(autouse=True)
-def _house_style_goes_again():
-    with matplotlib.rc_context():
-        yield
-    assert not plt.get_fignums()  # a notebook would show a figure that is still open a second time
 
 
 def grid(betas=BETAS, depths=(1, 3), seeds=(0, 1), **changes):
@@ -49,12 +39,6 @@ def frame(members, **how):
     return frame_of(tables(members, **how))
 
 
-def drawn(figure):
-    """Draw a figure whole, as saving it does."""
-    figure.draw_without_rendering()
-    return figure
-
-
 def words(text) -> str:
     """A text in one line."""
     return " ".join(text.get_text().split())
@@ -62,11 +46,6 @@ def words(text) -> str:
 
 def curve(line):
     return [list(np.round(np.asarray(values, float), 9)) for values in line.get_data()]
-
-
-def errorbars(ax):
-    """Points of the error bars by label: {label: [x, y]}."""
-    return {bars.get_label(): curve(bars.lines[0]) for bars in ax.containers}
 
 
 def means(measure, arguments, part, betas=BETAS, depth=1, seeds=(0, 1), step=20):
@@ -181,7 +160,7 @@ def test_a_label_stands_above_its_panel_s_title_and_covers_no_other(title, by_na
 def test_a_grid_says_what_is_missing_and_breaks_its_lines():
     groups = [("all", frame(grid()))]
     columns = {"one": {"depth": 1}, "two": {"depth": 2}, "three": {"depth": 3}}
-    figure = drawn(figures.grid(groups, plot, columns, wrap=2, missing="not run yet", legend="below"))
+    figure = drawn(figures.grid(groups, plot, columns, wrap=2, missing="not run yet", legend=True))
     assert [ax.get_title() for ax in figure.axes] == ["one", "two", "three", ""]
     assert [ax.axison for ax in figure.axes] == [True, False, True, False]
     assert [[text.get_text() for text in ax.texts] for ax in figure.axes] == [["all"], ["not run yet"], [], []]
@@ -257,16 +236,16 @@ def test_budgets_of_different_depths_share_a_row_each_with_its_name():
 
 def test_a_budget_of_one_beta_has_no_curve_unless_it_was_asked_for():
     table = frame(grid(depths=[1]) + grid([0.1], depths=[1], steps=400, seeds=[0]))
-    mine = table["steps"] == 400
+    single = table["steps"] == 400
 
     def shown(asked):
         return [ax.texts[0].get_text().split()[1] for ax in study.figure_3(table.assign(asked=asked)).axes]
 
     assert shown(True) == ["20"]
-    assert shown(mine) == ["400", "20"]
-    assert shown(~mine) == ["20"]
+    assert shown(single) == ["400", "20"]
+    assert shown(~single) == ["20"]
     assert set(study.numbers(table.assign(asked=True))["steps"]) == {"20"}
-    assert len(study.figure_3(table[mine].assign(asked=True)).axes) == 1
+    assert len(study.figure_3(table[single].assign(asked=True)).axes) == 1
 
 
 @pytest.mark.parametrize("learning_curve", [True, False])
@@ -291,7 +270,7 @@ def test_a_member_s_curve_is_on_the_same_images_at_every_step(make):
     # A member without a curve has its own, whatever the others have.
     old = frame(grid([1.0], [1], [0], steps=400), learning_curve=False)
     figure = make(pd.concat([table, old]))
-    assert len(Data(figure).rows) == sum(len(Data(make(each)).rows) for each in (table, old))
+    assert len(Data(figure).rows) == sum(len(Data(make(answer)).rows) for answer in (table, old))
     half = "_b" if make is study.early_stopping else ""
     assert set(Data(figure).rows["part"]) == {f"test_nested{half}", f"test{half}"}  # each under its own name
 
@@ -339,8 +318,8 @@ def test_figures_5_to_7_say_what_was_not_run():
     figure = drawn(study.figure_7(table))
     assert [ax.get_title() for ax in figure.axes] == list(study.OTHERS.values())
     assert errorbars(figure.axes[1]).keys() == {"1 layer", "3 layers"}
-    said = [words(ax.texts[0]) for ax in figure.axes]
-    assert said == ["not run yet", "20 steps of 8, 4 units, mnist, 1 seed", "not run yet", "not run yet"]
+    texts = [words(ax.texts[0]) for ax in figure.axes]
+    assert texts == ["not run yet", "20 steps of 8, 4 units, mnist, 1 seed", "not run yet", "not run yet"]
     *_, histogram = drawn(study.figure_5(table)).axes
     assert (histogram.get_title(), histogram.texts[0].get_text()) == ("no training: images alone", "not run yet")
 
@@ -378,9 +357,9 @@ def test_the_parts_of_the_rate_in_and_out_of_the_loss():
         for m in grid([0.1], [1, 3]) + grid([0.1], [3], n_train=64, seeds=[0])
         for mi, kl in itertools.product((0.0, 1.0), (0.0, 1.0))
     ]
-    made = {"step": 20, "part": "test", "measure": "distortion", "arguments": "samples=1", "samples": 1, "n": 16}
-    made |= {"status": "finished", "code_version": 1, "se": 0.1}
-    rows = [{"key": m.key, **m.row(), **made} for m in members]
+    fields = {"step": 20, "part": "test", "measure": "distortion", "arguments": "samples=1", "samples": 1, "n": 16}
+    fields |= {"status": "finished", "code_version": 1, "se": 0.1}
+    rows = [{"key": m.key, **m.row(), **fields} for m in members]
     table = pd.DataFrame([{name.partition(".")[2] or name: value for name, value in row.items()} for row in rows])
     table["value"] = 60 + table["kl"] + table["seed"] + 9 * table["depth"]
     figure = drawn(study.parts_removed(table))
@@ -408,8 +387,8 @@ def test_the_parts_of_the_rate_in_and_out_of_the_loss():
 @pytest.mark.usefixtures("one_thread")
 def test_figures_1_and_2_draw_the_data():
     sheet = drawn(explore.figure_1(4, 2)).axes[0].images[0].get_array()
-    made = tetrominoes.image_set()
-    first = made.take(made.split("random").train[:1])[0]
+    all_drawn = tetrominoes.image_set()
+    first = all_drawn.take(all_drawn.split("random").train[:1])[0]
     assert np.array_equal(sheet[:32, :32], first.permute(1, 2, 0))
     figure = drawn(explore.figure_2(n_train=16_384, shown=400))
     assert len(figure.axes) == 4
@@ -424,11 +403,11 @@ def test_figures_1_and_2_draw_the_data():
     assert 0 < points["training images"] < 100
 
 
-def sheet(key, shade):
+def grid_of(key, shade):
     """Three rows of eight pictures, each of one shade: 10 times the row, and the column."""
-    made = np.zeros((3, 8, 4, 4, 3), np.uint8) + shade
-    made += (10 * np.arange(3)[:, None] + np.arange(8))[..., None, None, None].astype(np.uint8)
-    return Sheet(key, 20, 1, ("test image", "reconstruction", "nearest training image"), made)
+    tiles = np.zeros((3, 8, 4, 4, 3), np.uint8) + shade
+    tiles += (10 * np.arange(3)[:, None] + np.arange(8))[..., None, None, None].astype(np.uint8)
+    return ImageGrid(key, 20, 1, ("test image", "reconstruction", "nearest training image"), tiles)
 
 
 @pytest.fixture
@@ -437,7 +416,7 @@ def pictured(monkeypatch):
 
     def give(shades):
         monkeypatch.setattr(
-            explore.pictures, "of", lambda design, key, store: sheet(key, shades[key]) if key in shades else None
+            explore.image_grids, "of", lambda spec, key, store: grid_of(key, shades[key]) if key in shades else None
         )
 
     return give
@@ -499,6 +478,15 @@ def test_what_moves_has_each_member_s_numbers_pictures_and_spread_and_a_sentence
                 assert across.mean(0) == pytest.approx([x, y])
 
 
+def test_what_moves_is_the_whole_table_with_pictures_of_a_seed_that_was_asked_for(pictured):
+    members = grid([0.1, 1.0], [1])
+    pictured({m.key: 0 for m in members})
+    table = frame(members)
+    _, data = moved(explore.explore(table.assign(asked=table["seed"] == 1), settings()))
+    assert [point["numbers"]["seeds"] for point in data["points"]] == ["2", "2"]
+    assert all(", seed 1; " in point["alt"] for point in data["points"])
+
+
 def test_what_moves_has_the_preference_for_training_images_beside_its_shares(with_pictures):
     """Of the members that have them: here those of beta 1, and one of two seeds of beta 3."""
     table = with_pictures
@@ -515,13 +503,15 @@ def test_what_moves_has_the_preference_for_training_images_beside_its_shares(wit
     ]
     _, data = moved(explore.explore(pd.concat([table, *rows]), settings()))
     for point in data["points"]:
-        said = {name: text for name, text in point["numbers"].items() if name in explore.MEMORISATION and text != "–"}
+        numbers = {
+            name: text for name, text in point["numbers"].items() if name in explore.MEMORISATION and text != "–"
+        }
         few = " (1 of the seeds)"
         wanted = {
             1: ["0.150 ± 0.071", "0.550 ± 0.071", "0.450 ± 0.071"],
             3: ["0.100" + few, "0.500" + few, "0.400" + few],
         }
-        assert said == dict(zip(explore.MEMORISATION, wanted.get(point["place"][1], []), strict=False))
+        assert numbers == dict(zip(explore.MEMORISATION, wanted.get(point["place"][1], []), strict=False))
 
 
 def test_it_begins_with_the_largest_budget_that_has_two_betas_and_pictures(pictured):
@@ -572,12 +562,12 @@ def test_the_decoder_shown_is_the_longest_trained_and_deepest_near_beta_1(monkey
         return member(model_args=ARGUMENTS).build().eval()
 
     table = frame(members).assign(asked=True)
-    monkeypatch.setattr(explore.runs, "load", load)
+    monkeypatch.setattr(explore, "load", load)
     shown = explore.decode(table, settings())
     assert shown._state["data"]["caption"] == "3 layers, beta 0.1, seed 0, 400 steps, tetrominoes, CV(32)"
     published = type(settings()).at("published")
     assert "--decoders" in explore.decode(table, published)._repr_html_()  # what is stored is no part of a page
-    monkeypatch.setattr(explore.runs, "load_decoder", load)
+    monkeypatch.setattr(explore, "load_decoder", load)
     assert "400 steps" in explore.decode(table, published)._repr_html_()
     absent |= {m.key for m in members}
     assert "--decoders" in explore.decode(table, settings())._repr_html_()
@@ -587,7 +577,7 @@ def test_the_decoder_shown_is_the_longest_trained_and_deepest_near_beta_1(monkey
 
 
 @pytest.fixture(scope="module")
-def made() -> pd.DataFrame:
+def all_drawn() -> pd.DataFrame:
     """A table with all that study 3 draws, and members and values beside it that its figures leave out.
 
     No two training sets, networks or budgets have a value in common; members stop early at different steps.
@@ -664,10 +654,10 @@ class Data:
 def bars(container):
     """The points of error bars, each with half the length of its bars across and up."""
     x, y = (np.asarray(values, float) for values in container.lines[0].get_data())
-    found = iter(container.lines[2])
+    collections = iter(container.lines[2])
     half = [
-        [np.ptp(segment[:, side]) / 2 for segment in next(found).get_segments()] if there else None
-        for side, there in enumerate((container.has_xerr, container.has_yerr))
+        [np.ptp(segment[:, side]) / 2 for segment in next(collections).get_segments()] if has else None
+        for side, has in enumerate((container.has_xerr, container.has_yerr))
     ]
     return x, y, *half
 
@@ -677,12 +667,12 @@ def assert_all_is_in(data, figure, lines):
 
     All that is drawn else are stars, which are points of the lines, and levels: returned as (axes, height).
     """
-    said, levels = dict(lines), []
+    left, levels = dict(lines), []
     for ax in figure.axes:
         points = set()
         of_bars = {part for bars in ax.containers for part in (bars.lines[0], *bars.lines[1])}
         for container in ax.containers:
-            labels = said.pop((ax, container.get_label()))
+            labels = left.pop((ax, container.get_label()))
             x, y, across, up = bars(container)
             points |= set(zip(x, y, strict=True))
             if "measure" in labels:
@@ -700,7 +690,7 @@ def assert_all_is_in(data, figure, lines):
             elif not isinstance(line, AxLine):
                 (level,) = set(line.get_ydata())
                 levels.append((ax, level))
-    assert not said
+    assert not left
     return levels
 
 
@@ -733,10 +723,7 @@ STOPPED = {
 }
 # The lines of a panel by their labels, and what the data call them; of figures whose panels `panels_of` knows.
 OF_A_PANEL = {study.figure_3: IN_BOTH, study.figure_8: RATES, study.early_stopping: STOPPED}
-LEVELS = {
-    study.figure_3: {"part": "test", "measure": "distortion_floor"},
-    study.figure_8: {"measure": "mi_ceiling"},
-}
+LEVELS = {study.figure_3: {"part": "test", "measure": "distortion_floor"}, study.figure_8: {"measure": "mi_ceiling"}}
 # The same by panel of the others: its title, what it says, and its lines.
 SIZES = {f"{n:,} images": {"n_train": n} for n in (8_192, 16_384)}
 OF_PANELS = {
@@ -760,8 +747,8 @@ ALL = {"model": "dense_vae", "data": "tetrominoes", "steps": 20, "step": 20, "pa
 
 
 @pytest.mark.parametrize("make", [*OF_A_PANEL, *OF_PANELS])
-def test_the_data_are_what_a_figure_draws(made, make):
-    figure = make(made)
+def test_the_data_are_what_a_figure_draws(all_drawn, make):
+    figure = make(all_drawn)
     if make in OF_A_PANEL:
         panels = [(ax, where, OF_A_PANEL[make]) for ax, where in panels_of(figure)]
         assert len(panels) >= 7
@@ -794,8 +781,8 @@ def test_the_data_are_what_a_figure_draws(made, make):
     assert data.left.empty
 
 
-def test_the_data_of_learning_curves_are_what_they_draw(made):
-    figure = study.learning_curves(made)
+def test_the_data_of_learning_curves_are_what_they_draw(all_drawn):
+    figure = study.learning_curves(all_drawn)
     data = Data(figure)
     for ax, where in panels_of(figure):
         lines = [line for line in ax.lines if len(line.get_xdata())]  # the others are of other panels' betas
@@ -807,8 +794,8 @@ def test_the_data_of_learning_curves_are_what_they_draw(made):
     assert data.left.empty
 
 
-def test_the_data_of_the_parts_removed_are_what_it_draws(made):
-    figure = study.parts_removed(made)
+def test_the_data_of_the_parts_removed_are_what_it_draws(all_drawn):
+    figure = study.parts_removed(all_drawn)
     data = Data(figure)
     for ax, where in panels_of(figure):
         (container,) = ax.containers

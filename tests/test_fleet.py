@@ -5,6 +5,7 @@ full size. Where backends, whose rounding differs, are compared, these biases an
 left out; everything that the model computes with is compared. (At beta = 0 the bias of mu is one more such bias.)
 """
 
+import dataclasses
 import gc
 import signal
 import subprocess
@@ -26,7 +27,6 @@ from vaekit.fleet import (
     Budget,
     FleetMember,
     batch_indices,
-    cores,
     default_backend,
     grid,
     memory,
@@ -173,7 +173,7 @@ def test_a_fleet_smaller_than_the_machine_shares_its_threads_unless_its_bits_mat
     def threads(members, **how):
         seen.clear()
         train(conv, grid(seed=range(members), beta=1.0), steps=2, objective=watched, backend="cores", **how)
-        return seen - {4}, 4 in seen  # the rehearsal sees all
+        return seen - {4}, 4 in seen  # the check of a forward pass sees all
 
     before = torch.get_num_threads()
     torch.set_num_threads(4)
@@ -181,7 +181,9 @@ def test_a_fleet_smaller_than_the_machine_shares_its_threads_unless_its_bits_mat
         assert threads(1) == (set(), True)
         assert threads(2) == ({2}, True)
         assert threads(5) == ({1}, True)
-        assert threads(1, keeper=Memory()) == threads(1, threads=4) == threads(1, threads_each=1) == ({1}, True)
+        assert (
+            threads(1, checkpointers=[Memory()]) == threads(1, threads=4) == threads(1, threads_each=1) == ({1}, True)
+        )
     finally:
         torch.set_num_threads(before)
 
@@ -496,7 +498,7 @@ def test_members_that_share_batches_or_noise_are_what_they_are_alone(make_model,
 
 
 class Memory:
-    """A keeper that remembers every state, and asks for one every few looks."""
+    """A checkpointer that remembers every state, and asks for one every few looks."""
 
     def __init__(self, state=None, every=10**9, on_save=None):
         self.states, self.first, self.every, self.looks, self.on_save = [], state, every, 0, on_save
@@ -509,9 +511,16 @@ class Memory:
         return self.looks % self.every == 0
 
     def save(self, state):
-        self.states.append(state)
+        tensors = {name: value.clone() for name, value in state.tensors.items()}
+        self.states.append(dataclasses.replace(state, tensors=tensors))
         if self.on_save:
             self.on_save(self)
+
+
+def memories(backend, members, states=(), **options):
+    """A memory for each member on *cores*, one for a stack; each goes on from its state, if there are `states`."""
+    number = len(members) if backend == "cores" else 1
+    return [Memory(state, **options) for state in states or [None] * number]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -522,23 +531,24 @@ def test_a_fleet_goes_on_from_its_state_as_if_nothing_had_been(backend, precisio
     settings = {"objective": nan_from, "backend": backend, "precision": precision, "snapshots": (0, 5, 113)}
     settings |= {"batch_size": 4}
     whole = train(conv, members, steps=115, threads=2, **settings)
-    keeper = Memory()
-    train(conv, members, steps=109, threads=2, keeper=keeper, **settings | {"snapshots": (0, 5)})
-    rest = train(conv, members, steps=115, threads=2, keeper=Memory(keeper.states[-1]), **settings)
+    first = memories(backend, members)
+    train(conv, members, steps=109, threads=2, checkpointers=first, **settings | {"snapshots": (0, 5)})
+    second = memories(backend, members, [memory.states[-1] if memory.states else None for memory in first])
+    rest = train(conv, members, steps=115, threads=2, checkpointers=second, **settings)
     assert all(same(a, b) for a, b in zip(whole, rest, strict=True))
     assert [t.status for t in rest] == ["finished", "diverged", "diverged"]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_state_kept_in_the_middle_is_one_to_go_on_from(backend, monkeypatch):
-    """Members a core are each at a step of their own; asking for their state changes nothing."""
-    monkeypatch.setattr(cores, "_POLL", 0.01)
+def test_a_state_kept_in_the_middle_is_one_to_go_on_from(backend):
+    """Members a core are each at a step of their own; saving their states changes nothing."""
     members = grid(seed=[0, 1, 2], beta=[0.1, 1.0])
     settings = {"steps": 120, "precision": "full", "backend": backend, "threads": 2}
-    keeper = Memory(every=1 if backend == "cores" else 50)
-    whole = train(dense, members, keeper=keeper, **settings)
-    assert len(keeper.states) > 1
-    again = train(dense, members, keeper=Memory(keeper.states[0]), **settings)
+    savers = memories(backend, members, every=50)
+    whole = train(dense, members, checkpointers=savers, **settings)
+    assert [int(state.tensors["step"]) for state in savers[0].states] == [50, 100, 120]
+    firsts = [memory.states[i % 2] for i, memory in enumerate(savers)]
+    again = train(dense, members, checkpointers=memories(backend, members, firsts), **settings)
     plain = train(dense, members, **settings)
     assert all(same(a, b) and same(a, c) for a, b, c in zip(whole, again, plain, strict=True))
 
@@ -547,21 +557,29 @@ def test_a_state_kept_in_the_middle_is_one_to_go_on_from(backend, monkeypatch):
 @pytest.mark.parametrize(("number", "ends"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_signal_ends_a_fleet_with_its_state_kept_and_a_second_one_at_once(backend, number, ends, times):
-    def told(keeper):
-        for _ in range(times if len(keeper.states) == 1 else 0):
+    main_thread, members, savers = threading.main_thread(), grid(seed=[0, 1], beta=1.0), []
+
+    def told(memory):
+        """The first signal comes while some thread saves a state, the second while the last one is saved."""
+        last = threading.current_thread() is main_thread and backend == "cores"
+        if memory is savers[0] and len(memory.states) == 1:
+            signal.pthread_kill(main_thread.ident, number)
+        if times == 2 and (last or (backend == "stack" and len(memory.states) == 1)):
             signal.raise_signal(number)
 
-    keeper = Memory(every=2, on_save=told)
+    savers += memories(backend, members, every=2, on_save=told)
     before = signal.getsignal(number)
-    members, settings = grid(seed=[0, 1], beta=1.0), {"steps": 10**6, "threads": 2}
+    settings = {"steps": 10**6, "threads": 2}
     with pytest.raises(ends) as raised:
-        train(dense, members, backend=backend, keeper=keeper, **settings)
+        train(dense, members, backend=backend, checkpointers=savers, **settings)
     if ends is SystemExit:
         assert raised.value.code == 143
     assert signal.getsignal(number) is before
-    assert (len(keeper.states) == 1) is (times == 2)
-    at = [int(value) for name, value in keeper.states[-1].tensors.items() if name.endswith("step") and value.dim() == 0]
-    assert 0 < max(at) < 10**6
+    assert 0 < int(savers[0].states[-1].tensors["step"]) < 10**6
+    if backend == "stack":
+        assert (len(savers[0].states) == 1) is (times == 2)
+    else:  # the last states are saved one after the other
+        assert len(savers[0].states) > 1
 
 
 @pytest.fixture
@@ -726,7 +744,7 @@ def raising(error, says, above=0):
 @pytest.mark.parametrize("kept", [False, True])
 def test_a_gpu_s_steps_are_a_graph_after_the_first(gpu, kept):
     members = grid(seed=[0, 1], beta=[0.1, 1.0])
-    settings = {"steps": 120, "precision": "full", "backend": "stack", "keeper": Memory() if kept else None}
+    settings = {"steps": 120, "precision": "full", "backend": "stack", "checkpointers": [Memory()] if kept else []}
     graphed = train(dense, members, objective=gpu.objective, **settings)
     assert (len(gpu.graphs), gpu.replays) == (1, 117)
     assert all(same(a, b) for a, b in zip(graphed, train(dense, members, **settings), strict=True))
@@ -744,14 +762,14 @@ def test_a_step_that_no_graph_holds_is_taken_without_one(gpu, monkeypatch, where
         gpu.at_end = later if where == "in both" else first
     members = grid(seed=[0, 1], beta=[0.1, 1.0])
     settings = {"steps": 120, "precision": "full", "backend": "stack", "snapshots": (3, 4, 5)}
-    keeper = Memory(every=50)
+    memory_of = Memory(every=50)
     with pytest.warns(RuntimeWarning) as warned:
-        eager = train(dense, members, objective=gpu.objective, keeper=keeper, **settings)
+        eager = train(dense, members, objective=gpu.objective, checkpointers=[memory_of], **settings)
     (warning,) = warned
     assert f"cannot be captured as a CUDA graph ({said}), so" in str(warning.message)
     assert (len(gpu.graphs), gpu.replays, gpu.stream) == (1, 0, "default")
     with pytest.warns(RuntimeWarning, match="cannot be captured"):
-        again = train(dense, members, objective=gpu.objective, keeper=Memory(keeper.states[0]), **settings)
+        again = train(dense, members, objective=gpu.objective, checkpointers=[Memory(memory_of.states[0])], **settings)
     monkeypatch.undo()
     plain = train(dense, members, **settings)
     assert all(same(a, b) and same(a, c) for a, b, c in zip(plain, eager, again, strict=True))
@@ -778,7 +796,7 @@ def test_a_mistake_that_comes_to_light_in_the_capture_is_no_capture_s(gpu, mista
     calls = count()
 
     def objective(*given):
-        if next(calls) >= 4:  # the rehearsal, and three steps
+        if next(calls) >= 4:  # the check of a forward pass, and three steps
             raise mistake("in the objective")
         return gpu.objective(*given)
 
@@ -886,14 +904,3 @@ def test_numpy_may_be_asked_for_its_limits_in_a_worker():
         "    pool.submit(lambda: [str(np.finfo(kind)) for kind in (np.float32, np.float64)]).result()\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # the compiler's own
-@pytest.mark.parametrize("backend", ["stack"])  # a compiler's half minute: vmap's is the harder case
-def test_a_compiled_step_is_the_same_step(backend):
-    members = grid(seed=[0, 1], beta=[0.1, 1.0])
-    settings = {"steps": 20, "precision": "full", "backend": backend, "threads": 2}
-    plain, compiled = (train(dense, members, compiled=c, **settings) for c in (False, True))
-    assert compiled.backend == f"{backend}, compiled"
-    assert all(difference(a.snapshots[20], b.snapshots[20]) < 1e-4 for a, b in zip(plain, compiled, strict=True))

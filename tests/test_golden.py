@@ -69,7 +69,7 @@ def trace(family, arguments):
         project=pruning.projection(make(), arm, STEPS) if arm else None,
     )  # fmt: skip
     state = trained.snapshots[STEPS]
-    # The first call is the rehearsal of train_fleet, on two images.
+    # The first call is the check of a forward pass of train_fleet, on two images.
     return {"loss": losses[-STEPS:], "weights": {n: state[n].abs().sum().item() for n in state if n in SUMS}}
 
 
@@ -88,9 +88,9 @@ def golden():
 @pytest.mark.parametrize("name", CASES)
 def test_results_are_those_of_this_code_version(golden, name):
     family, arguments = CASES[name]
-    found, stored = trace(family, arguments), golden[name]
-    assert len(found["loss"]) == STEPS
-    agree = found["loss"] == pytest.approx(stored["loss"], rel=1e-9) and found["weights"] == pytest.approx(
+    traced, stored = trace(family, arguments), golden[name]
+    assert len(traced["loss"]) == STEPS
+    agree = traced["loss"] == pytest.approx(stored["loss"], rel=1e-9) and traced["weights"] == pytest.approx(
         stored["weights"], rel=1e-9
     )
     assert agree, (

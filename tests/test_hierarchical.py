@@ -6,10 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from vaekit import losses
 from vaekit.distributions import Bernoulli, Gaussian
-from vaekit.losses import OBJECTIVES, gaussian_kl
-from vaekit.models import GHVAE, LVAE, build
+from vaekit.losses import gaussian_kl
+from vaekit.models import build
 from vaekit.models.hierarchical import log_softplus, precision_weighted, with_std
 
 COLOUR, MNIST = (3, 32, 32), (1, 28, 28)
@@ -25,8 +24,8 @@ def images(shape=MNIST, batch=4):
     return torch.rand(batch, *shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
 
-def noise_for(model, batch=4, seed=2):
-    generator = torch.Generator().manual_seed(seed)
+def noise_for(model, batch=4):
+    generator = torch.Generator().manual_seed(2)
     sites = model.noise_sites.items()
     return {site: torch.randn((batch, *shape), generator=generator, dtype=torch.float64) for site, shape in sites}
 
@@ -48,18 +47,13 @@ def test_the_paper_s_sizes(family, shape, parameters):
 
 @BOTH
 @pytest.mark.parametrize("shape", [COLOUR, MNIST, (1, 32, 32)])
-def test_shapes(family, shape):
-    model, x = build(family, shape), images(shape, 2).float()
+def test_the_paper_s_latents_and_likelihood(family, shape):
+    model = build(family, shape)
     channels, latent_dim = (16, 20) if shape == MNIST else (32, 32)
     assert model.noise_sites == {"z2": (latent_dim,), "z1": (channels, 4, 4)}
-    noise = {site: values.float() for site, values in noise_for(model, 2).items()}
-    params = model(x, noise)
-    assert {name: q.mean.shape[1:] for name, q in params.items()} == {
-        "z2": (latent_dim,), "z1": (channels, 4, 4), "prior1": (channels, 4, 4), "x": shape}  # fmt: skip
-    assert isinstance(params["x"], Bernoulli if shape == MNIST else Gaussian)
-    assert model.generate(noise).mean.shape == x.shape
-    values = OBJECTIVES["hierarchical"](params, x, None, {"beta2": 1.0, "beta1": 1.0}, torch.tensor(0.0))
-    assert {value.shape for value in values.values()} == {(2,)}
+    assert model.likelihood == ("bernoulli" if shape == MNIST else "gaussian")
+    prior1 = model.prior_of(torch.zeros(2, latent_dim))
+    assert prior1.mu.shape == prior1.logvar.shape == (2, channels, 4, 4)
 
 
 @BOTH
@@ -74,23 +68,6 @@ def test_what_is_given_replaces_the_paper_s(family):
     assert model.noise_sites["z2"] == (32,)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        ({"image_shape": (1, 8, 8)}, r"\(1, 8, 8\); these models take 28 x 28 or 32 x 32"),
-        ({"image_shape": (3, 32, 28)}, "28 x 28 or 32 x 32"),
-        ({"channels": 0}, "channels is 0"),
-        ({"latent_dim": 0}, "latent_dim 0"),
-        ({"likelihood": "poisson"}, "bernoulli, gaussian"),
-        ({"sigma": 0.0}, "sigma is 0.0"),
-    ],
-)
-@pytest.mark.parametrize("model", [GHVAE, LVAE])
-def test_bad_arguments_are_refused_in_a_sentence(model, arguments, says):
-    with pytest.raises(ValueError, match=says):
-        model(**{"image_shape": COLOUR} | arguments)
-
-
 @BOTH
 @pytest.mark.parametrize("shape", [COLOUR, MNIST])
 def test_forward_is_its_parts(family, shape):
@@ -102,31 +79,16 @@ def test_forward_is_its_parts(family, shape):
     assert same(params["prior1"], model.prior_of(z2))
     assert same(params["z1"], model.encode_z1(x, z2))
     assert same(params["x"], model.decode(params["z1"].sample(noise["z1"])))
-    layers = model.representations(x, noise)
-    assert list(layers) == ["input", "mu2", "z2", "mu1", "z1", "output"]
-    assert torch.equal(layers["z2"], z2)
-    assert torch.equal(layers["mu1"], params["z1"].mu)
-    assert same(model.likelihood_of(model.decoder(layers["z1"])), params["x"])
-    assert torch.equal(layers["output"], params["x"].mean)
+    assert list(model.representations(x, noise)) == ["input", "mu2", "z2", "mu1", "z1", "output"]
 
 
 @BOTH
-def test_images_do_not_see_each_other_and_z1_sees_both_x_and_z2(family):
+def test_z1_sees_both_x_and_z2(family):
     model, x = small(family), images()
     z2 = noise_for(model)["z2"]
     q = model.encode_z1(x, z2)
-    assert all(torch.allclose(whole[:1], one) for whole, one in zip(q, model.encode_z1(x[:1], z2[:1]), strict=True))
     assert not torch.allclose(q.mu[0], model.encode_z1(x[:1], z2[:1] + 1).mu[0])
     assert not torch.allclose(q.mu[0], model.encode_z1(1 - x[:1], z2[:1]).mu[0])
-
-
-@BOTH
-def test_every_parameter_is_learned_from_the_loss(family):
-    model, x = small(family), images()
-    params = model(x, noise_for(model))
-    values = losses.hierarchical_objective(params, x, None, {"beta2": 0.5, "beta1": 2.0}, torch.tensor(0.0))
-    values["loss"].mean().backward()
-    assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().max() > 0] == []
 
 
 def constant(layer, value):
@@ -185,16 +147,16 @@ def test_precision_weighting_by_hand_and_by_its_own_rules():
 def test_log_softplus_is_right_far_out(dtype):
     raw = torch.tensor([-700.0, -100, -50, -20.5, -20, -19.5, -5, 0, 3, 19, 30, 1e4], dtype=dtype, requires_grad=True)
     expected = [math.log(math.log1p(math.exp(a)) if a < 500 else a) for a in raw.tolist()]
-    found = log_softplus(raw)
+    values = log_softplus(raw)
     rtol = {torch.float32: 1e-6, torch.float64: 1e-14}[dtype]
-    torch.testing.assert_close(found, torch.tensor(expected, dtype=dtype), rtol=rtol, atol=2e-9)
-    (slope,) = torch.autograd.grad(found.sum(), raw)
+    torch.testing.assert_close(values, torch.tensor(expected, dtype=dtype), rtol=rtol, atol=2e-9)
+    (slope,) = torch.autograd.grad(values.sum(), raw)
     true = torch.tensor([1 / (1 + math.exp(-a)) / math.exp(e) if a > -300 else 1.0 for a, e in
                          zip(raw.tolist(), expected, strict=True)], dtype=dtype)  # fmt: skip
     torch.testing.assert_close(slope, true, rtol=1e-6, atol=1e-8)
     extreme = torch.tensor([-1e4, -1e30], dtype=dtype)
     torch.testing.assert_close(log_softplus(extreme), extreme, rtol=0, atol=2e-9)
-    torch.testing.assert_close(with_std(raw, raw).logvar, 2 * found)
+    torch.testing.assert_close(with_std(raw, raw).logvar, 2 * values)
 
 
 def with_linear_prior(family, slope, offset, sd):

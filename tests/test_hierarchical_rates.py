@@ -6,23 +6,24 @@ import math
 import pandas as pd
 import pytest
 import torch
+from made_up import drawn, keyed, swept_values
 from matplotlib import pyplot as plt
 from test_claims_hierarchical_rates import table as made_up
 from tiny import held, with_columns
 from torch import nn
 
-from vaekit import claims, runs, sweep
+from vaekit import claims, sweep
 from vaekit.__main__ import main
 from vaekit.data import DataError
 from vaekit.figures import panels
 from vaekit.metrics import accuracy_bound, class_information, encode, evaluate, inception_score, psnr
-from vaekit.runs import Member
 from vaekit.settings import SettingsError
+from vaekit.store import Member, StoreError
 from vaekit.studies import hierarchical_rates as study
 from vaekit.studies.hierarchical_rates import claims as ours
 from vaekit.studies.hierarchical_rates import explore
 from vaekit.studies.hierarchical_rates import figures as plots
-from vaekit.sweep import Examples
+from vaekit.sweep import Examples, image_grids
 
 pytestmark = pytest.mark.usefixtures("place")
 
@@ -87,7 +88,7 @@ def test_parameters_are_checked():
 @pytest.mark.parametrize("steps", [1, 5, 120, 57_000, 97_500, 143_000])
 def test_snapshots_hold_what_the_claims_read(steps):
     one = member(steps=steps)
-    snapshots, kept = study.snapshots(one), study.kept(one)
+    snapshots, kept = study.measured_steps(one), study.SPEC.saved_steps(one)
     assert snapshots == tuple(sorted(set(snapshots)))
     assert set(kept) <= set(snapshots)
     assert kept[-1] == snapshots[-1] == steps
@@ -102,17 +103,15 @@ def member(beta2=0.1, beta1=0.1, **changes) -> Member:
     fields = {"model": "ghvae", "data": "tetrominoes", "split": "cv", "objective": "hierarchical", "steps": 20}
     fields |= {"n_train": 40, "n_test": 50, "batch_size": 8, "precision": "fp64", "seed": 3}
     return Member(
-        **(fields | changes),
-        model_args={"channels": 2, "latent_dim": 3},
-        weights={"beta2": beta2, "beta1": beta1},
+        **(fields | changes), model_args={"channels": 2, "latent_dim": 3}, weights={"beta2": beta2, "beta1": beta1}
     )
 
 
 @pytest.fixture
 def images():
-    found = sweep.examples("tetrominoes", "cv", 40, 50)
+    result = sweep.examples("tetrominoes", "cv", 40, 50)
     labels = torch.arange(50) % 3
-    return dataclasses.replace(found, test_labels=labels)
+    return dataclasses.replace(result, test_labels=labels)
 
 
 def model_of(one: Member):
@@ -122,38 +121,34 @@ def model_of(one: Member):
 
 def taken(measure, images, step=20, one=None):
     one = one or member()
-    found = list(measure(model_of(one), one, step, images))
-    keyed = {(v.part, v.measure, v.arguments): v for v in found}
-    assert len(keyed) == len(found)
-    assert all(math.isfinite(v.value) and v.se >= 0 for v in found)
-    return keyed
+    return keyed(swept_values(study.SPEC, measure, model_of(one), one, step, images))
 
 
 def test_rates_are_those_of_either_layer(images):
-    found = taken(study.rates, images)
-    assert {key[0] for key in found} == {"train", "test", "model"}
+    answers = taken(study.rates, images)
+    assert {key[0] for key in answers} == {"train", "test", "model"}
     for part, n in (("train", 40), ("test", 50)):
-        total, z2, z1 = (found[part, "rate", layer] for layer in ("", "layer=z2", "layer=z1"))
+        total, z2, z1 = (answers[part, "rate", layer] for layer in ("", "layer=z2", "layer=z1"))
         assert total.value == pytest.approx(z2.value + z1.value, rel=1e-9)
-        assert {found[part, "distortion", "samples=1"].n, total.n, z2.n, z1.n} == {n}
+        assert {answers[part, "distortion", "samples=1"].n, total.n, z2.n, z1.n} == {n}
         assert min(z2.value, z1.value) > 0
     posterior = encode(model_of(member()), images.test)
-    assert found["test", "rate", "layer=z2"].value == pytest.approx(study.rate(posterior).mean().item(), rel=1e-9)
+    assert answers["test", "rate", "layer=z2"].value == pytest.approx(study.rate(posterior).mean().item(), rel=1e-9)
     count = sum(weight.numel() for weight in model_of(member()).parameters())
-    assert found["model", "parameters", ""].value == count
+    assert answers["model", "parameters", ""].value == count
     assert ("model", "parameters", "") not in taken(study.rates, images, step=16)
 
 
 def test_training_images_are_as_many_as_test_images_at_most(images):
-    found = taken(study.rates, images, one=member(n_test=7))
-    assert found["train", "rate", ""].n == 7
+    values = taken(study.rates, images, one=member(n_test=7))
+    assert values["train", "rate", ""].n == 7
 
 
 def test_reconstructions_in_both_readings(images):
-    found = taken(study.reconstructions, images)
+    values = taken(study.reconstructions, images)
     direct = psnr(model_of(member()), images.test)
-    assert found["test", "psnr", "of=images"].value == pytest.approx(direct.of_images.mean().item(), rel=1e-12)
-    assert found["test", "psnr", "of=global"].value == direct.of_all
+    assert values["test", "psnr", "of=images"].value == pytest.approx(direct.of_images.mean().item(), rel=1e-12)
+    assert values["test", "psnr", "of=global"].value == direct.of_all
 
 
 class Judge(nn.Module):
@@ -167,53 +162,53 @@ class Judge(nn.Module):
         return images.flatten(2).mean(2).softmax(1)
 
 
-def test_samples_are_judged_by_whoever_is_at_hand(images, monkeypatch):
+def test_samples_are_judged_by_the_available_classifiers(images, monkeypatch):
     assert taken(study.samples, images) == {}  # nobody is
-    monkeypatch.setattr(study, "judges_of", lambda data: [Judge()])
-    found = taken(study.samples, images)
+    monkeypatch.setattr(study, "classifiers_of", lambda data: [Judge()])
+    values = taken(study.samples, images)
     score, diversity, sharpness = (
-        found["samples", name, "classifier=cnn"].value for name in ("inception_score", "diversity", "sharpness")
+        values["samples", name, "classifier=cnn"].value for name in ("inception_score", "diversity", "sharpness")
     )
     drawn = study.generate_images(model_of(member()), 50, seed=3)
     assert score == inception_score(Judge()(drawn)).score
     assert score == pytest.approx(diversity * sharpness, rel=1e-3)
-    assert found["test", "judge_accuracy", "classifier=cnn"].value == 0.9
-    assert found["samples", "diversity", "classifier=cnn"].n == 50
+    assert values["test", "judge_accuracy", "classifier=cnn"].value == 0.9
+    assert values["samples", "diversity", "classifier=cnn"].n == 50
 
 
 def test_the_papers_judge_is_asked_where_it_was_trained(monkeypatch):
     asked = []
-    monkeypatch.setattr(study.judges, "load_judge", lambda data, network: asked.append((data, network)))
-    assert study.judges_of("svhn") == study.judges_of("mnist_binary") == []
+    monkeypatch.setattr(study, "load_classifier", lambda data, network: asked.append((data, network)))
+    assert study.classifiers_of("svhn") == study.classifiers_of("mnist_binary") == []
     assert asked == [("svhn", None), ("svhn", "resnet18"), ("mnist_binary", None)]
 
 
 def test_information_and_the_bounds_that_it_gives(images):
-    found = taken(study.information, images)
+    values = taken(study.information, images)
     posterior = encode(model_of(member()), images.test)
     code = class_information(posterior, images.test_labels, 3, study.INFORMED)
-    assert found["test", "class_information", "on=z2"].value == pytest.approx(code.value, rel=1e-9)
-    assert found["test", "class_information_ceiling", ""].value == pytest.approx(math.log(3))
+    assert values["test", "class_information", "on=z2"].value == pytest.approx(code.value, rel=1e-9)
+    assert values["test", "class_information_ceiling", ""].value == pytest.approx(math.log(3))
     rate = study.rate(posterior).mean().item()
     for by, most in (("class_information", code.value), ("rate_z2", rate)):
         wanted = accuracy_bound(most, 3, code.entropy)
-        assert found["test", "accuracy_bound", f"by={by}"].value == pytest.approx(wanted, rel=1e-6)
-    by_rate, by_rate2 = (found["test", "accuracy_bound", f"by={by}"].value for by in ("rate", "rate_z2"))
+        assert values["test", "accuracy_bound", f"by={by}"].value == pytest.approx(wanted, rel=1e-6)
+    by_rate, by_rate2 = (values["test", "accuracy_bound", f"by={by}"].value for by in ("rate", "rate_z2"))
     assert 1 / 3 <= by_rate2 <= by_rate <= 1
 
 
 def test_mu1_is_classified_on_the_sub_grid_alone(images):
     pytest.importorskip("sklearn")
-    found = taken(study.probes, images)
-    assert {key[2] for key in found} == {f"probe={p},on={on}" for p in study.PROBES for on in ("mu2", "mu1")}
-    assert {v.n for v in found.values()} == {10}
+    answers = taken(study.probes, images)
+    assert {key[2] for key in answers} == {f"probe={p},on={on}" for p in study.PROBES for on in ("mu2", "mu1")}
+    assert {v.n for v in answers.values()} == {10}
     off = taken(study.probes, images, one=member(beta2=1.0))
     assert {key[2] for key in off} == {f"probe={p},on=mu2" for p in study.PROBES}
     codes = evaluate(
         model_of(member()), images.test, images.test_rows, 3, of=lambda p, x: {"mu2": p["z2"].mu.flatten(1)}
     )["mu2"]
     knn = study.probe_accuracy("knn", codes, images.test_labels, 3)
-    assert found["test", "accuracy", "probe=knn,on=mu2"].value == knn.value
+    assert answers["test", "accuracy", "probe=knn,on=mu2"].value == knn.value
 
 
 def test_without_labels_nothing_is_classified(images):
@@ -223,7 +218,7 @@ def test_without_labels_nothing_is_classified(images):
 
 @pytest.mark.parametrize("measure", [study.reconstructions, study.samples, study.information, study.probes])
 def test_what_takes_long_is_measured_late(measure, images, monkeypatch):
-    monkeypatch.setattr(study, "judges_of", lambda data: [Judge()])
+    monkeypatch.setattr(study, "classifiers_of", lambda data: [Judge()])
     assert not taken(measure, images, step=12)
     assert set(taken(measure, images, step=16)) == set(taken(measure, images, step=20))
 
@@ -239,7 +234,7 @@ def test_a_table_has_what_claims_and_figures_read():
     assert len(shown) == 15
     assert "GHVAE, 32 x 32 pixels: 475,811 parameters (wanted 475,811)" in shown["ours"][0]
     for draw in FIGURES:
-        drawn(draw(table))
+        texts(draw(table))
     assert study.run(settings(models="[ghvae, lvae]")).equals(table)
 
 
@@ -256,16 +251,15 @@ def world(**how) -> pd.DataFrame:
     return rows.assign(weight_decay=0.0, parent=None, arm=None, data_identity="made", asked=True)
 
 
-def drawn(figure) -> list[str]:
-    """Draw it, and return all words on it."""
-    figure.draw_without_rendering()
-    return [text.get_text() for text in figure.findobj(plt.Text)]
+def texts(figure) -> list[str]:
+    """All words on a figure."""
+    return [text.get_text() for text in drawn(figure).findobj(plt.Text)]
 
 
 @pytest.mark.parametrize("draw", FIGURES)
 def test_figures_state_their_budget(draw):
     both = pd.concat([world(), world(data="mnist_binary"), world(model="lvae", data="cifar10", steps=57_000)])
-    words = drawn(draw(both))
+    words = texts(draw(both))
     labels = {
         "GHVAE: 143,000 steps of 256, svhn, 1 seed",
         "GHVAE: 117,000 steps of 256, mnist_binary, 1 seed",
@@ -278,14 +272,14 @@ def test_figures_state_their_budget(draw):
 @pytest.mark.parametrize("draw", FIGURES)
 def test_figures_say_what_is_missing(draw):
     rates_only = world(only=("rate",))
-    words = " ".join(drawn(draw(rates_only)))
+    words = " ".join(texts(draw(rates_only)))
     if draw in (plots.figure_8, plots.figure_9):
         assert "python -m vaekit train hierarchical_rates --scale quick -p" in words
     elif draw is not plots.learning_curves:
         assert " here:" in words
     lost = world().assign(status="diverged", value=math.nan, step=math.nan)
-    assert "No member of this kind is here." in drawn(plots.figure_1(lost))
-    assert drawn(draw(rates_only.iloc[:0]))
+    assert "No member of this kind is here." in texts(plots.figure_1(lost))
+    assert texts(draw(rates_only.iloc[:0]))
 
 
 def test_the_points_are_those_of_the_seed_that_has_most():
@@ -293,7 +287,7 @@ def test_the_points_are_those_of_the_seed_that_has_most():
     points = plots.points_of(pd.concat([world(seeds=(3,)), fresh]))
     assert len(points) == 25
     assert points.index.tolist() == sorted(points.index)
-    assert points.attrs["judge"] == "resnet20"
+    assert points.attrs["classifier"] == "resnet20"
     rows = world(seeds=(3,))
     one = rows[(rows["measure"] == "psnr") & (rows["beta2"] == 0.1) & (rows["beta1"] == 10) & (rows["step"] == 143_000)]
     assert points.loc[(0.1, 10.0), plots.PSNR] == one["value"].item()
@@ -330,12 +324,12 @@ def test_scores_that_are_alike_have_no_best():
     assert [line.get_marker() for line in marked.lines] == ["None", "^", "x"]
     low, high = ax.collections[0].get_clim()
     assert high - low == pytest.approx(0.02)
-    assert not any("e-" in word for word in drawn(plots.figure_5(flat)) + drawn(plots.figure_1(flat)))
+    assert not any("e-" in word for word in texts(plots.figure_5(flat)) + texts(plots.figure_1(flat)))
 
 
 def test_figure_8_leaves_the_ladder_to_figure_9():
     both = pd.concat([world(data="mnist_binary"), world(model="lvae", data="mnist_binary")])
-    assert not any("LVAE" in word for word in drawn(plots.figure_8(both)))
+    assert not any("LVAE" in word for word in texts(plots.figure_8(both)))
 
 
 def test_table_1_stands_beside_the_papers():
@@ -359,17 +353,17 @@ def captions(shown) -> dict[tuple, str]:
 
 def test_pictures_are_samples_images_and_reconstructions(images):
     model = model_of(member()).float()
-    shown = study.pictures(model, member(), 20, images)
+    shown = study.image_grid(model, member(), 20, images)
     assert (shown.dtype, shown.shape) == (torch.uint8, (3, 8, 3, 32, 32))
     assert torch.equal(shown[1], images.test[:8])
     drawn = study.generate_images(model, 8, seed=3).clamp(0, 1)
     assert torch.equal(shown[0], (255 * drawn).round().byte())
     assert (shown[2].float() / 255 - study.reconstruct(model, shown[1]).clamp(0, 1)).abs().max() <= 0.5 / 255 + 1e-6
     few = dataclasses.replace(images, test=images.test[:5])
-    assert study.pictures(model, member(), 20, few).shape == (3, 5, 3, 32, 32)
+    assert study.image_grid(model, member(), 20, few).shape == (3, 5, 3, 32, 32)
     with torch.no_grad():
         next(model.parameters()).fill_(math.nan)
-    assert study.pictures(model, member(), 20, images) is None
+    assert study.image_grid(model, member(), 20, images) is None
 
 
 def test_pictures_are_of_a_seed_asked_for_and_go_with_the_results():
@@ -384,7 +378,7 @@ def test_pictures_are_of_a_seed_asked_for_and_go_with_the_results():
         assert words == f"(β2, β1) = ({point[0]:g}, 1), seed 7; {rows}"
     points = held(explore.explore(both, chosen))["data"]["points"]
     assert all(dict(point["numbers"])[0] == "0" for point in points)
-    words = drawn(explore.figure_4(both, chosen))
+    words = texts(explore.figure_4(both, chosen))
     assert any(word.startswith("both betas 1, (β2, β1) = (1, 1), seed 7") for word in words)
     assert main(["export", "hierarchical_rates"]) in (0, None)
     page = explore.explore(table, dataclasses.replace(chosen, scale="published"))
@@ -396,8 +390,8 @@ def test_pictures_are_of_a_seed_asked_for_and_go_with_the_results():
 @pytest.mark.parametrize(
     ("module", "name", "error", "says"),
     [
-        (runs, "load", runs.StoreError("damaged"), explore.NONE_STORED),
-        (sweep, "examples", DataError("gone"), "The images of tetrominoes are not on this machine."),
+        (image_grids, "load", StoreError("damaged"), explore.NONE_STORED),
+        (image_grids, "examples_of", DataError("gone"), "The images of tetrominoes are not on this machine."),
     ],
 )
 def test_what_cannot_be_pictured_costs_its_picture_alone(module, name, error, says, monkeypatch):
@@ -428,7 +422,7 @@ def test_the_explorer_moves_over_the_grids():
     assert first["alt"] == explore.NONE_IN_RESULTS
     assert first["says"].startswith("beta2 0.1, beta1 0.1: R(z2) ")
     assert "nothing to move through" in explore.explore(world().iloc[:0], chosen)._repr_html_()
-    assert any("No pictures" in word for word in drawn(explore.figure_4(world(), chosen)))
+    assert any("No pictures" in word for word in texts(explore.figure_4(world(), chosen)))
 
 
 def test_of_the_papers_grid_its_sub_grid_has_pictures():

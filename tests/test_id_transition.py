@@ -9,24 +9,24 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from matplotlib import pyplot as plt
+from made_up import drawn, errorbars, house_style, keyed  # noqa: F401
 from test_claims_id_transition import READ, published, table
 from tiny import held, with_columns
 
-from vaekit import claims, results, sweep
-from vaekit import table as tables
+from vaekit import claims, sweep
 from vaekit.data import image_shape
 from vaekit.figures import mean_sd
 from vaekit.fleet import new_model
 from vaekit.metrics import evaluate, information_imbalance, intrinsic_dimension
-from vaekit.results import ResultsError
 from vaekit.settings import SettingsError
+from vaekit.store import StoreError, results
+from vaekit.store import table as tidy
 from vaekit.studies import id_transition as study
 from vaekit.studies.id_transition import claims as ours
 from vaekit.studies.id_transition import explore
 from vaekit.studies.id_transition import figures as plots
 
-pytestmark = pytest.mark.usefixtures("place")
+pytestmark = pytest.mark.usefixtures("place", "house_style")
 PAIRS = [f"from={a},to={b}" for a, b in itertools.permutations(range(11), 2)]
 NEAR = [f"from={a},to={b}" for a, b in itertools.permutations(range(11), 2) if abs(a - b) in (1, 10)]
 
@@ -69,7 +69,7 @@ def test_the_scales_are_the_papers_and_smaller():
     assert study.Settings.SCALES["short"]["epochs"][-1] == 50
 
 
-def test_quick_takes_the_first_set_at_hand(place):
+def test_quick_takes_the_first_available_set(place):
     assert study.Settings.at("quick").data == ("tetrominoes",)
     (place / "data").mkdir()
     (place / "data" / "cifar10_jpeg.npz").write_bytes(b"no images, which only loading would find")
@@ -79,8 +79,8 @@ def test_quick_takes_the_first_set_at_hand(place):
 def test_images_of_every_set_fit_the_net():
     for name in study.SETS:
         assert not image_shape(name)[1] % 16
-    made = settings(data="dsprites_like", latent_dims=[2])
-    (one,) = study.members(made)
+    chosen = settings(data="dsprites_like", latent_dims=[2])
+    (one,) = study.members(chosen)
     images = torch.zeros(1, 1, 64, 64, dtype=torch.uint8)
     assert evaluate(one.build().eval(), images, torch.zeros(1, dtype=torch.int64), 0)["rate"].shape == (1,)
     assert settings(n_train=0).images_of("tetrominoes") == 40_000
@@ -110,21 +110,21 @@ def test_bad_input_is_refused(given, message):
 @pytest.mark.parametrize(("epochs", "n_train", "batch"), [(1, 16, 8), (2, 16, 256), (5, 2048, 64), (200, 40_000, 256)])
 def test_snapshots_hold_the_epochs_before_the_end_and_what_verdicts_compare(epochs, n_train, batch):
     (one,) = study.members(settings(latent_dims=[2], epochs=[epochs], n_train=n_train, batch_size=batch))
-    found, kept = study.snapshots(one), study.kept(one)
-    assert found == tuple(sorted(set(found)))
-    assert set(kept) <= set(found)
+    values, kept = study.measured_steps(one), study.SPEC.saved_steps(one)
+    assert values == tuple(sorted(set(values)))
+    assert set(kept) <= set(values)
     assert {max(1, round(0.8 * one.steps)), one.steps} <= set(kept)
-    assert found[0] == 0
-    assert found[-1] == one.steps >= 1
+    assert values[0] == 0
+    assert values[-1] == one.steps >= 1
     wanted = {round(e * n_train / batch) for e in study.EPOCHS if e < epochs}
-    assert wanted - {one.steps} <= set(found)
+    assert wanted - {one.steps} <= set(values)
     assert len(kept) <= 5
 
 
 def test_the_papers_steps_are_those_of_its_epochs():
     (one,) = study.members(study.Settings.at("published", data="cifar10", latent_dims=64, seeds=0))
-    assert study.snapshots(one) == (0, 156, 312, 781, 1562, 3125, 7812, 11719, 15625, 23438, 25000, 31250)
-    assert study.kept(one) == (156, 1562, 7812, 25000, 31250)
+    assert study.measured_steps(one) == (0, 156, 312, 781, 1562, 3125, 7812, 11719, 15625, 23438, 25000, 31250)
+    assert study.SPEC.saved_steps(one) == (156, 1562, 7812, 25000, 31250)
 
 
 # What is measured
@@ -137,7 +137,7 @@ def member():
 
 @pytest.fixture
 def images(member):
-    return sweep.examples(member.data, member.split, member.n_train, member.n_test)
+    return sweep.examples_of(member)
 
 
 @pytest.fixture
@@ -146,15 +146,12 @@ def model(member):
 
 
 def taken(measure, model, one, step, images):
-    found = list(measure(model, one, step, images))
-    keyed = {(v.part, v.measure, v.arguments): v for v in found}
-    assert len(keyed) == len(found)
-    return keyed
+    return keyed(measure(model, one, step, images), finite=False)
 
 
 def test_layers_are_numbered_as_in_the_paper(model, member, images):
-    found = study.layers(model, images.test, images.test_rows, member.seed)
-    shapes = {name: tuple(points.shape[1:]) for name, points in found.items()}
+    answers = study.layers(model, images.test, images.test_rows, member.seed)
+    shapes = {name: tuple(points.shape[1:]) for name, points in answers.items()}
     assert shapes == {
         "0": (3, 32, 32),
         "1": (2, 16, 16),
@@ -169,10 +166,10 @@ def test_layers_are_numbered_as_in_the_paper(model, member, images):
         "9": (2, 16, 16),
         "10": (3, 32, 32),
     }
-    assert {len(points) for points in found.values()} == {24}
-    torch.testing.assert_close(found["0"], images.test.float() / 255)
-    assert (found["10"] > 0).all()
-    assert (found["10"] < 1).all()
+    assert {len(points) for points in answers.values()} == {24}
+    torch.testing.assert_close(answers["0"], images.test.float() / 255)
+    assert (answers["10"] > 0).all()
+    assert (answers["10"] < 1).all()
 
 
 def test_layers_do_not_depend_on_batches_and_z_is_a_sample_of_the_members_own(model, member, images):
@@ -199,18 +196,18 @@ def test_dimensions_of_every_layer(model, member, images):
     assert early == {key: at_end[key] for key in both}
     points = study.layers(model, images.test, images.test_rows, member.seed)
     for name in names:
-        wanted = intrinsic_dimension(points[name], dtype=torch.float32)
-        found = at_end["test", "intrinsic_dimension", f"layer={name}"]
-        assert (found.value, found.n) == pytest.approx((wanted.value, wanted.n), nan_ok=True)
+        wanted = intrinsic_dimension(points[name])
+        result = at_end["test", "intrinsic_dimension", f"layer={name}"]
+        assert (result.value, result.n) == pytest.approx((wanted.value, wanted.n), nan_ok=True)
     assert at_end["test", "intrinsic_dimension", "layer=0"].se > 0
 
 
 def test_duplicates_are_counted_and_a_constant_layer_is_no_number(model, member, images):
     doubled = dataclasses.replace(images, test=torch.cat([images.test[:20], images.test[:4]]))
-    found = taken(study.dimensions, model, member, 1, doubled)
-    assert found["test", "duplicates", "layer=0"].value == 4
-    assert found["test", "intrinsic_dimension", "layer=0"].n == 20
-    assert found["test", "duplicates", "layer=5"].value == 0  # their noise is their own
+    values = taken(study.dimensions, model, member, 1, doubled)
+    assert values["test", "duplicates", "layer=0"].value == 4
+    assert values["test", "intrinsic_dimension", "layer=0"].n == 20
+    assert values["test", "duplicates", "layer=5"].value == 0  # their noise is their own
     with torch.no_grad():
         model.mu.weight.zero_()
     collapsed = {v.arguments: v for v in study.dimensions(model, member, 1, images) if v.measure != "duplicates"}
@@ -220,10 +217,10 @@ def test_duplicates_are_counted_and_a_constant_layer_is_no_number(model, member,
 
 def test_the_prior_is_the_null_model_of_as_many_points():
     one = study.members(settings(latent_dims=[4], n_test=400))[0]
-    images = sweep.examples(one.data, one.split, one.n_train, one.n_test)
-    found = taken(study.dimensions, one.build().eval(), one, one.steps, images)["test", "prior_dimension", ""]
-    assert found.n == 400
-    assert found.value == pytest.approx(4, abs=0.6)
+    images = sweep.examples_of(one)
+    values = taken(study.dimensions, one.build().eval(), one, one.steps, images)["test", "prior_dimension", ""]
+    assert values.n == 400
+    assert values.value == pytest.approx(4, abs=0.6)
 
 
 def test_imbalances_of_adjacent_layers_and_of_all_at_the_end(model, member, images):
@@ -241,12 +238,12 @@ def test_imbalances_of_adjacent_layers_and_of_all_at_the_end(model, member, imag
 
 
 def test_rates_and_distortions(model, member, images):
-    found = taken(study.rate_distortion, model, member, 1, images)
+    answers = taken(study.rate_distortion, model, member, 1, images)
     kinds = (("rate", ""), ("distortion", "samples=1"))
-    assert found.keys() == {(part, *kind) for part in ("train", "test") for kind in kinds}
-    assert {key[0]: v.n for key, v in found.items()} == {"train": 16, "test": 24}
+    assert answers.keys() == {(part, *kind) for part in ("train", "test") for kind in kinds}
+    assert {key[0]: v.n for key, v in answers.items()} == {"train": 16, "test": 24}
     direct = evaluate(model, images.train, images.train_rows, member.seed)
-    assert found["train", "rate", ""].value == pytest.approx(direct["rate"].mean().item())
+    assert answers["train", "rate", ""].value == pytest.approx(direct["rate"].mean().item())
 
 
 # From settings to table, figures and verdicts
@@ -254,23 +251,25 @@ def test_rates_and_distortions(model, member, images):
 
 def test_a_table_has_all_that_claims_and_figures_read(place):
     chosen = settings()
-    found = study.run(chosen)
-    assert found["asked"].all()
-    assert set(found["step"]) == {0, 2, 3, 4}
-    assert {tuple(sorted(rows["arguments"])) for key, rows in found[found["measure"] == "intrinsic_dimension"].groupby(
-        ["key", "step"])} == {tuple(sorted(f"layer={n}" for n in (*range(11), "mu")))}  # fmt: skip
-    every = found[(found["measure"] == "information_imbalance") & (found["step"] == 4)]
+    table = study.run(chosen)
+    assert table["asked"].all()
+    assert set(table["step"]) == {0, 2, 3, 4}
+    dimensions = table[table["measure"] == "intrinsic_dimension"].groupby(["key", "step"])["arguments"]
+    assert {tuple(sorted(layers)) for _, layers in dimensions} == {
+        tuple(sorted(f"layer={n}" for n in (*range(11), "mu")))
+    }
+    every = table[(table["measure"] == "information_imbalance") & (table["step"] == 4)]
     assert set(every["arguments"]) == set(PAIRS)
     for draw in FIGURES:
-        drawn(draw(found))
-    assert len(plots.numbers(found)) == 2
-    assert len(held(explore.explore(found, chosen))["data"]["points"]) == 2 * 4 * 11
-    assert {each.outcome for each in claims.verdicts(ours.CLAIMS, found)} <= {claims.NOT_RUN, claims.NEEDS_DATA}
+        drawn(draw(table))
+    assert len(plots.numbers(table)) == 2
+    assert len(held(explore.explore(table, chosen))["data"]["points"]) == 2 * 4 * 11
+    assert {answer.outcome for answer in claims.verdicts(ours.CLAIMS, table)} <= {claims.NOT_RUN, claims.NEEDS_DATA}
     # And the same from results/, to which an empty cell is no number.
-    merged = sweep.tables(study.DESIGN, members=study.members(chosen))
-    results.write(results.folder(study.DESIGN.name), merged, {})
+    merged = sweep.tables(study.SPEC, members=study.members(chosen))
+    results.write(results.folder(study.SPEC.name), merged, {})
     again = study.run(settings(scale="published", epochs=None))
-    assert len(again) == len(found)
+    assert len(again) == len(table)
     drawn(plots.dimensions(again))
 
 
@@ -282,11 +281,11 @@ def test_epochs_that_are_not_asked_for_are_measured_and_not_shown():
 
 def test_published_says_which_epochs_it_lacks():
     one = study.members(settings(latent_dims=[2]))
-    sweep.run(study.DESIGN, one, progress=False)
-    results.write(results.folder(study.DESIGN.name), sweep.tables(study.DESIGN), {})
+    sweep.run(study.SPEC, one, progress=False)
+    results.write(results.folder(study.SPEC.name), sweep.tables(study.SPEC), {})
     given = {"scale": "published", "latent_dims": [2], "n_train": 16}
     assert set(study.run(settings(**given, epochs=[0, 2]))["step"]) == {0, 3, 4}
-    with pytest.raises(ResultsError, match=r"no member of 50 epochs; train some by `python -m vaekit train id_tran"):
+    with pytest.raises(StoreError, match=r"no member of 50 epochs; train some by `python -m vaekit train id_tran"):
         study.run(settings(**given, epochs=[0, 50]))
 
 
@@ -313,7 +312,7 @@ def whole(measure, arguments, dim, epoch):
 
 
 @pytest.fixture
-def made(monkeypatch):
+def all_measures(monkeypatch):
     """A table of all measures at two budgets, on two sets."""
     every = {**READ, "information_imbalance": PAIRS, "prior_dimension": [""], "duplicates": ["layer=0", "layer=5"]}
     every["intrinsic_dimension"] = [*READ["intrinsic_dimension"], f"layer={MU}"]
@@ -328,24 +327,6 @@ def made(monkeypatch):
     return with_columns(rows.replace({"arguments": {f"layer={MU}": "layer=mu"}}))
 
 
-@pytest.fixture(autouse=True)
-def _house_style_goes_again():
-    with plt.rc_context():
-        yield
-    assert not plt.get_fignums()  # a notebook would show a figure that is still open a second time
-
-
-def drawn(figure):
-    """Draw a figure whole, as saving it does."""
-    figure.draw_without_rendering()
-    return figure
-
-
-def curves(ax):
-    """Points of the error bars by label: {label: (x, y)}."""
-    return {bars.get_label(): [np.asarray(v, float) for v in bars.lines[0].get_data()] for bars in ax.containers}
-
-
 def labels(figure):
     """The words of each budget, however they are wrapped."""
     texts = [text.get_text() for ax in figure.axes for text in ax.texts]
@@ -353,41 +334,53 @@ def labels(figure):
 
 
 @pytest.mark.parametrize("draw", FIGURES, ids=lambda draw: draw.__name__)
-def test_each_budget_and_set_has_a_row_that_says_so(made, draw):
-    figure = drawn(draw(made))
+def test_each_budget_and_set_has_a_row_that_says_so(all_measures, draw):
+    figure = drawn(draw(all_measures))
     first, second = labels(figure)
     assert first == "200 epochs of 40,000 images, N = 5,000: 31,250 steps of 256, cifar10, 3 seeds"
     assert second == "50 epochs of 48,000 images, N = 5,000: 9,375 steps of 256, mnist32, 1 seed"
-    narrow = draw(made.assign(channels=[(16, 32, 64, 64)] * len(made)))
+    narrow = draw(all_measures.assign(channels=[(16, 32, 64, 64)] * len(all_measures)))
     assert labels(narrow)[0] == f"{first}, channels 16, 32, 64, 64"
 
 
 @pytest.mark.parametrize("draw", FIGURES, ids=lambda draw: draw.__name__)
-def test_missing_and_diverged_rows_leave_a_gap(made, draw):
-    drawn(draw(made[(made["arguments"] != "layer=7") & (made["measure"] != "prior_dimension")]))
-    drawn(draw(made[(made["latent_dim"] == 64) & (made["seed"] == 0) & (made["step"] == made["steps"])]))
-    lost = made.assign(status=made["status"].mask(made["data"] == "mnist32", "diverged"))
-    lost["value"] = lost["value"].mask(made["arguments"] == "layer=5")
+def test_missing_and_diverged_rows_leave_a_gap(all_measures, draw):
+    drawn(draw(all_measures[(all_measures["arguments"] != "layer=7") & (all_measures["measure"] != "prior_dimension")]))
+    drawn(
+        draw(
+            all_measures[
+                (all_measures["latent_dim"] == 64)
+                & (all_measures["seed"] == 0)
+                & (all_measures["step"] == all_measures["steps"])
+            ]
+        )
+    )
+    lost = all_measures.assign(status=all_measures["status"].mask(all_measures["data"] == "mnist32", "diverged"))
+    lost["value"] = lost["value"].mask(all_measures["arguments"] == "layer=5")
     assert len(labels(drawn(draw(lost)))) == 1
-    nothing = drawn(draw(made[made["measure"] == "distortion"]))
+    nothing = drawn(draw(all_measures[all_measures["measure"] == "distortion"]))
     assert "here" in nothing.axes[0].texts[0].get_text()
 
 
-def test_dimensions_are_the_tables_means(made):
-    ax = drawn(plots.dimensions(made)).axes[0]
-    found = curves(ax)
-    assert found.keys() == {"K = 2", "K = 64"}
+def test_dimensions_are_the_tables_means(all_measures):
+    ax = drawn(plots.dimensions(all_measures)).axes[0]
+    values = errorbars(ax)
+    assert values.keys() == {"K = 2", "K = 64"}
     wanted = [published("intrinsic_dimension", f"layer={n}", 64, 200) for n in range(11)]
-    np.testing.assert_allclose(found["K = 64"][0], range(11))
-    np.testing.assert_allclose(found["K = 64"][1], wanted, rtol=1e-9)  # the seeds' jitter has mean 0
+    np.testing.assert_allclose(values["K = 64"][0], range(11))
+    np.testing.assert_allclose(values["K = 64"][1], wanted, rtol=1e-9)  # the seeds' jitter has mean 0
     (dashed,) = [line for line in ax.lines if line.get_label() == "the data"]
     assert np.asarray(dashed.get_ydata()) == pytest.approx([31, 31], rel=1e-9)
 
 
-def test_bars_are_the_spread_over_seeds_or_one_seeds_own_error(made):
-    three, one = plots.dimensions(made.assign(se=0.7)).axes
-    images = (made["latent_dim"] == 2) & (made["arguments"] == "layer=0") & (made["measure"] == "intrinsic_dimension")
-    spread = made.loc[images & (made["step"] == 31_250), "value"].std()
+def test_bars_are_the_spread_over_seeds_or_one_seeds_own_error(all_measures):
+    three, one = plots.dimensions(all_measures.assign(se=0.7)).axes
+    images = (
+        (all_measures["latent_dim"] == 2)
+        & (all_measures["arguments"] == "layer=0")
+        & (all_measures["measure"] == "intrinsic_dimension")
+    )
+    spread = all_measures.loc[images & (all_measures["step"] == 31_250), "value"].std()
     assert [first_bar(ax) for ax in (three, one)] == pytest.approx([spread, 0.7])
 
 
@@ -398,42 +391,42 @@ def first_bar(ax):
     return (high - low) / 2
 
 
-def test_the_hump_and_the_code_over_k(made):
-    hump, code = drawn(plots.over_dims(made)).axes[:2]
-    (line,) = curves(hump).values()
+def test_the_hump_and_the_code_over_k(all_measures):
+    hump, code = drawn(plots.over_dims(all_measures)).axes[:2]
+    (line,) = errorbars(hump).values()
     np.testing.assert_allclose(line[1], [1.0, 57.1 / 38.7], rtol=5e-3)
-    found = curves(code)
-    assert found.keys() == {"z", "mean of z", "the prior N(0, I)"}
-    np.testing.assert_allclose(found["z"][1], [2.0, 38.7], rtol=1e-6)
-    np.testing.assert_allclose(found["the prior N(0, I)"][1], [1.8, 57.6], rtol=1e-6)
+    measured = errorbars(code)
+    assert measured.keys() == {"z", "mean of z", "the prior N(0, I)"}
+    np.testing.assert_allclose(measured["z"][1], [2.0, 38.7], rtol=1e-6)
+    np.testing.assert_allclose(measured["the prior N(0, I)"][1], [1.8, 57.6], rtol=1e-6)
 
 
-def test_phases_are_those_of_k_64_or_of_the_largest_or_of_the_one_wanted(made):
-    ax = drawn(plots.phases(made)).axes[0]
-    assert list(curves(ax)) == [f"epoch {epoch}" for epoch in (0, 1, 10, 50, 160, 200)]
+def test_phases_are_those_of_k_64_or_of_the_largest_or_of_the_one_wanted(all_measures):
+    ax = drawn(plots.phases(all_measures)).axes[0]
+    assert list(errorbars(ax)) == [f"epoch {epoch}" for epoch in (0, 1, 10, 50, 160, 200)]
     assert ax.get_title() == "K = 64"
-    assert curves(ax)["epoch 10"][1][3] == pytest.approx(27.0)
-    assert drawn(plots.phases(made, 2)).axes[0].get_title() == "K = 2"
-    assert drawn(plots.phases(made[made["latent_dim"] == 2])).axes[0].get_title() == "K = 2"
+    assert errorbars(ax)["epoch 10"][1][3] == pytest.approx(27.0)
+    assert drawn(plots.phases(all_measures, 2)).axes[0].get_title() == "K = 2"
+    assert drawn(plots.phases(all_measures[all_measures["latent_dim"] == 2])).axes[0].get_title() == "K = 2"
 
 
-def test_what_is_drawn_over_epochs(made):
-    kl, delta = drawn(plots.over_epochs(made)).axes[:2]
-    x, y = curves(kl)["K = 64"]
+def test_what_is_drawn_over_epochs(all_measures):
+    kl, delta = drawn(plots.over_epochs(all_measures)).axes[:2]
+    x, y = errorbars(kl)["K = 64"]
     np.testing.assert_allclose(x, [0, 1, 10, 50, 160, 200])
-    np.testing.assert_allclose(y[[1, 2, 5]], [24, 30, 17], rtol=1e-6)
-    np.testing.assert_allclose(curves(delta)["K = 64"][1][[1, 2, 5]], [0.0316, 0.0089, 0.047], rtol=1e-6)
+    np.testing.assert_allclose(np.take(y, [1, 2, 5]), [24, 30, 17], rtol=1e-6)
+    np.testing.assert_allclose(np.take(errorbars(delta)["K = 64"][1], [1, 2, 5]), [0.0316, 0.0089, 0.047], rtol=1e-6)
 
 
-def test_differences_plane_and_matrix(made):
-    ax = drawn(plots.differences(made)).axes[0]
-    np.testing.assert_allclose(curves(ax)["K = 64"][1], [-0.3] * 5 + [0.3] * 5, atol=5e-3)
-    left, right, empty = drawn(plots.plane(made)).axes[:3]
+def test_differences_plane_and_matrix(all_measures):
+    ax = drawn(plots.differences(all_measures)).axes[0]
+    np.testing.assert_allclose(errorbars(ax)["K = 64"][1], [-0.3] * 5 + [0.3] * 5, atol=5e-3)
+    left, right, empty = drawn(plots.plane(all_measures)).axes[:3]
     assert (left.get_title(), right.get_title()) == ("K = 2", "K = 64")
     assert not empty.axison
     (star,) = [line for line in right.lines if line.get_marker() == "*"]
     np.testing.assert_allclose(np.concatenate(star.get_data()), [0.3, 0.047], rtol=1e-2)
-    (image,) = drawn(plots.matrix(made)).axes[1].images
+    (image,) = drawn(plots.matrix(all_measures)).axes[1].images
     values = np.ma.filled(image.get_array(), np.nan)
     assert values.shape == (11, 11)
     assert np.isnan(np.diag(values)).all()
@@ -441,22 +434,22 @@ def test_differences_plane_and_matrix(made):
     assert values[0, 10] == pytest.approx(0.3)
 
 
-def test_numbers_say_n_and_what_was_left_out(made):
-    found = plots.numbers(made)
-    row = found[(found["K"] == 64) & (found["images"] == "cifar10")].iloc[0].to_dict()
+def test_numbers_say_n_and_what_was_left_out(all_measures):
+    values = plots.numbers(all_measures)
+    row = values[(values["K"] == 64) & (values["images"] == "cifar10")].iloc[0].to_dict()
     assert (row["epochs"], row["seeds"], row["N"], row["left out"]) == ("200", 3, "5,000", "3")
     assert row["encoder's peak"].startswith("72.7 ± 0.")
     assert row["output"].startswith("23.2")
     assert row["prominence"].startswith("1.4")
-    gap = plots.numbers(made[made["measure"] == "intrinsic_dimension"])
+    gap = plots.numbers(all_measures[all_measures["measure"] == "intrinsic_dimension"])
     assert set(gap["KL (nats)"]) == set(gap["prior"]) == {"–"}
 
 
 # The explorer
 
 
-def test_the_explorer_has_every_layer_of_every_network(made):
-    data = held(explore.explore(made, settings(scale="published", epochs=None)))["data"]
+def test_the_explorer_has_every_layer_of_every_network(all_measures):
+    data = held(explore.explore(all_measures, settings(scale="published", epochs=None)))["data"]
     budget, dims, epochs, layers = data["axes"]
     assert [axis["name"] for axis in data["axes"]] == ["budget", "K", "epoch", "layer"]
     assert budget["values"] == [
@@ -469,7 +462,7 @@ def test_the_explorer_has_every_layer_of_every_network(made):
     (point,) = [point for point in data["points"] if point["place"] == place]
     ((x, y, sd_x, sd_y),) = point["series"]
     assert (x, y, sd_x) == (3, pytest.approx(published("intrinsic_dimension", "layer=3", 64, 200)), 0)
-    values = tables.select(made, "intrinsic_dimension", layer=3, latent_dim=64, data="cifar10")["value"]
+    values = tidy.select(all_measures, "intrinsic_dimension", layer=3, latent_dim=64, data="cifar10")["value"]
     assert sd_y == pytest.approx(values.std())
     assert point["alt"].startswith("K = 64 after 200 epochs: the data has 31.0 dimensions, the encoder's peak 72.7")
     assert "the decoder's peak 57.1, the output 23.2" in point["alt"]
@@ -477,18 +470,18 @@ def test_the_explorer_has_every_layer_of_every_network(made):
     numbers = {data["numbers"][name]: text for name, text in point["numbers"]}
     assert numbers["intrinsic dimension"] == f"{y:.1f} ± {values.std():.1f}"
     assert (numbers["seeds"], numbers["images N"], numbers["duplicates left out"]) == ("3", "5,000", "0")
-    back = tables.select(made, "information_imbalance", latent_dim=64, data="cifar10", **plots.BACK)["value"]
+    back = tidy.select(all_measures, "information_imbalance", latent_dim=64, data="cifar10", **plots.BACK)["value"]
     assert numbers["Δ(output → image)"] == mean_sd(back, ".3f")
     at_the_image = {data["numbers"][name]: text for name, text in data["points"][0]["numbers"]}
     assert at_the_image["Δ(layer before → this)"] == "–"
     assert at_the_image["duplicates left out"] == "3"
 
 
-def test_one_budget_is_no_choice_and_none_is_a_sentence(made):
-    one = made[made["data"] == "mnist32"]
+def test_one_budget_is_no_choice_and_none_is_a_sentence(all_measures):
+    one = all_measures[all_measures["data"] == "mnist32"]
     data = held(explore.explore(one[one["measure"] == "intrinsic_dimension"], settings()))["data"]
     assert [axis["name"] for axis in data["axes"]] == ["K", "epoch", "layer"]
     assert data["caption"].endswith("mnist32, 1 seed")
     assert not any("Δ" in name for name in data["numbers"])
-    nothing = explore.explore(made.assign(status="diverged"), settings())
+    nothing = explore.explore(all_measures.assign(status="diverged"), settings())
     assert "nothing to move through" in nothing._repr_html_()

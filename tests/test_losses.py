@@ -1,21 +1,18 @@
-"""Distributions and losses against torch.distributions, floors, reductions, and that beta means what it says."""
+"""Distributions and losses against torch.distributions, all objectives by one contract, floors and reductions."""
 
 import math
+from typing import NamedTuple
 
 import pytest
 import torch
 import torch.distributions as td
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from vaekit.distributions import Bernoulli, Gaussian, as_float
 from vaekit.losses import (
     OBJECTIVES,
     bernoulli_floor,
-    beta_objective,
-    classifier_pixel_mean_objective,
-    classifier_sum_objective,
     cross_entropy,
-    cross_entropy_objective,
     distortion,
     gaussian_kl,
     hierarchical_objective,
@@ -29,21 +26,185 @@ def draw(*shape, seed=0, dtype=torch.float64):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
+def normal(gaussian: Gaussian) -> td.Normal:
+    """The same distribution, by torch."""
+    return td.Normal(gaussian.mu, (gaussian.logvar / 2).exp())
+
+
 @pytest.fixture
 def gaussian():
     return Gaussian(draw(4, 3, seed=1), draw(4, 3, seed=2))
 
 
+# ---- all objectives
+
+
+class Term(NamedTuple):
+    """One summand of a loss: factor * weight * value; the weight is 1 where it has no name."""
+
+    value: str
+    weight: str = ""
+    factor: float = 1
+
+
+STEP, WEIGHTS = 3.0, {"beta": 0.5, "mi": 0.7, "kl": 0.2, "beta2": 0.3, "beta1": 7.0, "lambda": 100.0,
+                      "reconstruction": 0.6, "warmup": 8.0}  # fmt: skip
+CLASSIFIER = [Term("rate", "beta"), Term("cross_entropy", "lambda")]
+TERMS = {
+    "beta": [Term("distortion"), Term("rate", "beta")],
+    "mi_kl": [Term("distortion"), Term("mutual_information", "mi"), Term("marginal_kl", "kl")],
+    "hierarchical": [Term("distortion"), Term("rate_z2", "beta2"), Term("rate_z1", "beta1")],
+    "hierarchical_warmup": [Term("distortion"), Term("rate_z2", "beta2", 3 / 8), Term("rate_z1", "beta1", 3 / 8)],
+    "classifier_sum": [Term("distortion", "reconstruction"), *CLASSIFIER],
+    "classifier_pixel_mean": [Term("distortion", "reconstruction", 1 / 12), *CLASSIFIER],
+    "cross_entropy": [Term("cross_entropy")],
+}
+
+
+def outputs() -> dict:
+    """What models return for four images, all that any objective needs, of leaves that have gradients."""
+    layer = (4, 2, 3, 3)
+    params = {
+        "z": Gaussian(draw(4, 3, seed=1), draw(4, 3, seed=2)),
+        "z2": Gaussian(draw(4, 3, seed=24), draw(4, 3, seed=25)),
+        "z1": Gaussian(draw(*layer, seed=20), draw(*layer, seed=21)),
+        "prior1": Gaussian(draw(*layer, seed=22), draw(*layer, seed=23)),
+        "y": 3 * draw(4, 5, seed=30),
+        "x": Bernoulli(draw(4, 3, 2, 2, seed=31)),
+        "sample": draw(4, 3, seed=33),
+    }
+    return tree_map(torch.Tensor.requires_grad_, params)
+
+
+IMAGES, LABELS = torch.sigmoid(draw(4, 3, 2, 2, seed=32)), torch.tensor([4, 0, 0, 2])
+
+
+def direct_values(params: dict) -> dict:
+    """Each term of the losses by torch.distributions and sums over all but the images."""
+    p, z = params["x"].mean, params["sample"]
+    each = td.Independent(normal(params["z"]), 1)
+    mixture = td.MixtureSameFamily(td.Categorical(torch.ones(4).double()), each)
+    standard = td.Normal(torch.zeros(3).double(), 1.0)
+    return {
+        "distortion": -(IMAGES * p.log() + (1 - IMAGES) * (1 - p).log()).flatten(1).sum(1),
+        "rate": td.kl_divergence(normal(params["z"]), standard).sum(1),
+        "rate_z2": td.kl_divergence(normal(params["z2"]), standard).sum(1),
+        "rate_z1": td.kl_divergence(normal(params["z1"]), normal(params["prior1"])).flatten(1).sum(1),
+        "mutual_information": each.log_prob(z) - mixture.log_prob(z),
+        "marginal_kl": mixture.log_prob(z) - td.Independent(standard, 1).log_prob(z),
+        "cross_entropy": -td.Categorical(logits=params["y"]).log_prob(LABELS),
+    }
+
+
+@pytest.mark.parametrize("zero", ["", "beta", "kl", "beta1", "reconstruction"])
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_an_objective_is_the_weighted_sum_of_its_terms_image_by_image(name, zero):
+    assert OBJECTIVES[name].__name__ == f"{name}_objective"
+    params, terms = outputs(), TERMS[name]
+    given = {key: 0.0 if key == zero else weight for key, weight in WEIGHTS.items()}
+    weights = {key: torch.tensor(value, dtype=torch.float64, requires_grad=True) for key, value in given.items()}
+    values = OBJECTIVES[name](params, IMAGES, LABELS, weights, torch.tensor(STEP))
+    expected = direct_values(params)
+    if "hierarchical" in name:
+        expected["rate"] = expected["rate_z2"] + expected["rate_z1"]
+        terms = [*terms, Term("rate", factor=0)]  # recorded, and no summand
+    assert values.keys() == {"loss", *(term.value for term in terms)}
+    assert {value.shape for value in values.values()} == {(4,)}
+    for term in terms:
+        torch.testing.assert_close(values[term.value], expected[term.value])
+    loss = sum(factor * given.get(weight, 1) * expected[value] for value, weight, factor in terms)
+    torch.testing.assert_close(values["loss"], loss)
+    # d loss / d weight is the term, image by image: an ignored or rescaled beta fails here.
+    for value, weight, factor in terms:
+        if weight:
+            slopes = [torch.autograd.grad(one, weights[weight], retain_graph=True)[0] for one in values["loss"]]
+            torch.testing.assert_close(torch.stack(slopes), factor * values[value])
+    leaves = tree_leaves(params)
+    gradients = [torch.autograd.grad(total.sum(), leaves, materialize_grads=True) for total in (values["loss"], loss)]
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_an_objective_sees_a_stack_of_members(name):
+    weights = {key: torch.tensor([value, value / 3], dtype=torch.float64) for key, value in WEIGHTS.items()}
+    params = tree_map(lambda t: torch.stack((t, 0.5 * t)), outputs())
+    labels, step = torch.stack((LABELS, LABELS.flip(0))), torch.tensor(STEP)
+    stacked = torch.func.vmap(lambda p, y, w: OBJECTIVES[name](p, IMAGES, y, w, step))(params, labels, weights)
+    for i in range(2):
+        own_params, own_weights = tree_map(lambda t, i=i: t[i], (params, weights))
+        torch.testing.assert_close(
+            tree_map(lambda t, i=i: t[i], stacked),
+            OBJECTIVES[name](own_params, IMAGES, labels[i], own_weights, step),
+            rtol=1e-12, atol=1e-12,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("tensors", [True, False])
+@pytest.mark.parametrize(
+    ("step", "warmup", "share"),
+    [(0, 40, 0.0), (1, 40, 0.025), (10, 40, 0.25), (39, 40, 0.975), (40, 40, 1.0), (1000, 40, 1.0), (0, 0, 1.0),
+     (5, 0, 1.0)],
+)  # fmt: skip
+def test_a_warm_up_raises_both_betas_linearly(step, warmup, share, tensors):
+    params, step = outputs(), torch.tensor(float(step))
+    weights = {"beta2": 0.5, "beta1": 3.0, "warmup": float(warmup)}
+    weights = {name: torch.tensor(value) for name, value in weights.items()} if tensors else weights
+    scaled = {"beta2": 0.5 * share, "beta1": 3.0 * share}
+    values = hierarchical_warmup_objective(params, IMAGES, None, weights, step)
+    expected = hierarchical_objective(params, IMAGES, None, scaled, step)
+    torch.testing.assert_close(values, expected, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("name", ["classifier_sum", "classifier_pixel_mean"])
+def test_without_a_decoder_there_is_no_distortion(name):
+    params = outputs()
+    del params["x"]
+    values = OBJECTIVES[name](params, IMAGES, LABELS, WEIGHTS, torch.tensor(0.0))
+    assert values.keys() == {"loss", "rate", "cross_entropy"}
+    torch.testing.assert_close(values["loss"], 0.5 * rate(params["z"]) + 100 * cross_entropy(params["y"], LABELS))
+
+
+def test_an_objective_that_needs_the_sample_says_so():
+    params = outputs()
+    del params["sample"]
+    with pytest.raises(ValueError, match='mi_kl needs the latent that was drawn: return it as "sample"'):
+        mi_kl_objective(params, IMAGES, None, WEIGHTS, None)
+
+
+def test_cross_entropy_is_log_m_where_nothing_is_known():
+    torch.testing.assert_close(cross_entropy(torch.zeros(4, 10), LABELS), torch.full((4,), math.log(10)))
+
+
+# ---- rates, distortions and densities
+
+
+def test_kl_of_two_gaussians_is_torch_s():
+    """Its sums over several dimensions are those of the objectives' contract."""
+    a, b = (Gaussian(draw(4, 3, seed=s), draw(4, 3, seed=s + 1)) for s in (20, 22))
+    found = gaussian_kl(a, b)
+    torch.testing.assert_close(found, td.kl_divergence(normal(a), normal(b)).sum(1), rtol=1e-12, atol=1e-12)
+    standard = Gaussian(torch.zeros(4, 3).double(), torch.zeros(4, 3).double())
+    torch.testing.assert_close(gaussian_kl(a, standard), rate(a), rtol=1e-12, atol=1e-12)
+
+
+def test_kl_of_two_gaussians_is_never_below_zero_however_close_they_are():
+    mu, logvar = draw(200, 512, seed=28, dtype=torch.float32), draw(200, 512, seed=29, dtype=torch.float32)
+    assert torch.equal(gaussian_kl(Gaussian(mu, logvar), Gaussian(mu, logvar)), torch.zeros(200))
+    near = gaussian_kl(Gaussian(mu, torch.full_like(mu, 1e-3)), Gaussian(mu, torch.zeros_like(mu)))  # in float32
+    torch.testing.assert_close(near, torch.full((200,), 256 * (math.expm1(1e-3) - 1e-3)), rtol=2e-3, atol=0)
+    far = gaussian_kl(Gaussian(mu, logvar - 200), Gaussian(mu, logvar))  # costs what it says, and no infinity
+    torch.testing.assert_close(far, torch.full((200,), 512 * 199 / 2))
+
+
 def test_rate_is_torch_s_kl(gaussian):
-    q = td.Normal(gaussian.mu, (gaussian.logvar / 2).exp())
-    expected = td.kl_divergence(q, td.Normal(torch.zeros(4, 3).double(), 1.0)).sum(1)
+    expected = td.kl_divergence(normal(gaussian), td.Normal(torch.zeros(4, 3).double(), 1.0)).sum(1)
     torch.testing.assert_close(rate(gaussian), expected, rtol=1e-12, atol=1e-12)
     assert torch.equal(rate(Gaussian(torch.zeros(2, 3), torch.zeros(2, 3))), torch.zeros(2))
 
 
 def test_densities_are_torch_s(gaussian):
     value = draw(4, 3, seed=3)
-    expected = td.Normal(gaussian.mu, (gaussian.logvar / 2).exp()).log_prob(value)
+    expected = normal(gaussian).log_prob(value)
     torch.testing.assert_close(gaussian.log_prob(value), expected, rtol=1e-12, atol=1e-12)
     logits, ones = 5 * draw(4, 3, seed=4), (value > 0).double()
     expected = td.Bernoulli(logits=logits).log_prob(ones)
@@ -97,43 +258,20 @@ def test_the_floor_is_the_distortion_at_the_image_itself_and_nothing_goes_below(
     assert bernoulli_floor(torch.tensor([[[[0.5, 0.5]]]])).item() == pytest.approx(2 * math.log(2))
 
 
-def coded(posterior, seed=34):
-    """Params of images whose codes were drawn from `posterior` with some noise, and the images."""
+def objective_of(posterior: Gaussian) -> dict:
+    """The objective mi_kl of images whose latents were drawn from `posterior` with some noise."""
     n, d = posterior.mu.shape
-    z = posterior.sample(draw(n, d, seed=seed, dtype=posterior.mu.dtype))
+    z = posterior.sample(draw(n, d, seed=34, dtype=posterior.mu.dtype))
     params = {"z": posterior, "sample": z, "x": Bernoulli(draw(n, 1, 2, 2, seed=35, dtype=z.dtype))}
-    return params, torch.sigmoid(draw(n, 1, 2, 2, seed=36, dtype=z.dtype))
-
-
-def test_the_parts_of_the_rate_are_those_of_the_batch_s_own_mixture():
-    mu, logvar = (draw(6, 3, seed=s).requires_grad_() for s in (37, 38))
-    params, x = coded(Gaussian(mu, logvar))
-    weights = scales(("mi", 0.7), ("kl", 0.2))
-    values = mi_kl_objective(params, x, None, weights, None)
-    names = ("loss", "distortion", "mutual_information", "marginal_kl")
-    assert {name: v.shape for name, v in values.items()} == dict.fromkeys(names, (6,))
-    each = td.Independent(td.Normal(mu, (logvar / 2).exp()), 1)
-    mixture = td.MixtureSameFamily(td.Categorical(torch.ones(6).double()), each)
-    prior = td.Independent(td.Normal(torch.zeros(3).double(), 1.0), 1)
-    z = params["sample"]
-    mi, kl = each.log_prob(z) - mixture.log_prob(z), mixture.log_prob(z) - prior.log_prob(z)
-    torch.testing.assert_close(values["mutual_information"], mi)
-    torch.testing.assert_close(values["marginal_kl"], kl)
-    torch.testing.assert_close(values["distortion"], distortion(params["x"], x))
-    torch.testing.assert_close(slopes(values, weights["mi"]), mi)
-    torch.testing.assert_close(slopes(values, weights["kl"]), kl)
-    expected = (distortion(params["x"], x) + 0.7 * mi + 0.2 * kl).mean()
-    for found, wanted in zip(*(torch.autograd.grad(loss, (mu, logvar), retain_graph=True)
-                               for loss in (values["loss"].mean(), expected)), strict=True):  # fmt: skip
-        torch.testing.assert_close(found, wanted)
+    images = torch.sigmoid(draw(n, 1, 2, 2, seed=36, dtype=z.dtype))
+    return mi_kl_objective(params, images, None, {"mi": 1.0, "kl": 1.0}, None)
 
 
 def test_a_batch_s_information_is_log_b_at_most():
     apart = Gaussian(100 * torch.arange(8.0).unsqueeze(1), torch.zeros(8, 1))
     same = Gaussian(torch.full((8, 2), 0.3), torch.zeros(8, 2))
     close = Gaussian(draw(8, 2, seed=39), draw(8, 2, seed=40))
-    found = [mi_kl_objective(*coded(q), None, {"mi": 1, "kl": 1}, None)["mutual_information"] for q in
-             (apart, same, close)]  # fmt: skip
+    found = [objective_of(q)["mutual_information"] for q in (apart, same, close)]
     torch.testing.assert_close(found[0], torch.full((8,), math.log(8)))
     torch.testing.assert_close(found[1], torch.zeros(8))
     assert (found[2] < math.log(8)).all()
@@ -141,31 +279,12 @@ def test_a_batch_s_information_is_log_b_at_most():
 
 
 @pytest.mark.parametrize("low", [-20.0, -80.0, -120.0, -400.0])
-def test_a_code_whose_variance_has_collapsed_has_a_finite_gradient(low):
+def test_a_latent_whose_variance_has_collapsed_has_a_finite_gradient(low):
     mu, logvar = draw(5, 3, seed=41, dtype=torch.float32).requires_grad_(), torch.full((5, 3), low).requires_grad_()
-    values = mi_kl_objective(*coded(Gaussian(mu, logvar)), None, {"mi": 1.0, "kl": 1.0}, None)
+    values = objective_of(Gaussian(mu, logvar))
     torch.testing.assert_close(values["mutual_information"], torch.full((5,), math.log(5)), atol=1e-4, rtol=0)
     found = torch.autograd.grad(values["loss"].sum(), (mu, logvar))
     assert all(gradient.isfinite().all() for gradient in found)
-
-
-def test_an_objective_that_needs_the_sample_says_so(gaussian):
-    params, x = coded(gaussian)
-    del params["sample"]
-    with pytest.raises(ValueError, match='mi_kl needs the code that was drawn: return it as "sample"'):
-        mi_kl_objective(params, x, None, {"mi": 1, "kl": 1}, None)
-
-
-@pytest.mark.parametrize("beta", [0.0, 0.1, 1.0, 7.0])
-def test_beta_weighs_the_rate(gaussian, beta):
-    x = torch.sigmoid(draw(4, 1, 2, 2, seed=8))
-    params = {"z": gaussian, "x": Bernoulli(draw(4, 1, 2, 2, seed=9))}
-    weights = scales(("beta", beta))
-    values = beta_objective(params, x, None, weights, torch.tensor(0.0))
-    assert {name: v.shape for name, v in values.items()} == dict.fromkeys(("loss", "distortion", "rate"), (4,))
-    torch.testing.assert_close(values["loss"], values["distortion"] + beta * values["rate"])
-    # d loss / d beta = rate, image by image: an ignored or rescaled beta fails here
-    torch.testing.assert_close(slopes(values, weights["beta"]), values["rate"])
 
 
 def test_at_beta_1_the_loss_bounds_the_evidence_of_a_linear_gaussian_model():
@@ -191,143 +310,3 @@ def test_as_float_raises_only_what_is_below_float32():
     raised = as_float(params)
     assert [t.dtype for t in (*raised["z"], *raised["x"])] == [torch.float32, torch.float32, torch.float64]
     assert isinstance(raised["z"], Gaussian)
-
-
-def scales(*weights):
-    return {name: torch.tensor(value, dtype=torch.float64, requires_grad=True) for name, value in weights}
-
-
-def slopes(values, weight):
-    """d loss / d weight of each image."""
-    return torch.stack([torch.autograd.grad(v, weight, retain_graph=True)[0] for v in values["loss"]])
-
-
-def two_layers():
-    q1, p1 = (Gaussian(draw(4, 2, 3, 3, seed=s), draw(4, 2, 3, 3, seed=s + 1)) for s in (20, 22))
-    z2 = Gaussian(draw(4, 3, seed=24), draw(4, 3, seed=25))
-    params = {"z2": z2, "z1": q1, "prior1": p1, "x": Bernoulli(draw(4, 1, 2, 2, seed=26))}
-    return params, torch.sigmoid(draw(4, 1, 2, 2, seed=27))
-
-
-def test_kl_of_two_gaussians_is_torch_s():
-    params, _ = two_layers()
-    q, p = (td.Normal(g.mu, (g.logvar / 2).exp()) for g in (params["z1"], params["prior1"]))
-    found = gaussian_kl(params["z1"], params["prior1"])
-    assert found.shape == (4,)
-    torch.testing.assert_close(found, td.kl_divergence(q, p).flatten(1).sum(1), rtol=1e-12, atol=1e-12)
-    normal = Gaussian(torch.zeros(4, 3).double(), torch.zeros(4, 3).double())
-    torch.testing.assert_close(gaussian_kl(params["z2"], normal), rate(params["z2"]), rtol=1e-12, atol=1e-12)
-
-
-def test_kl_of_two_gaussians_is_never_below_zero_however_close_they_are():
-    mu, logvar = draw(200, 512, seed=28, dtype=torch.float32), draw(200, 512, seed=29, dtype=torch.float32)
-    assert torch.equal(gaussian_kl(Gaussian(mu, logvar), Gaussian(mu, logvar)), torch.zeros(200))
-    near = gaussian_kl(Gaussian(mu, torch.full_like(mu, 1e-3)), Gaussian(mu, torch.zeros_like(mu)))  # in float32
-    torch.testing.assert_close(near, torch.full((200,), 256 * (math.expm1(1e-3) - 1e-3)), rtol=2e-3, atol=0)
-    far = gaussian_kl(Gaussian(mu, logvar - 200), Gaussian(mu, logvar))  # costs what it says, and no infinity
-    torch.testing.assert_close(far, torch.full((200,), 512 * 199 / 2))
-
-
-@pytest.mark.parametrize(("beta2", "beta1"), [(0.1, 10.0), (1.0, 1.0), (3.0, 0.0)])
-def test_each_beta_weighs_its_own_layer_s_rate(beta2, beta1):
-    params, x = two_layers()
-    weights = scales(("beta2", beta2), ("beta1", beta1))
-    values = hierarchical_objective(params, x, None, weights, torch.tensor(0.0))
-    names = ("loss", "distortion", "rate", "rate_z2", "rate_z1")
-    assert {name: v.shape for name, v in values.items()} == dict.fromkeys(names, (4,))
-    torch.testing.assert_close(values["rate_z2"], rate(params["z2"]))
-    torch.testing.assert_close(values["rate_z1"], gaussian_kl(params["z1"], params["prior1"]))
-    torch.testing.assert_close(values["rate"], values["rate_z2"] + values["rate_z1"])
-    torch.testing.assert_close(values["distortion"], distortion(params["x"], x))
-    expected = values["distortion"] + beta2 * values["rate_z2"] + beta1 * values["rate_z1"]
-    torch.testing.assert_close(values["loss"], expected)
-    torch.testing.assert_close(slopes(values, weights["beta2"]), values["rate_z2"])
-    torch.testing.assert_close(slopes(values, weights["beta1"]), values["rate_z1"])
-
-
-@pytest.mark.parametrize("tensors", [True, False])
-@pytest.mark.parametrize(
-    ("step", "warmup", "share"),
-    [(0, 40, 0.0), (1, 40, 0.025), (10, 40, 0.25), (39, 40, 0.975), (40, 40, 1.0), (1000, 40, 1.0), (0, 0, 1.0),
-     (5, 0, 1.0)],
-)  # fmt: skip
-def test_a_warm_up_raises_both_betas_linearly(step, warmup, share, tensors):
-    params, x = two_layers()
-    weights = scales(("beta2", 0.5), ("beta1", 3.0), ("warmup", float(warmup)))
-    given = weights if tensors else {"beta2": 0.5, "beta1": 3.0, "warmup": float(warmup)}
-    values = hierarchical_warmup_objective(params, x, None, given, torch.tensor(float(step)))
-    scaled = {"beta2": 0.5 * share, "beta1": 3.0 * share}
-    expected = hierarchical_objective(params, x, None, scaled, torch.tensor(float(step)))
-    assert values.keys() == expected.keys()
-    for name in values:
-        torch.testing.assert_close(values[name], expected[name], rtol=1e-6, atol=0)
-    if tensors:
-        torch.testing.assert_close(slopes(values, weights["beta2"]), share * values["rate_z2"], rtol=1e-6, atol=0)
-        torch.testing.assert_close(slopes(values, weights["beta1"]), share * values["rate_z1"], rtol=1e-6, atol=0)
-
-
-def classified(gaussian, decoder=True):
-    params = {"z": gaussian, "y": 3 * draw(4, 5, seed=30)}
-    params |= {"x": Bernoulli(draw(4, 3, 2, 2, seed=31))} if decoder else {}
-    return params, torch.sigmoid(draw(4, 3, 2, 2, seed=32)), torch.tensor([4, 0, 0, 2])
-
-
-def test_cross_entropy_is_torch_s_and_log_m_where_nothing_is_known(gaussian):
-    params, x, labels = classified(gaussian)
-    expected = -td.Categorical(logits=params["y"]).log_prob(labels)
-    torch.testing.assert_close(cross_entropy(params["y"], labels), expected, rtol=1e-12, atol=1e-12)
-    values = cross_entropy_objective({"y": params["y"]}, x, labels, {}, torch.tensor(0.0))
-    assert values.keys() == {"loss", "cross_entropy"}
-    assert torch.equal(values["loss"], values["cross_entropy"])
-    torch.testing.assert_close(values["loss"], expected)
-    torch.testing.assert_close(cross_entropy(torch.zeros(4, 10), labels), torch.full((4,), math.log(10)))
-
-
-@pytest.mark.parametrize(("objective", "divided_by"), [(classifier_sum_objective, 1),
-                                                       (classifier_pixel_mean_objective, 12)])  # fmt: skip
-@pytest.mark.parametrize("reconstruction", [0.0, 1.0])
-def test_each_weight_of_a_classifier_vae_weighs_its_own_term(gaussian, objective, divided_by, reconstruction):
-    params, x, labels = classified(gaussian)
-    weights = scales(("beta", 0.5), ("lambda", 100.0), ("reconstruction", reconstruction))
-    values = objective(params, x, labels, weights, torch.tensor(0.0))
-    names = ("loss", "rate", "cross_entropy", "distortion")
-    assert {name: v.shape for name, v in values.items()} == dict.fromkeys(names, (4,))
-    d, r, ce = distortion(params["x"], x), rate(gaussian), cross_entropy(params["y"], labels)
-    for name, expected in (("distortion", d), ("rate", r), ("cross_entropy", ce)):
-        torch.testing.assert_close(values[name], expected)
-    torch.testing.assert_close(values["loss"], reconstruction * d / divided_by + 0.5 * r + 100 * ce)
-    for name, expected in (("reconstruction", d / divided_by), ("beta", r), ("lambda", ce)):
-        torch.testing.assert_close(slopes(values, weights[name]), expected)
-
-
-@pytest.mark.parametrize("objective", [classifier_sum_objective, classifier_pixel_mean_objective])
-def test_without_a_decoder_there_is_no_distortion(gaussian, objective):
-    params, x, labels = classified(gaussian, decoder=False)
-    weights = {"beta": 0.5, "lambda": 10.0, "reconstruction": 1.0}
-    values = objective(params, x, labels, weights, torch.tensor(0.0))
-    assert values.keys() == {"loss", "rate", "cross_entropy"}
-    torch.testing.assert_close(values["loss"], 0.5 * rate(gaussian) + 10 * cross_entropy(params["y"], labels))
-
-
-def test_objectives_see_a_stack_of_members(gaussian):
-    weights = {"beta": [0.5, 2.0], "lambda": [1.0, 7.0], "reconstruction": [1.0, 0.5]}
-    weights |= {"beta2": [0.3, 3.0], "beta1": [1.0, 7.0], "warmup": [0.0, 8.0], "mi": [1.0, 0.0], "kl": [0.5, 2.0]}
-    weights = {name: torch.tensor(value, dtype=torch.float64) for name, value in weights.items()}
-    (layers, _), (classes, x, labels) = two_layers(), classified(gaussian)
-    params = tree_map(lambda t: torch.stack((t, 0.5 * t)), layers | classes | {"sample": draw(4, 3, seed=33)})
-    labels, step = torch.stack((labels, labels.flip(0))), torch.tensor(3.0)
-    for objective in OBJECTIVES.values():
-        stacked = torch.func.vmap(lambda p, y, w, f=objective: f(p, x, y, w, step))(params, labels, weights)
-        for i in range(2):
-            own_params, own = tree_map(lambda t, i=i: t[i], (params, weights))
-            alone = objective(own_params, x, labels[i], own, step)
-            assert stacked.keys() == alone.keys()
-            assert all(stacked[name].shape == (2, 4) for name in alone)
-            for name in alone:
-                torch.testing.assert_close(stacked[name][i], alone[name], rtol=1e-12, atol=1e-12)
-
-
-def test_objectives_are_known_by_name():
-    for name in ("beta", "mi_kl", "hierarchical", "hierarchical_warmup", "classifier_sum", "classifier_pixel_mean",
-                 "cross_entropy"):  # fmt: skip
-        assert OBJECTIVES[name].__name__ == f"{name}_objective"

@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import avg_pool2d
 
 from vaekit import data
-from vaekit.metrics import memorisation, nearest
+from vaekit.metrics import Among, memorisation
 from vaekit.metrics.neighbours import distances
 
 N, M = 200, 300
@@ -56,10 +56,10 @@ def networks(images):
 @pytest.mark.parametrize("name", ["sharp", "blurred", "mixed", "collapsed", "grey"])
 def test_it_is_what_a_brute_search_says(images, name):
     points = networks(images)[name]
-    found, wanted = memorisation(points, *images[:3]), brute(points, *images[:3])
-    assert torch.equal(found.nearer_to_train, wanted[0])
-    assert torch.equal(found.nearer_to_control, wanted[1])
-    assert found[2:] == pytest.approx(wanted[2:], abs=1e-12)
+    result, wanted = memorisation(points, *images[:3]), brute(points, *images[:3])
+    assert torch.equal(result.nearer_to_train, wanted[0])
+    assert torch.equal(result.nearer_to_control, wanted[1])
+    assert result[2:] == pytest.approx(wanted[2:], abs=1e-12)
 
 
 @pytest.mark.parametrize("name", ["sharp", "blurred", "mixed", "collapsed", "grey"])
@@ -67,22 +67,20 @@ def test_a_network_that_remembers_nothing_prefers_nothing(images, name):
     """Over draws of which of the images were the training images, as the error has it."""
     targets, *both, _ = images
     points, pool = networks(images)[name], torch.cat(both)
-    where = nearest(points, pool).index
-    scores = []
-    for draw in range(200):
-        is_train = torch.zeros(2 * M, dtype=torch.bool)
-        is_train[torch.randperm(2 * M, generator=torch.Generator().manual_seed(draw))[:M]] = True
-        scores.append(is_train[where].double().mean().item() - 0.5)
-    found = memorisation(points, targets, pool[is_train], pool[~is_train])
-    assert found.train_preference == pytest.approx(scores[-1], abs=1e-12)  # no ties here
+    where = Among(pool).nearest(points).index
+    draws = [torch.randperm(2 * M, generator=torch.Generator().manual_seed(seed)) < M for seed in range(200)]
+    scores = [is_train[where].double().mean().item() - 0.5 for is_train in draws]
+    is_train = draws[-1]
+    result = memorisation(points, targets, pool[is_train], pool[~is_train])
+    assert result.train_preference == pytest.approx(scores[-1], abs=1e-12)  # no ties here
     scores = torch.tensor(scores)
-    assert abs(scores.mean()) < 4 * found.se / math.sqrt(len(scores))
+    assert abs(scores.mean()) < 4 * result.se / math.sqrt(len(scores))
     # The spread of 200 draws is known to 5 %; without replacement it is a little less.
-    assert 0.8 * found.se < scores.square().mean().sqrt() < 1.15 * found.se
+    assert 0.8 * result.se < scores.square().mean().sqrt() < 1.15 * result.se
     if name in ("collapsed", "grey"):
-        assert abs(found.train_preference) == found.se == 0.5  # one image wins all: one toss of a coin
+        assert abs(result.train_preference) == result.se == 0.5  # one image wins all: one toss of a coin
     else:
-        assert found.se < 0.2
+        assert result.se < 0.2
 
 
 def test_poor_reconstructions_are_nearer_to_others_than_to_their_targets_but_to_either_kind(images):
@@ -93,11 +91,11 @@ def test_poor_reconstructions_are_nearer_to_others_than_to_their_targets_but_to_
 
 def test_a_network_that_returns_its_nearest_training_image_prefers_it_always(images):
     targets, train, control, _ = images
-    points = as_floats(train[nearest(targets, train).index])
-    found = memorisation(points, targets, train, control)
-    assert found.train_preference == 0.5
-    assert found.nearer_to_train.all()
-    assert found.se < 0.1
+    points = as_floats(train[Among(train).nearest(targets).index])
+    result = memorisation(points, targets, train, control)
+    assert result.train_preference == 0.5
+    assert result.nearer_to_train.all()
+    assert result.se < 0.1
     assert memorisation(points, targets, control, train).train_preference == -0.5
     # One that returns it for a half of the targets, and the targets for the others, is in between.
     half = torch.cat((points[: N // 2], as_floats(targets[N // 2 :])))
@@ -106,12 +104,13 @@ def test_a_network_that_returns_its_nearest_training_image_prefers_it_always(ima
 
 def test_a_network_that_returns_its_targets_is_nearer_to_nothing(images):
     targets, train, control, _ = images
-    found = memorisation(as_floats(targets), targets, train, control)
-    assert not found.nearer_to_train.any()
-    assert not found.nearer_to_control.any()
+    result = memorisation(as_floats(targets), targets, train, control)
+    assert not result.nearer_to_train.any()
+    assert not result.nearer_to_control.any()
     # Nor where the target is among them: what equals it is not nearer.
-    found = memorisation(as_floats(targets).sqrt(), targets, targets, targets)
-    assert not (found.nearer_to_train & (nearest(as_floats(targets).sqrt(), targets).index == torch.arange(N))).any()
+    brighter = as_floats(targets).sqrt()
+    result = memorisation(brighter, targets, targets, targets)
+    assert not (result.nearer_to_train & (Among(targets).nearest(brighter).index == torch.arange(N))).any()
 
 
 def test_ties_count_half(images):
@@ -122,31 +121,31 @@ def test_ties_count_half(images):
     # Values 0, 1 and 2 of a pixel: 1 lies between, and rounding decides nothing.
     levels = torch.tensor([0, 2, 40, 41], dtype=torch.uint8).view(-1, 1, 1, 1)
     points = torch.tensor([1, 1, 1, 39], dtype=torch.float64).view(-1, 1, 1, 1) / 255
-    found = memorisation(points, levels, levels[[0, 3]], levels[[1, 2]])
-    assert found.train_preference == pytest.approx((3 * 0.5 + 0) / 4 - 0.5)
-    assert found.se == pytest.approx(math.sqrt(3**2 + 1) / 8)
+    result = memorisation(points, levels, levels[[0, 3]], levels[[1, 2]])
+    assert result.train_preference == pytest.approx((3 * 0.5 + 0) / 4 - 0.5)
+    assert result.se == pytest.approx(math.sqrt(3**2 + 1) / 8)
 
 
 def test_the_order_of_points_and_images_changes_nothing(images):
     targets, train, control, _ = images
     points = networks(images)["blurred"]
-    whole = memorisation(points, targets, train, control)
+    expected = memorisation(points, targets, train, control)
     order = torch.randperm(N, generator=torch.Generator().manual_seed(1))
     other = memorisation(points[order], targets[order], train.flip(0), control.roll(7, 0))
-    assert other[2:] == whole[2:]
-    assert torch.equal(other.nearer_to_train, whole.nearer_to_train[order])
+    assert other[2:] == expected[2:]
+    assert torch.equal(other.nearer_to_train, expected.nearer_to_train[order])
     parts = [memorisation(points[i], targets[i], train, control) for i in torch.arange(N).split(50)]
-    assert torch.equal(torch.cat([part.nearer_to_control for part in parts]), whole.nearer_to_control)
-    assert sum(part.train_preference for part in parts) / 4 == pytest.approx(whole.train_preference, abs=1e-12)
+    assert torch.equal(torch.cat([part.nearer_to_control for part in parts]), expected.nearer_to_control)
+    assert sum(part.train_preference for part in parts) / 4 == pytest.approx(expected.train_preference, abs=1e-12)
 
 
 def test_what_is_not_finite_or_not_given(images):
     targets, train, control, _ = images
     points = networks(images)["blurred"]
     points[5, 0, 3, 3] = math.inf
-    found = memorisation(points, targets, train, control)
-    assert math.isnan(found.train_preference)
-    assert math.isnan(found.se)
+    result = memorisation(points, targets, train, control)
+    assert math.isnan(result.train_preference)
+    assert math.isnan(result.se)
     with pytest.raises(ValueError, match="200 points, 300 training and 299 control images; give"):
         memorisation(points, targets, train, control[1:])
     with pytest.raises(ValueError, match="got 0 points"):

@@ -45,15 +45,15 @@ def test_evaluate_depends_neither_on_batches_nor_on_company(make, draw):
 
 def test_evaluate_is_the_loss_s_distortion_and_rate_in_double_precision():
     model, rows = DenseVAE(SHAPE, 1, 16, 3).eval(), torch.arange(30)
-    found = evaluate(model, IMAGES, rows, seed=5, draw=2)
+    measured = evaluate(model, IMAGES, rows, seed=5, draw=2)
     noise = {"z": randomness.normal_rows(5, randomness.EVALUATION, 2, "z", rows, (3,))}
     with torch.no_grad():
         expected = beta_objective(model(IMAGES / 255, noise), IMAGES / 255, None, {"beta": 1}, None)
-    for name, values in found.items():
+    for name, values in measured.items():
         assert values.dtype == torch.float64
         torch.testing.assert_close(values.float(), expected[name], rtol=1e-5, atol=1e-5)
     others = [evaluate(model, IMAGES, rows, seed, draw)["distortion"] for seed, draw in ((5, 3), (6, 2), (5, None))]
-    assert not any(torch.equal(found["distortion"], other) for other in others)
+    assert not any(torch.equal(measured["distortion"], other) for other in others)
     at_mean = model.decode(model.encode(IMAGES / 255).mu)
     torch.testing.assert_close(others[2].float(), -at_mean.log_prob(IMAGES / 255).flatten(1).sum(1).detach())
 
@@ -74,18 +74,18 @@ def test_mean_and_se():
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_codes_that_are_all_the_same_tell_nothing(estimator):
-    found = information(components([[0.5, -1.0]] * 300, 0.3), seed=0, estimator=estimator, batch_size=100)
-    assert found.mutual_information == pytest.approx(0, abs=1e-10)
-    assert found.ceiling == pytest.approx(math.log(300))
+    estimate = information(components([[0.5, -1.0]] * 300, 0.3), seed=0, estimator=estimator, batch_size=100)
+    assert estimate.mutual_information == pytest.approx(0, abs=1e-10)
+    assert estimate.ceiling == pytest.approx(math.log(300))
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_codes_far_apart_tell_the_image(estimator):
     posterior = components(torch.arange(400) * 100.0, 0.5)
-    found = information(posterior, seed=1, estimator=estimator, batch_size=100)
-    assert found.mutual_information == pytest.approx(math.log(400), abs=1e-6)  # the ceiling, from batches of 100 too
-    assert found.mutual_information_se == pytest.approx(0, abs=1e-6)
-    assert found.n == 400
+    estimate = information(posterior, seed=1, estimator=estimator, batch_size=100)
+    assert estimate.mutual_information == pytest.approx(math.log(400), abs=1e-6)  # the ceiling, from batches of 100 too
+    assert estimate.mutual_information_se == pytest.approx(0, abs=1e-6)
+    assert estimate.n == 400
 
 
 @pytest.mark.parametrize(("spread", "sd"), [(1.0, 0.5), (3.0, 0.4), (0.3, 1.0)])
@@ -96,9 +96,9 @@ def test_a_mixture_on_a_line_against_numeric_integration(spread, sd):
     assert mi + kl == pytest.approx(rates.mean().item(), abs=1e-6)  # Eq. 5 itself, by integration
     many = [information(posterior, seed) for seed in range(100)]  # 40 samples each
     for name, truth in (("mutual_information", mi), ("marginal_kl", kl)):
-        values = torch.tensor([getattr(found, name) for found in many], dtype=torch.float64)
+        values = torch.tensor([getattr(estimate, name) for estimate in many], dtype=torch.float64)
         assert values.mean().item() == pytest.approx(truth, abs=5 * values.std().item() / 10)
-        typical = torch.tensor([getattr(found, f"{name}_se") for found in many]).mean()
+        typical = torch.tensor([getattr(estimate, f"{name}_se") for estimate in many]).mean()
         assert 0.2 * typical < values.std() < 1.5 * typical  # one sample a component spreads less than n at random
     # a batch of all images is the exact estimator; smaller ones overshoot
     whole = [information(posterior, seed, "batch", batch_size=40) for seed in range(3)]
@@ -111,7 +111,7 @@ def test_a_mixture_on_a_line_against_numeric_integration(spread, sd):
 
 def test_the_batch_estimator_corrects_for_the_sample_s_own_component_by_hand():
     posterior = components([[0.0], [0.4], [1.0], [2.5]], 0.7)
-    found = information(posterior, seed=3, estimator="batch", batch_size=2)
+    estimate = information(posterior, seed=3, estimator="batch", batch_size=2)
     order = randomness.permutation(3, randomness.EVALUATION, 0, 4).tolist()
     noise = randomness.normal_rows(3, randomness.EVALUATION, 0, "information", torch.arange(4), (1,), torch.float64)
 
@@ -125,46 +125,48 @@ def test_the_batch_estimator_corrects_for_the_sample_s_own_component_by_hand():
             q = density(z, own) / 4 + 3 / 4 * density(z, other)
             mi.append(math.log(density(z, own) / q))
             kl.append(math.log(q / (math.exp(-z * z / 2) / math.sqrt(2 * math.pi))))
-    assert found.mutual_information == pytest.approx(sum(mi) / 4, rel=1e-12)
-    assert found.marginal_kl == pytest.approx(sum(kl) / 4, rel=1e-12)
-    assert found.mutual_information_se == pytest.approx(torch.tensor(mi).std().item() / 2, rel=1e-5)
+    assert estimate.mutual_information == pytest.approx(sum(mi) / 4, rel=1e-12)
+    assert estimate.marginal_kl == pytest.approx(sum(kl) / 4, rel=1e-12)
+    assert estimate.mutual_information_se == pytest.approx(torch.tensor(mi).std().item() / 2, rel=1e-5)
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_an_aggregate_that_is_the_prior_has_no_marginal_kl(estimator):
     sd, n = 0.6, 4000  # means N(0, 1 - sd^2), so that q(z) = N(0, 1) but for the 4000 means
     mu = math.sqrt(1 - sd**2) * torch.randn(n, 1, generator=torch.Generator().manual_seed(4)).double()
-    found = information(components(mu, sd), seed=0, estimator=estimator, samples=4000)
-    assert abs(found.marginal_kl) < 5 * found.marginal_kl_se + 2 / 512
-    assert found.mutual_information == pytest.approx(-math.log(sd), abs=5 * found.mutual_information_se + 2 / 512)
+    estimate = information(components(mu, sd), seed=0, estimator=estimator, samples=4000)
+    assert abs(estimate.marginal_kl) < 5 * estimate.marginal_kl_se + 2 / 512
+    assert estimate.mutual_information == pytest.approx(-math.log(sd), abs=5 * estimate.mutual_information_se + 2 / 512)
     shifted = information(components(mu + 2, sd), seed=0, estimator=estimator, samples=4000)
     assert shifted.marginal_kl == pytest.approx(2.0, abs=5 * shifted.marginal_kl_se + 0.02)  # |shift|^2 / 2
 
 
 def test_the_rate_is_the_sum_of_both_in_expectation():
     posterior = components(torch.randn(500, 4, generator=torch.Generator().manual_seed(5)).double(), 0.5)
-    found = information(posterior, seed=0)
-    se = math.hypot(found.mutual_information_se, found.marginal_kl_se)
-    assert found.mutual_information + found.marginal_kl == pytest.approx(rate(posterior).mean().item(), abs=4 * se)
-    assert found.mutual_information < found.ceiling
+    estimate = information(posterior, seed=0)
+    se = math.hypot(estimate.mutual_information_se, estimate.marginal_kl_se)
+    assert estimate.mutual_information + estimate.marginal_kl == pytest.approx(
+        rate(posterior).mean().item(), abs=4 * se
+    )
+    assert estimate.mutual_information < estimate.ceiling
     assert information(posterior, seed=0, samples=100).n == 100
     assert information(posterior, seed=0, estimator="batch", batch_size=64).n == 448  # whole batches only
     assert information(Gaussian(*(t.float() for t in posterior)), seed=0).mutual_information == pytest.approx(
-        found.mutual_information, abs=1e-4
+        estimate.mutual_information, abs=1e-4
     )
 
 
 def test_encode_gives_the_posterior_of_every_image():
     model = DenseVAE(SHAPE, 1, 16, 3).double().eval()
-    found, whole = encode(model, IMAGES, batch_size=7), model.encode(IMAGES.double() / 255)
-    torch.testing.assert_close(found.mu, whole.mu.detach())
-    torch.testing.assert_close(found.logvar, whole.logvar.detach())
+    posterior, whole = encode(model, IMAGES, batch_size=7), model.encode(IMAGES.double() / 255)
+    torch.testing.assert_close(posterior.mu, whole.mu.detach())
+    torch.testing.assert_close(posterior.logvar, whole.logvar.detach())
 
 
 def test_codes_of_tiny_variance_tell_the_image_and_no_more():
     mu = 10 * torch.randn(300, 3, generator=torch.Generator().manual_seed(6)).double()
-    found = information(components(mu, 1e-12), seed=0)
-    assert found.mutual_information == pytest.approx(math.log(300))
+    estimate = information(components(mu, 1e-12), seed=0)
+    assert estimate.mutual_information == pytest.approx(math.log(300))
 
 
 @pytest.mark.parametrize(("n", "estimator"), [(1, "exact"), (9, "miracle")])
@@ -185,8 +187,8 @@ def test_rd_table_has_a_row_for_each_value():
     assert {(r["steps"], r["part"], r["n"]) for r in rows} == {(6, "test", 9)}
     by_hand = evaluate(fleet.model(2, 2), IMAGES[:9], torch.arange(9), seed=4)
     for name, values in by_hand.items():
-        (found,) = [r for r in rows if (r["member"], r["step"], r["measure"]) == (2, 2, name)]
-        assert (found["value"], found["se"]) == mean_and_se(values)
+        (row,) = [r for r in rows if (r["member"], r["step"], r["measure"]) == (2, 2, name)]
+        assert (row["value"], row["se"]) == mean_and_se(values)
 
 
 # The importance-weighted bound
@@ -224,24 +226,24 @@ TINY = (randomness.uniform(2, randomness.FACTORS, 0, "test images", (6, 1, 4, 4)
 @pytest.mark.parametrize("samples", [1, 3, 300])
 def test_the_bound_is_exact_at_the_posterior_however_few_the_samples(samples):
     model = Linear()
-    found = log_likelihood(model, TINY, torch.arange(6), seed=0, samples=samples)
-    assert (found.dtype, found.shape) == (torch.float64, (6,))
-    torch.testing.assert_close(found, model.exact(TINY).detach(), rtol=1e-9, atol=1e-9)
+    bound = log_likelihood(model, TINY, torch.arange(6), seed=0, samples=samples)
+    assert (bound.dtype, bound.shape) == (torch.float64, (6,))
+    torch.testing.assert_close(bound, model.exact(TINY).detach(), rtol=1e-9, atol=1e-9)
 
 
 def test_the_bound_grows_with_the_samples_towards_the_truth():
     model, image = Linear(shift=0.4, stretch=1.5), TINY[:1]
     truth = model.exact(image).item()
-    found = [log_likelihood(model, image.expand(60, 1, 4, 4), torch.arange(60), 0, k).mean() for k in (1, 6, 36)]
-    assert found == sorted(found)
-    assert found[-1] < truth + 0.05
+    bound = [log_likelihood(model, image.expand(60, 1, 4, 4), torch.arange(60), 0, k).mean() for k in (1, 6, 36)]
+    assert bound == sorted(bound)
+    assert bound[-1] < truth + 0.05
     assert log_likelihood(model, image, torch.zeros(1).long(), 0, 20_000).item() == pytest.approx(truth, abs=0.03)
 
 
 @pytest.mark.parametrize("make", [lambda: DenseVAE(SHAPE, 1, 16, 3), lambda: ConvVAE(SHAPE, 1, 4, 3, "gaussian", 0.3)])
 def test_the_bound_is_its_formula_in_torch_s_densities(make):
     model, rows = make().double().eval(), torch.tensor([8, 3])
-    found = log_likelihood(model, IMAGES[:2], rows, seed=5, samples=7)
+    bound = log_likelihood(model, IMAGES[:2], rows, seed=5, samples=7)
     x = IMAGES[:2].double() / 255
     q = model.encode(x)
     terms = []
@@ -252,7 +254,7 @@ def test_the_bound_is_its_formula_in_torch_s_densities(make):
         log_px = model.decode(z).log_prob(x).flatten(1).sum(1)
         terms.append(log_px + (prior.log_prob(z) - encoder.log_prob(z)).sum(1))
     expected = torch.stack(terms).logsumexp(0).detach() - math.log(7)
-    torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-7)
+    torch.testing.assert_close(bound, expected, rtol=1e-8, atol=1e-7)
     one = log_likelihood(model, IMAGES[:2], rows, seed=5, samples=1)
     torch.testing.assert_close(one, terms[0].detach(), rtol=1e-8, atol=1e-7)
 
@@ -269,7 +271,7 @@ def test_the_bound_depends_neither_on_blocks_nor_on_company():
 
 
 def test_the_bound_of_what_has_no_one_code_is_refused():
-    with pytest.raises(ValueError, match="20 samples of the codes z2, z1; give one or more of one code, z"):
+    with pytest.raises(ValueError, match="20 samples of the latents z2, z1; give one or more of one latent, z"):
         log_likelihood(GHVAE((1, 28, 28), 2, 3).eval(), IMAGES, torch.arange(30), 0, 20)
-    with pytest.raises(ValueError, match="0 samples of the codes z; give one or more"):
+    with pytest.raises(ValueError, match="0 samples of the latents z; give one or more"):
         log_likelihood(DenseVAE(SHAPE, 1, 4, 2), IMAGES, torch.arange(30), 0, 0)

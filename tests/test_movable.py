@@ -17,19 +17,18 @@ from PIL import Image
 from tiny import held
 from torch import nn
 
-from vaekit import decoders
 from vaekit.distributions import Bernoulli, Gaussian
 from vaekit.fleet import new_model
 from vaekit.models import ConvVAE, DenseVAE
-from vaekit.sheets import Sheet
-from vaekit.widgets import Page, by_budget, curve, decoder, movable, sheet_png, show
+from vaekit.store import ImageGrid, bundles
+from vaekit.widgets import Page, by_budget, curve, decoder, grid_png, movable, show
 
 # ---- from models and members to what a page holds
 
 
-def vae(shape=(3, 32, 32), **how) -> DenseVAE:
+def vae(shape=(3, 32, 32), **arguments) -> DenseVAE:
     """A dense VAE in eval mode that was never trained, but whose images are of all brightnesses."""
-    model = new_model(lambda: DenseVAE(shape, **{"depth": 3, "hidden": 32} | how), 0)
+    model = new_model(lambda: DenseVAE(shape, **{"depth": 3, "hidden": 32} | arguments), 0)
     with torch.no_grad():
         for layer in model.decoder:
             if isinstance(layer, nn.Linear):
@@ -108,21 +107,18 @@ def test_weights_take_two_bytes_and_are_finer_than_float16():
     assert whole.nbytes == sum(2 * weight.size for weight in matrices)
     sizes = np.split(rest, np.cumsum([len(weight) for weight in matrices for _ in range(2)])[:-1])
     steps = np.split(whole, np.cumsum([weight.size for weight in matrices])[:-1])
-    for layer, weight, mine, size, bias in zip(linear, matrices, steps, sizes[::2], sizes[1::2], strict=True):
-        apart = mine.reshape(weight.shape) * size[:, None] - weight
-        assert np.abs(apart).max() <= np.abs(weight).max() / 65_000
-        assert np.square(apart).mean() < np.square(weight.astype(np.float16) - weight).mean() / 9
+    for layer, weight, quantised, size, bias in zip(linear, matrices, steps, sizes[::2], sizes[1::2], strict=True):
+        errors = quantised.reshape(weight.shape) * size[:, None] - weight
+        assert np.abs(errors).max() <= np.abs(weight).max() / 65_000
+        assert np.square(errors).mean() < np.square(weight.astype(np.float16) - weight).mean() / 9
         assert (bias == layer.bias.detach().numpy()).all()
 
 
 def test_a_carried_decoder_is_shown_as_the_model_it_is_of():
-    name = decoders.file_name("0" * 64, 20)
     model = vae().half().float()  # which is how it is carried
-    about, weights = decoders.unpack(decoders.pack(model, {"key": "0" * 64, "step": 20}), name)
-    assert about["step"] == 20
-    with torch.device("meta"):
-        bare = DenseVAE(depth=3, hidden=32)
-    assert held(decoder(decoders.fit(bare, weights, name))) == held(decoder(model))
+    bare = DenseVAE(depth=3, hidden=32)
+    bare.load_state_dict({name: value.float() for name, value in bundles.decoder_of(model).items()}, strict=False)
+    assert held(decoder(bare.eval())) == held(decoder(model.float()))
 
 
 @pytest.mark.parametrize(("likelihood", "ops"), [(Bernoulli, ["tanh", "sigmoid"]), (Gaussian, ["tanh"])])
@@ -139,10 +135,11 @@ def png(shade: int, size=(16, 8)) -> bytes:
     return written.getvalue()
 
 
-def point(depth: int, beta: float, **how) -> dict:
-    given = {"series": {"train": (10 / beta, 60 + depth), "test": (11 / beta, 70 + depth)}}
-    given |= {"numbers": {"D (test), nats": f"{70 + depth} ± {beta}"}, "picture": png(depth), "alt": f"{depth}, {beta}"}
-    return {"axes": {"depth": depth, "beta": beta}} | given | how
+def point(depth: int, beta: float, **changes) -> dict:
+    fields = {"series": {"train": (10 / beta, 60 + depth), "test": (11 / beta, 70 + depth)}}
+    fields |= {"numbers": {"D (test), nats": f"{70 + depth} ± {beta}"}}
+    fields |= {"picture": png(depth), "alt": f"{depth}, {beta}"}
+    return {"axes": {"depth": depth, "beta": beta}} | fields | changes
 
 
 # Of what no page shows alone: depth 3 lacks beta 1, and has no picture at 0.3.
@@ -186,33 +183,33 @@ def test_points_that_no_plot_can_hold_are_refused(says):
 def test_a_curve_starts_where_it_is_told_and_knows_its_axes():
     with pytest.raises(ValueError, match="stored value for each of depth, beta"):
         curve(POINTS, start={"depth": 2, "beta": 0.1})
-    made = held(curve(POINTS, start={"depth": 3, "beta": np.float64(1)}))
-    assert made["value"] == [3, 1.0]
-    assert [axis["values"] for axis in made["data"]["axes"]] == [[1, 3], [0.1, 0.3, 1.0]]
-    assert [axis["labels"] for axis in made["data"]["axes"]] == [["1", "3"], ["0.1", "0.3", "1"]]
+    state = held(curve(POINTS, start={"depth": 3, "beta": np.float64(1)}))
+    assert state["value"] == [3, 1.0]
+    assert [axis["values"] for axis in state["data"]["axes"]] == [[1, 3], [0.1, 0.3, 1.0]]
+    assert [axis["labels"] for axis in state["data"]["axes"]] == [["1", "3"], ["0.1", "0.3", "1"]]
     assert held(curve(POINTS))["value"] == [1, 0.3]
 
 
 def test_a_page_gets_html_and_a_notebook_the_widget():
-    made = curve(POINTS, caption="</script><b>")
-    page = show("results", made)
-    assert "live" not in vars(made)  # else the page would carry a widget's state
+    widget = curve(POINTS, caption="</script><b>")
+    page = show("results", widget)
+    assert "live" not in vars(widget)  # else the page would carry a widget's state
     soup = BeautifulSoup(page._repr_html_(), "html.parser")
     assert "depth and beta" in soup.select_one(".vaekit-widget noscript").text
     assert not soup.select("b, [src], [href]")
     assert len(soup.select("script")) == 2
-    assert show("store", made) is made
-    bundle, *_ = made._repr_mimebundle_()
+    assert show("store", widget) is widget
+    bundle, *_ = widget._repr_mimebundle_()
     assert "application/vnd.jupyter.widget-view+json" in bundle
-    assert made.live.get_state(["kind", "data", "value"]) == held(made)
+    assert widget.live.get_state(["kind", "data", "value"]) == held(widget)
 
 
 def test_several_budgets_are_an_axis_and_one_is_the_caption():
     several = by_budget("store", [(SHORT, POINTS[:3]), (SHORT, POINTS), (LONG, [])], diagonals="D + R")
-    made = held(several)
-    assert made["value"] == [SHORT, 1, 0.1]  # the middle of the first
-    assert made["data"]["axes"][0]["values"] == [SHORT, f"{SHORT} (2)"]
-    assert len(made["data"]["points"]) == 3 + len(POINTS)
+    state = held(several)
+    assert state["value"] == [SHORT, 1, 0.1]  # the middle of the first
+    assert state["data"]["axes"][0]["values"] == [SHORT, f"{SHORT} (2)"]
+    assert len(state["data"]["points"]) == 3 + len(POINTS)
     one = held(by_budget("store", [(SHORT, iter(POINTS))], start={"depth": 3, "beta": 0.1}))
     assert (one["value"], one["data"]["caption"]) == ([3, 0.1], SHORT)
     assert isinstance(by_budget("results", [(SHORT, POINTS)]), Page)
@@ -220,10 +217,10 @@ def test_several_budgets_are_an_axis_and_one_is_the_caption():
         assert "There is nothing to move through" in by_budget("store", nothing)._repr_html_()
 
 
-@pytest.mark.parametrize("colours", [1, 3])
-def test_a_sheet_is_a_png_of_rows_with_white_between(colours):
-    pictures = np.random.default_rng(0).integers(0, 200, (2, 3, 4, 5, colours)).astype(np.uint8)
-    png = np.asarray(Image.open(io.BytesIO(sheet_png(Sheet("0" * 64, 20, 1, ("a", "b"), pictures)))).convert("RGB"))
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_sheet_is_a_png_of_rows_with_white_between(channels):
+    pictures = np.random.default_rng(0).integers(0, 200, (2, 3, 4, 5, channels)).astype(np.uint8)
+    png = np.asarray(Image.open(io.BytesIO(grid_png(ImageGrid("0" * 64, 20, 1, ("a", "b"), pictures)))).convert("RGB"))
     assert png.shape == (2 * 5, 3 * 6, 3)
     assert (png[4::5] == 255).all()
     assert (png[:, 5::6] == 255).all()
@@ -378,11 +375,11 @@ def test_a_finger_can_move_it_and_a_phone_is_wide_enough(tab, tmp_path):
 
 
 def test_each_plot_holds_its_points_with_their_bars_and_diagonals_of_whole_sums():
-    made = held(curve(TWO, diagonals="D + R"))["data"]
-    assert [plot["of"] for plot in made["plots"]] == [[0], [1]]
-    for plot in made["plots"]:
+    data = held(curve(TWO, diagonals="D + R"))["data"]
+    assert [plot["of"] for plot in data["plots"]] == [[0], [1]]
+    for plot in data["plots"]:
         x, y = plot["x"], plot["y"]
-        for one in (one for one in made["points"] if one["place"][:1] == plot["of"]):
+        for one in (one for one in data["points"] if one["place"][:1] == plot["of"]):
             for px, py, sd_x, sd_y in one["series"]:
                 assert x["low"] < px - sd_x <= px + sd_x < x["high"]
                 assert y["low"] < py - sd_y <= py + sd_y < y["high"]

@@ -7,13 +7,13 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 
 from vaekit import data
-from vaekit.metrics import Among, nearest, neighbours
+from vaekit.metrics import Among, neighbours
 
 
 @pytest.fixture
 def small(monkeypatch):
     """Blocks and directions so few that a search goes through many, and the bounds let many images through."""
-    for name, number in {"_POINTS": 16, "_IMAGES": 40, "_DIRECTIONS": 4, "_PAIRS": 3072 * 5}.items():
+    for name, number in {"_BLOCK": 3_000, "_IMAGES": 40, "_DIRECTIONS": 4, "_MANY": 8, "_PAIRS": 3072 * 5}.items():
         monkeypatch.setattr(neighbours, name, number)
 
 
@@ -33,16 +33,25 @@ def brute(points, among):
     return least.squeeze(1), (squares == least).long().argmax(1)
 
 
+def counted(monkeypatch, among):
+    """The images prepared, and a list that grows by how many are compared by their differences."""
+    prepared, numbers = Among(among), []
+    exact = prepared._exact
+    monkeypatch.setattr(prepared, "_exact", lambda p, i, j: (numbers.append(len(i)), exact(p, i, j))[1])
+    return prepared, numbers
+
+
 @pytest.mark.parametrize("blocks", ["usual", "small"])
 def test_nearest_tetrominoes_are_those_of_a_brute_search(images, blocks, request):
     if blocks == "small":
         request.getfixturevalue("small")
-    squares, index = brute(*images)
-    found = nearest(*images)
-    assert torch.equal(found.distance, squares.double().sqrt() / 255)
-    assert torch.equal(found.index, index)
-    assert (found.distance == 0).sum() == 5
-    assert (found.index < 100).sum() > 30  # of an image that is there twice, the first
+    points, among = images
+    squares, index = brute(points, among)
+    nearest = Among(among).nearest(points)
+    assert torch.equal(nearest.distance, squares.double().sqrt() / 255)
+    assert torch.equal(nearest.index, index)
+    assert (nearest.distance == 0).sum() == 5
+    assert (nearest.index < 100).sum() > 30  # of an image that is there twice, the first
 
 
 @pytest.mark.usefixtures("small")
@@ -53,60 +62,52 @@ def test_floats_are_as_near_as_scikit_learn_says(images):
     oracle = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(among.double().flatten(1).numpy() / 255)
     distance, index = oracle.kneighbors(points.double().flatten(1).numpy())
     for others in (among, among.double() / 255):
-        found = nearest(points, others)
-        assert found.distance.numpy() == pytest.approx(distance[:, 0], rel=1e-7)
-        assert torch.equal(among[found.index], among[torch.from_numpy(index[:, 0])])  # one of two that are alike
+        nearest = Among(others).nearest(points)
+        assert nearest.distance.numpy() == pytest.approx(distance[:, 0], rel=1e-7)
+        assert torch.equal(among[nearest.index], among[torch.from_numpy(index[:, 0])])  # one of two that are alike
 
 
 @pytest.mark.usefixtures("small")
 def test_ties_go_to_the_first_in_whatever_block():
     """Points on a line: 3 lies between 2 and 4, which are there again and again."""
     among = torch.tensor([200, 4, 2] * 40, dtype=torch.uint8).view(-1, 1, 1, 1)
-    found = nearest(torch.tensor([3, 2, 4, 150], dtype=torch.uint8).view(-1, 1, 1, 1), among)
-    assert found.index.tolist() == [1, 2, 1, 0]
-    assert found.distance.tolist() == [1 / 255, 0, 0, 50 / 255]
+    nearest = Among(among).nearest(torch.tensor([3, 2, 4, 150], dtype=torch.uint8).view(-1, 1, 1, 1))
+    assert nearest.index.tolist() == [1, 2, 1, 0]
+    assert nearest.distance.tolist() == [1 / 255, 0, 0, 50 / 255]
 
 
 def test_a_bound_is_never_above_its_distance(images, monkeypatch):
-    """As far as float32 goes: with one image at a time, each bound decides whether the image is looked at."""
+    """As far as float32 goes: with bounds that tight, each decides whether an image is looked at."""
     points, among = images
     monkeypatch.setattr(neighbours, "_DIRECTIONS", 64)
-    prepared, seen = Among(among), []
+    prepared, numbers = counted(monkeypatch, among)
     x = points.double().flatten(1)
     exact = (x.unsqueeze(1) - among.double().flatten(1)).square().sum(2)
-    short = prepared._shorten(x)
-    left = torch.cat((-2 * short, prepared._squares(short), torch.ones_like(short[:, :1])), dim=1)
-    bounds = (left @ prepared._short.T).double()
+    bounds = neighbours._lower_bounds(prepared._shorten(x), prepared._short).double()
     assert (bounds <= exact).all()
     assert bounds.median() > exact.median() / 3  # and says something
-    tight = prepared._tight_bounds(x, 0).double()
-    assert (tight <= exact).all()
-    assert (tight > exact - 1e-4 * exact.max()).all()
-    monkeypatch.setattr(prepared, "_exact", lambda p, i, j: seen.append(len(i)) or Among._exact(prepared, p, i, j))
+    of_whole_images = prepared._whole_bounds(x).double()
+    assert (of_whole_images <= exact + 1e-7 * exact).all()  # rounded to float32, as what they are compared with
+    assert (of_whole_images > exact - 1e-6 * exact.max()).all()
     prepared.nearest(points)
-    assert sum(seen) < exact.numel() / 4
+    assert sum(numbers) < exact.numel() / 4
 
 
 @pytest.mark.usefixtures("small")
 def test_a_grey_blob_is_not_compared_with_every_image(images, monkeypatch):
-    """No bound rules anything out for it; but it is enough to find one image that is nearer."""
+    """No short vector rules anything out for it; but one image that is nearer is enough, or whole images rule out."""
     points, among = images
     blobs = torch.full(points.shape, 0.45) + 0.01 * torch.rand(points.shape)
-    prepared, asked = Among(among), []
-    exact = prepared._exact
-    monkeypatch.setattr(
-        prepared, "_exact", lambda points, row, column: (asked.append(len(row)), exact(points, row, column))[1]
-    )
+    prepared, numbers = counted(monkeypatch, among)
     squares = (255 * blobs.double().flatten(1).unsqueeze(1) - among.double().flatten(1)).square().sum(2).min(1).values
     own = (255 * blobs.double() - points.double()).flatten(1).square().sum(1)
-    found = prepared.nearer(blobs, points)
-    assert torch.equal(found, squares < own * (1 - 1e-12))
-    assert found.double().mean() > 0.8
-    assert sum(asked) < len(points) * len(among) / 2
-    # Nor where the nearest is wanted: bounds of whole images rule out what those of short vectors do not.
-    asked.clear()
+    nearer = prepared.nearer(blobs, points)
+    assert torch.equal(nearer, squares < own * (1 - 1e-12))
+    assert nearer.double().mean() > 0.8
+    assert sum(numbers) < len(points) * len(among) / 2
+    numbers.clear()
     assert torch.equal((255 * prepared.nearest(blobs).distance).square().round(), squares.round())
-    assert sum(asked) < len(points) * len(among) / 4
+    assert sum(numbers) < len(points) * len(among) / 4
 
 
 @pytest.mark.usefixtures("small")
@@ -115,34 +116,39 @@ def test_nearer_than_the_target(images):
     targets = torch.cat((points[:15], points.roll(1, 0)[15:]))  # fifteen are their own: nothing is nearer
     squares, _ = brute(points, among)
     own = (points.long() - targets.long()).square().flatten(1).sum(1)
-    prepared = Among(among)
-    assert torch.equal(prepared.nearer(points, targets), squares < own)
-    assert 15 < prepared.nearer(points, targets).sum() <= 25
+    nearer = Among(among).nearer(points, targets)
+    assert torch.equal(nearer, squares < own)
+    assert 15 < nearer.sum() <= 25
     # The target's equal is not nearer, whatever floats make of the differences.
     blurred = (points.float() / 255).sqrt()
-    assert not Among(points).nearer(blurred, points[nearest(blurred, points).index]).any()
+    prepared = Among(points)
+    assert not prepared.nearer(blurred, points[prepared.nearest(blurred).index]).any()
 
 
 def test_odd_points_and_images(images):
     points, among = images
-    one = nearest(points, among[:1])
+    one = Among(among[:1]).nearest(points)
     assert one.index.tolist() == [0] * 40
     assert torch.equal(one.distance, brute(points, among[:1])[0].double().sqrt() / 255)
-    flat = nearest(points[:3], torch.zeros_like(among))
-    assert flat.index.tolist() == [0, 0, 0]
+    assert Among(torch.zeros_like(among)).nearest(points[:3]).index.tolist() == [0, 0, 0]
     odd = points[:3].float() / 255
     odd[1, 0, 0, 0], odd[2, 0, 0, 0] = math.nan, math.inf
-    found = nearest(odd, among)
-    assert found.index.tolist() == [brute(points[:1], among)[1].item(), -1, -1]
-    assert found.distance[1:].tolist() == [math.inf, math.inf]
-    assert len(nearest(points[:0], among).index) == 0
+    prepared = Among(among)
+    nearest = prepared.nearest(odd)
+    assert nearest.index.tolist() == [brute(points[:1], among)[1].item(), -1, -1]
+    assert nearest.distance[1:].tolist() == [math.inf, math.inf]
+    assert not prepared.nearer(odd, points.roll(1, 0)[:3])[1:].any()
+    assert len(prepared.nearest(points[:0]).index) == 0
 
 
-def test_what_cannot_be_compared_is_refused(images):
-    points, among = images
-    with pytest.raises(ValueError, match="no images"):
-        Among(among[:0])
-    with pytest.raises(ValueError, match="int64; give uint8"):
-        nearest(points, among.long())
-    with pytest.raises(ValueError, match=r"points are \(32, 32\)"):
-        nearest(points[:, 0], among)
+@pytest.mark.parametrize(
+    ("search", "message"),
+    [
+        (lambda points, among: Among(among[:0]), "no images"),
+        (lambda points, among: Among(among.long()), "int64; give uint8"),
+        (lambda points, among: Among(among).nearest(points[:, 0]), r"points are \(32, 32\)"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(images, search, message):
+    with pytest.raises(ValueError, match=message):
+        search(*images)

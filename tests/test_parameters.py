@@ -4,12 +4,13 @@ import json
 import os
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import jupytext
 import nbformat
+import papermill.cli
 import pytest
+from click.testing import CliRunner
 
 from vaekit import parameters
 from vaekit.settings import SettingsError
@@ -72,26 +73,18 @@ def work(notebook) -> list[str]:
     return [output.text for output in cells[-1].outputs if output.output_type == "stream"]
 
 
-def papermill(place, **given):
-    with warnings.catch_warnings():
-        warnings.simplefilter("default")  # papermill's own deprecations are not ours to fail for
-        from papermill import execute_notebook
-
-        execute_notebook(place / "study.ipynb", place / "out.ipynb", given, progress_bar=False, cwd=place)
-
-
 @pytest.mark.slow
 def test_papermill_with_good_input_that_looks_odd(place):
-    papermill(place, betas="[1, 1e-3, 1.0]", seeds=3, n_train="1e2")
+    given = {"betas": "[1, 1e-3, 1.0]", "seeds": 3, "n_train": "1e2"}
+    papermill.execute_notebook(place / "study.ipynb", place / "out.ipynb", given, progress_bar=False, cwd=place)
     assert work(place / "out.ipynb") == ["work quick (1.0, 0.001) (3,) 100\n"]
 
 
 @pytest.mark.slow
 def test_papermills_exit_status_tells_of_a_misspelt_name(place):
-    command = [sys.executable, "-m", "papermill", "study.ipynb", "out.ipynb", "-p", "beta", "0.5"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode != 0
-    assert "SettingsError: beta: no such parameter (did you mean betas?)" in done.stderr
+    done = CliRunner().invoke(papermill.cli.papermill, ["study.ipynb", "out.ipynb", "-p", "beta", "0.5"])
+    assert done.exit_code != 0
+    assert "SettingsError: beta: no such parameter (did you mean betas?)" in str(done.exception)
     assert work(place / "out.ipynb") == []
 
 

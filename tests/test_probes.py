@@ -1,4 +1,4 @@
-"""Classifiers on codes whose classes are known, information by numeric integration, the bound by its own function."""
+"""Classifiers on latents whose classes are known, information by numeric integration, the bound by its own function."""
 
 import itertools
 import math
@@ -24,15 +24,15 @@ def labels(n, classes):
 @pytest.mark.parametrize("name", PROBES)
 def test_classes_far_apart_are_all_told_apart(name):
     y = labels(300, 3)
-    found = probe_accuracy(name, 10 * torch.eye(3)[y] + normal("apart", 300, 3), y + 7, seed=0)
-    assert found == (1.0, 0.0, 60, True)
+    accuracy = probe_accuracy(name, 10 * torch.eye(3)[y] + normal("apart", 300, 3), y + 7, seed=0)
+    assert accuracy == (1.0, 0.0, 60, True)
 
 
 def test_each_classifier_draws_the_boundaries_that_it_can():
-    codes = 2 * randomness.uniform(1, randomness.FACTORS, 0, "squares", (1000, 2), torch.float64) - 1
-    y = (codes[:, 0] * codes[:, 1] > 0).long()  # exclusive or: no line parts them
-    found = {name: probe_accuracy(name, codes, y, seed=0) for name in PROBES}
-    for name, (value, se, n, _) in found.items():
+    latents = 2 * randomness.uniform(1, randomness.FACTORS, 0, "squares", (1000, 2), torch.float64) - 1
+    y = (latents[:, 0] * latents[:, 1] > 0).long()  # exclusive or: no line parts them
+    accuracy = {name: probe_accuracy(name, latents, y, seed=0) for name in PROBES}
+    for name, (value, se, n, _) in accuracy.items():
         assert (value > 0.93) if name in ("rbf_svm", "knn") else (value < 0.65)
         assert n == 200
         assert se == pytest.approx(math.sqrt(value * (1 - value) / 200))
@@ -52,29 +52,29 @@ def test_the_same_as_scikit_learn_on_the_same_split(name):
     from sklearn.svm import SVC
 
     y = labels(503, 4)
-    codes = torch.eye(4)[y] + 0.7 * normal("overlap", 503, 4)
+    latents = torch.eye(4)[y] + 0.7 * normal("overlap", 503, 4)
     order = randomness.permutation(5, randomness.SPLIT, 0, 503)
-    x, t = codes[order].numpy(), y[order].numpy()
+    x, t = latents[order].numpy(), y[order].numpy()
     reference = {
         "logistic": LogisticRegression(max_iter=10_000, solver="newton-cg"),
         "linear_svm": SVC(kernel="linear"),
         "rbf_svm": SVC(),
         "knn": KNeighborsClassifier(5),
     }[name].fit(x[:403], t[:403])
-    found = probe_accuracy(name, codes, y, seed=5)
-    assert found.value == reference.score(x[403:], t[403:])
-    assert 0.5 < found.value < 0.95
-    assert found.n == 100
-    assert probe_accuracy(name, codes.reshape(503, 2, 2), y.to(torch.uint8), seed=5) == found
-    assert probe_accuracy(name, codes, y, seed=6) != found
+    accuracy = probe_accuracy(name, latents, y, seed=5)
+    assert accuracy.value == reference.score(x[403:], t[403:])
+    assert 0.5 < accuracy.value < 0.95
+    assert accuracy.n == 100
+    assert probe_accuracy(name, latents.reshape(503, 2, 2), y.to(torch.uint8), seed=5) == accuracy
+    assert probe_accuracy(name, latents, y, seed=6) != accuracy
 
 
 @pytest.mark.parametrize("name", PROBES)
 def test_codes_of_any_float_type(name):
     y = labels(100, 2)
-    codes = 8 * y[:, None] + normal("types", 100, 2)
+    latents = 8 * y[:, None] + normal("types", 100, 2)
     for dtype in (torch.bfloat16, torch.float16, torch.float32, torch.float64):
-        assert probe_accuracy(name, codes.to(dtype).requires_grad_(), y, seed=0).value == 1
+        assert probe_accuracy(name, latents.to(dtype).requires_grad_(), y, seed=0).value == 1
 
 
 @pytest.mark.parametrize("name", PROBES)
@@ -84,19 +84,19 @@ def test_codes_that_are_collapsed_or_not_finite(name):
     if name != "knn":  # which five of equal neighbours count is up to it
         assert probe_accuracy(name, torch.zeros(200, 3), y, seed=0).value == test.double().mean().item()
     for bad in (math.nan, math.inf):
-        codes = normal("bad", 200, 3)
-        codes[17, 1] = bad
-        value, se, n, converged = probe_accuracy(name, codes, y, seed=0)
+        latents = normal("bad", 200, 3)
+        latents[17, 1] = bad
+        value, se, n, converged = probe_accuracy(name, latents, y, seed=0)
         assert math.isnan(value)
         assert math.isnan(se)
         assert (n, converged) == (40, False)
 
 
 def test_a_fit_that_is_cut_off_says_so_and_nothing_else_is_hushed(monkeypatch):
-    y, codes = labels(300, 2), normal("no classes", 300, 2)
-    assert probe_accuracy("linear_svm", codes, y, seed=0).converged
+    y, latents = labels(300, 2), normal("no classes", 300, 2)
+    assert probe_accuracy("linear_svm", latents, y, seed=0).converged
     monkeypatch.setattr(probes, "_SVM_ITERATIONS", 3)
-    assert not probe_accuracy("linear_svm", codes, y, seed=0).converged
+    assert not probe_accuracy("linear_svm", latents, y, seed=0).converged
 
     class Grumbling:
         def fit(self, x, y):
@@ -107,18 +107,18 @@ def test_a_fit_that_is_cut_off_says_so_and_nothing_else_is_hushed(monkeypatch):
 
     monkeypatch.setattr(probes, "_classifier", lambda name: Grumbling())
     with pytest.warns(UserWarning, match="something else"):
-        assert probe_accuracy("knn", codes, y, seed=0).converged
+        assert probe_accuracy("knn", latents, y, seed=0).converged
 
 
 def test_bad_arguments_of_a_probe():
-    codes = torch.zeros(20, 2)
+    latents = torch.zeros(20, 2)
     with pytest.raises(ValueError, match="no probe 'oracle'; use one of logistic, linear_svm, rbf_svm, knn"):
-        probe_accuracy("oracle", codes, labels(20, 2), seed=0)
+        probe_accuracy("oracle", latents, labels(20, 2), seed=0)
     for n, y in ((20, labels(19, 2)), (9, labels(9, 2))):
         with pytest.raises(ValueError, match="give ten or more, one label each"):
-            probe_accuracy("knn", codes[:n], y, seed=0)
+            probe_accuracy("knn", latents[:n], y, seed=0)
     with pytest.raises(ValueError, match="all 16 labels that knn is fitted on are 3"):
-        probe_accuracy("knn", codes, torch.full((20,), 3), seed=0)
+        probe_accuracy("knn", latents, torch.full((20,), 3), seed=0)
 
 
 def integral(q, y):
@@ -139,12 +139,12 @@ def test_class_information_of_a_mixture_on_a_line_against_numeric_integration(sp
     q = posterior(spread * (y + 0.5 * normal("mixture", 60)), sd)
     truth = integral(q, y)
     for samples in (None, 40):
-        found = [class_information(q, y, seed, samples) for seed in range(100)]
-        values = torch.tensor([each.value for each in found], dtype=torch.float64)
+        estimate = [class_information(q, y, seed, samples) for seed in range(100)]
+        values = torch.tensor([each.value for each in estimate], dtype=torch.float64)
         assert values.mean().item() == pytest.approx(truth, abs=5 * values.std().item() / 10)
-        assert 0.2 < values.std() / torch.tensor([each.se for each in found]).mean() < 1.5  # one z an image: less
-        assert {each.n for each in found} == {samples or 60}
-    assert 0.003 < truth < found[0].entropy < found[0].ceiling == math.log(classes)
+        assert 0.2 < values.std() / torch.tensor([each.se for each in estimate]).mean() < 1.5  # one z an image: less
+        assert {each.n for each in estimate} == {samples or 60}
+    assert 0.003 < truth < estimate[0].entropy < estimate[0].ceiling == math.log(classes)
 
 
 def test_class_information_is_the_entropy_where_nothing_overlaps_and_none_where_all_does():
@@ -163,12 +163,12 @@ def test_class_information_is_the_entropy_where_nothing_overlaps_and_none_where_
 
 def test_class_information_of_a_class_for_each_image_is_the_images_information():
     q = posterior(normal("images", 300, 3), 0.5)
-    found, whole = class_information(q, torch.arange(300), seed=0), information(q, seed=1, samples=300)
-    se = math.hypot(found.se, whole.mutual_information_se)
-    assert found.value == pytest.approx(whole.mutual_information, abs=4 * se)
-    assert found.ceiling == pytest.approx(whole.ceiling)
+    estimate, whole = class_information(q, torch.arange(300), seed=0), information(q, seed=1, samples=300)
+    se = math.hypot(estimate.se, whole.mutual_information_se)
+    assert estimate.value == pytest.approx(whole.mutual_information, abs=4 * se)
+    assert estimate.ceiling == pytest.approx(whole.ceiling)
     shaped = Gaussian(*(each.reshape(300, 3, 1).float() for each in q))
-    assert class_information(shaped, torch.arange(300), seed=0).value == pytest.approx(found.value, abs=1e-5)
+    assert class_information(shaped, torch.arange(300), seed=0).value == pytest.approx(estimate.value, abs=1e-5)
     assert math.isnan(class_information(Gaussian(q.mu * math.nan, q.logvar), labels(300, 2), seed=0).value)
     for y in (labels(299, 2), labels(300, 2)[:, None]):
         with pytest.raises(ValueError, match="give a label for each posterior"):

@@ -22,13 +22,13 @@ def make(**arguments):
     return pruning.add_masks(ClassifierVAE(SHAPE, (4, 6), 3, classes=3, **({"decoder": False} | arguments)))
 
 
-def train(arm, sparsities, backend="cores", precision="fp64", steps=STEPS, snapshots=(), make_model=make, **how):
+def train(arm, sparsities, backend="cores", precision="fp64", steps=STEPS, snapshots=(), make_model=make, **options):
     members = [FleetMember(seed, WEIGHTS | {"sparsity": s}) for seed, s in enumerate(sparsities)]
     budget = Budget(steps, 8, precision=precision, snapshots=snapshots)
     project = pruning.projection(make_model(), arm, steps)
     return train_fleet(
         make_model, classifier_sum_objective, members, IMAGES, LABELS, budget=budget, project=project, backend=backend,
-        progress=False, **how,
+        progress=False, **options,
     )  # fmt: skip
 
 
@@ -124,12 +124,12 @@ def test_an_unknown_arm_is_named():
 
 def test_size_of_a_network_that_can_be_counted_by_hand():
     model = make()
-    found = pruning.size(model)
+    size = pruning.size(model)
     convs, heads = (16 * 1 * 4, 16 * 4 * 6), (6 * 2 * 2 * 3, 3 * 3)
     biases = 4 + 6 + 3 + 3
-    assert found.parameters == found.nonzero == sum(convs) + sum(heads) + biases
-    assert found.flops == found.sparse_flops == 2 * (convs[0] * 16 + convs[1] * 4 + sum(heads))
-    assert 0.8 * 4 * found.parameters < found.compressed_bytes < 4 * found.parameters + 100
+    assert size.parameters == size.nonzero == sum(convs) + sum(heads) + biases
+    assert size.flops == size.sparse_flops == 2 * (convs[0] * 16 + convs[1] * 4 + sum(heads))
+    assert 0.8 * 4 * size.parameters < size.compressed_bytes < 4 * size.parameters + 100
 
 
 def test_a_pruned_network_compresses_and_only_a_structured_one_saves_arithmetic():
@@ -186,6 +186,6 @@ def test_a_model_without_a_decoder_gives_none_and_the_baseline_draws_nothing():
         return ClassifierVAE(SHAPE, (4, 6), 3, classes=3, decoder=False, sampled=False)
 
     assert baseline().noise_sites == {}
-    how = {"budget": Budget(30, 8), "progress": False}
-    fleet = train_fleet(baseline, cross_entropy_objective, [FleetMember(0)], IMAGES, LABELS, **how)
+    options = {"budget": Budget(30, 8), "progress": False}
+    fleet = train_fleet(baseline, cross_entropy_objective, [FleetMember(0)], IMAGES, LABELS, **options)
     assert fleet[0].history["loss"][-1] < 1.2

@@ -22,8 +22,8 @@ ONES = 0xFFFFFFFF
     ],
 )
 def test_philox_gives_the_known_answers_of_random123(counter, key, words):
-    found = r.philox(tuple(torch.tensor(c) for c in counter), tuple(torch.tensor(k) for k in key))
-    assert tuple(int(word) for word in found) == words
+    answer = r.philox(tuple(torch.tensor(c) for c in counter), tuple(torch.tensor(k) for k in key))
+    assert tuple(int(word) for word in answer) == words
 
 
 def test_the_key_is_the_seed_and_the_counter_is_position_step_site_purpose():

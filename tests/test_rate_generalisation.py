@@ -9,15 +9,17 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from made_up import keyed, swept_values
 from tiny import member, row_of, settings
 
-from vaekit import claims, results, sweep
+from vaekit import claims, sweep
 from vaekit.losses import bernoulli_floor
 from vaekit.metrics import evaluate, log_likelihood, memorisation, reconstruct
 from vaekit.settings import SettingsError
+from vaekit.store import SHORT, results
+from vaekit.store.table import budget_label, budgets, frame
 from vaekit.studies import rate_generalisation as study
 from vaekit.studies.rate_generalisation import claims as study_claims
-from vaekit.table import budgets, frame, label
 
 pytestmark = pytest.mark.usefixtures("place")
 
@@ -56,8 +58,8 @@ def test_the_scales_are_the_papers_and_smaller():
 
 def test_the_networks_are_members_with_their_own_arguments():
     chosen = dataclasses.replace(settings(betas=[1], models="[dense_vae, conv_vae]", depths=[1, 3]), channels=5)
-    found = [(m.model, dict(m.model_args)) for m in study.members(chosen)]
-    assert found == [
+    result = [(m.model, dict(m.model_args)) for m in study.members(chosen)]
+    assert result == [
         ("dense_vae", {"depth": 1, "hidden": 4, "latent_dim": 10}),
         ("dense_vae", {"depth": 3, "hidden": 4, "latent_dim": 10}),
         ("conv_vae", {"depth": 1, "channels": 5, "latent_dim": 10}),
@@ -111,43 +113,39 @@ def test_a_set_with_training_images_of_its_own_has_a_tenth_of_them(monkeypatch):
 def of_claim_3_16(d, seeds=(0, 1, 2)):
     """The tables of members as the settings make them, with the test D that `d` says at their weights."""
     chosen = study.Settings.at("paper", objective="mi_kl", depths=3, n_train=16_384, seeds=list(seeds))
-    made = results.Tables()
+    distortions = results.Tables()
     for m in study.members(chosen):
         weights = dict(m.weights)
-        made.members[m.key] = row_of(m)
-        made.measures[m.key] = [
-            {"member": m.key[: results.SHORT], "step": step, "part": "test", "measure": "distortion"}
+        distortions.members[m.key] = row_of(m)
+        distortions.measures[m.key] = [
+            {"member": m.key[:SHORT], "step": step, "part": "test", "measure": "distortion"}
             | {"arguments": "samples=1", "value": d(**weights) + 0.01 * m.seed * weights["mi"], "se": 0, "n": 9}
             | {"version": 1}
-            for step in study.kept(m)
+            for step in study.SPEC.saved_steps(m)
         ]
-    return made
+    return distortions
 
 
 @pytest.mark.parametrize(
     ("d", "outcome"),
-    [
-        (lambda mi, kl: 77 + 3 * kl, claims.REPRODUCED),
-        (lambda mi, kl: 77 + 3 * mi, claims.NOT_REPRODUCED),
-    ],
+    [(lambda mi, kl: 77 + 3 * kl, claims.REPRODUCED), (lambda mi, kl: 77 + 3 * mi, claims.NOT_REPRODUCED)],
 )
 def test_claim_3_16_reads_such_members_also_beside_others(d, outcome):
     others = results.Tables(members={m.key: row_of(m) for m in study.members(study.Settings.at("short"))})
     table = frame(others.merged(of_claim_3_16(d)))
-    (claim,) = (each for each in study_claims.CLAIMS if each.number == "3.16")
-    found = claims.verdict(claim, table)
-    assert (found.outcome, found.seeds) == (outcome, 3)
+    verdict = claims.verdict(study_claims.CLAIMS["3.16"], table)
+    assert (verdict.outcome, verdict.seeds) == (outcome, 3)
 
 
 def test_a_table_of_both_networks_and_of_both_objectives_keeps_them_apart(monkeypatch):
-    monkeypatch.setattr(sweep, "seconds_per_step", lambda member, device: 0.01)
+    monkeypatch.setattr(sweep.plan, "seconds_per_step", lambda member, device: 0.01)
     how = {"betas": [0.1], "n_train": 32}
     asked = dataclasses.replace(settings(models="[dense_vae, conv_vae]", **how), channels=2)
     table = study.run(asked)
     assert table["asked"].all()
     assert table.loc[table["model"] == "conv_vae", "hidden"].isna().all()
-    axes = study.DESIGN.axes
-    assert {label(rows, axes): rows["model"].unique().tolist() for rows in budgets(table, axes)} == {
+    axes = study.SPEC.axes
+    assert {budget_label(rows, axes): rows["model"].unique().tolist() for rows in budgets(table, axes)} == {
         "20 steps of 8, 4 units, tetrominoes, 1 seed": ["dense_vae"],
         "20 steps of 8, 2 channels, tetrominoes, 1 seed": ["conv_vae"],
     }
@@ -155,7 +153,7 @@ def test_a_table_of_both_networks_and_of_both_objectives_keeps_them_apart(monkey
     assert set(parts["objective"]) == {"mi_kl"}
     (rows,) = budgets(parts, axes)
     assert set(rows[["mi", "kl"]].itertuples(index=False, name=None)) == {(1, 0), (1, 1)}
-    results.write(results.folder(study.DESIGN.name), sweep.tables(study.DESIGN), {})
+    results.write(results.folder(study.SPEC.name), sweep.tables(study.SPEC), {})
     whole = study.run(study.Settings.at("published"))
     assert len(budgets(whole, axes)) == 3
     shown = study.run(study.Settings.at("published", models="conv_vae", betas=0.1))
@@ -166,14 +164,14 @@ def test_a_table_of_both_networks_and_of_both_objectives_keeps_them_apart(monkey
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 20, 999, 1_000, 50_000, 257_000])
 def test_snapshots_hold_the_end_four_fifths_and_what_is_kept(steps):
-    made = member(steps=steps)
-    snapshots, kept = study.snapshots(made), study.kept(made)
+    one = member(steps=steps)
+    snapshots, kept = study.measured_steps(one), study.SPEC.saved_steps(one)
     assert set(kept) <= set(snapshots)
-    for found in (snapshots, kept):
-        assert found == tuple(sorted(set(found)))
-        assert found[0] > 0
-        assert found[-1] == steps
-        assert max(1, round(0.8 * steps)) in found
+    for chosen in (snapshots, kept):
+        assert chosen == tuple(sorted(set(chosen)))
+        assert chosen[0] > 0
+        assert chosen[-1] == steps
+        assert max(1, round(0.8 * steps)) in chosen
     assert len(kept) <= 5
     shorter = {100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000} & set(range(steps))
     assert shorter <= set(snapshots)  # so that curves of different lengths can be compared
@@ -185,42 +183,40 @@ def images():
 
 
 def taken(measure, one, step, images):
-    found = list(measure(one.build().eval(), one, step, images))
-    keyed = {(v.part, v.measure, v.arguments): v for v in found}
-    assert len(keyed) == len(found)
-    assert all(math.isfinite(v.value) and v.se >= 0 for v in found)
-    return keyed
+    return keyed(swept_values(study.SPEC, measure, one.build().eval(), one, step, images))
 
 
 def test_rates_and_distortions_which_depend_on_the_member_alone(images, monkeypatch):
     one = member(precision="fp64")
     model = one.build().eval()
-    found = {(v.part, v.measure, v.arguments): v for v in study.rate_distortion(model, one, 20, images)}
+    answers = {(v.part, v.measure, v.arguments): v for v in study.rate_distortion(model, one, 20, images)}
     parts = {"train": 32, "test": 16, "test_a": 8, "test_b": 8}
     usual = {(part, *what) for part in parts for what in (("distortion", "samples=1"), ("rate", ""))}
     last = {(part, *what) for part in ("train", "test") for what in (("distortion", "mean"), ("distortion_floor", ""))}
-    assert found.keys() == usual | last | {("test", "distortion", "samples=10")}
-    assert {key: v.n for key, v in found.items()} == {key: parts[key[0]] for key in found}
+    assert answers.keys() == usual | last | {("test", "distortion", "samples=10")}
+    assert {key: v.n for key, v in answers.items()} == {key: parts[key[0]] for key in answers}
     early = {(v.part, v.measure, v.arguments): v for v in study.rate_distortion(model, one, 16, images)}
-    assert early == {key: found[key] for key in usual}
-    assert not [v for step in study.snapshots(one)[:-2] for v in study.rate_distortion(model, one, step, images)]
+    assert early == {key: answers[key] for key in usual}
+    assert not any(taken(study.rate_distortion, one, step, images) for step in study.measured_steps(one)[:-2])
     direct = evaluate(model, images.test, images.test_rows, one.seed)
     for name, arguments in (("distortion", "samples=1"), ("rate", "")):
-        whole, a, b = (found[part, name, arguments] for part in ("test", "test_a", "test_b"))
+        whole, a, b = (answers[part, name, arguments] for part in ("test", "test_a", "test_b"))
         assert whole.value == pytest.approx(direct[name].mean().item(), rel=1e-12)
         assert whole.se == pytest.approx(direct[name].std().item() / 4, rel=1e-12)
         assert whole.value == pytest.approx((a.value + b.value) / 2, rel=1e-12)
         assert a.value != b.value
     floor = bernoulli_floor(images.train.double() / 255).mean().item()
-    assert found["train", "distortion_floor", ""].value == pytest.approx(floor, rel=1e-12)
+    assert answers["train", "distortion_floor", ""].value == pytest.approx(floor, rel=1e-12)
     draws = [evaluate(model, images.test, images.test_rows, one.seed, draw)["distortion"] for draw in range(10)]
-    assert found["test", "distortion", "samples=10"].value == pytest.approx(torch.stack(draws).mean().item(), rel=1e-12)
-    assert list(study.rate_distortion(model, one, 20, images)) == list(found.values())
+    assert answers["test", "distortion", "samples=10"].value == pytest.approx(
+        torch.stack(draws).mean().item(), rel=1e-12
+    )
+    assert list(study.rate_distortion(model, one, 20, images)) == list(answers.values())
     other = study.rate_distortion(model, member(precision="fp64", seed=1), 20, images)
-    assert all(v != found[v.part, v.measure, v.arguments] for v in other if v.arguments.startswith("samples"))
+    assert all(v != answers[v.part, v.measure, v.arguments] for v in other if v.arguments.startswith("samples"))
     monkeypatch.setattr(study, "NESTED", 5)  # of which ten samples are taken
     nested = {(v.part, v.measure, v.arguments): v.n for v in study.rate_distortion(model, one, 20, images)}
-    assert nested == {key: v.n for key, v in found.items()} | {("test", "distortion", "samples=10"): 5}
+    assert nested == {key: v.n for key, v in answers.items()} | {("test", "distortion", "samples=10"): 5}
 
 
 def test_a_learning_curve_is_of_the_first_images_at_every_snapshot(images, monkeypatch):
@@ -248,7 +244,7 @@ def test_a_learning_curve_is_of_the_first_images_at_every_snapshot(images, monke
     for (part, *what), value in nested.items():
         same = whole[part.replace("_nested", ""), *what]
         assert (value.value, value.se, value.n) == (same.value, same.se, same.n)
-    for step in study.snapshots(one):
+    for step in study.measured_steps(one):
         assert len(list(study.learning_curve(model, one, step, images))) == 8
     monkeypatch.setattr(study, "NESTED", 100)  # of fewer images, all
     counts = {v.part: v.n for v in study.learning_curve(model, one, 4, images)}
@@ -257,20 +253,20 @@ def test_a_learning_curve_is_of_the_first_images_at_every_snapshot(images, monke
 
 def test_parts_of_the_rate(images):
     one = member(precision="fp64")
-    found = taken(study.rate_parts, one, 20, images)
+    answers = taken(study.rate_parts, one, 20, images)
     both = {
         ("train", name, f"estimator={how}")
         for name in ("mutual_information", "marginal_kl")
         for how in ("exact", "batch512")
     }
-    assert found.keys() == both | {("train", "mi_ceiling", "")}
-    assert found["train", "mi_ceiling", ""].value == pytest.approx(math.log(32))
-    assert all(v.n == 32 for v in found.values())
+    assert answers.keys() == both | {("train", "mi_ceiling", "")}
+    assert answers["train", "mi_ceiling", ""].value == pytest.approx(math.log(32))
+    assert all(v.n == 32 for v in answers.values())
     for name in ("mutual_information", "marginal_kl"):  # 32 images are one batch: both estimators see all of them
-        exact, batch = (found["train", name, f"estimator={how}"] for how in ("exact", "batch512"))
+        exact, batch = (answers["train", name, f"estimator={how}"] for how in ("exact", "batch512"))
         assert exact.value == pytest.approx(batch.value, rel=1e-9, abs=1e-9)
     # I + KL is the mean of log q(z|x) - log p(z) over samples, whose mean is R
-    total = sum(found["train", name, "estimator=exact"].value for name in ("mutual_information", "marginal_kl"))
+    total = sum(answers["train", name, "estimator=exact"].value for name in ("mutual_information", "marginal_kl"))
     rate = evaluate(one.build().eval(), images.train, images.train_rows, 0)["rate"].mean().item()
     assert total == pytest.approx(rate, abs=1)
 
@@ -279,7 +275,7 @@ def test_the_likelihood_of_the_last_weights(images, monkeypatch):
     monkeypatch.setattr(study, "BOUND", (5, 70))
     one = member(precision="fp64")
     model = one.build().eval()
-    assert not list(study.likelihood(model, one, 16, images))
+    assert not taken(study.likelihood, one, 16, images)
     (value,) = study.likelihood(model, one, 20, images)
     assert (value.part, value.measure, value.arguments) == ("test", "log_likelihood", "samples=70")
     bound = log_likelihood(model, images.test[:5], images.test_rows[:5], one.seed, 70)
@@ -312,31 +308,31 @@ def test_the_members_of_claim_3_8_have_more_samples_at_two_steps(images, monkeyp
     many = dataclasses.replace(images, test=images.test.repeat(100, 1, 1, 1), test_rows=images.test_rows.repeat(100))
     args = {"depth": 3, "hidden": 512, "latent_dim": 10}
     one = member(**({"model_args": args, "steps": 20_000, "n_train": 16_384, "n_test": None} | changes))
-    for step in study.kept(one):
-        found = list(study.likelihood(torch.nn.Identity(), one, step, many))
+    for step in study.SPEC.saved_steps(one):
+        answers = swept_values(study.SPEC, study.likelihood, torch.nn.Identity(), one, step, many)
         wanted = 2 if named else 1
-        assert len(found) == (step in study.kept(one)[-wanted:])
-        assert all(v.arguments == f"samples={5_000 if named else 1_000}" for v in found)
+        assert len(answers) == (step in study.SPEC.saved_steps(one)[-wanted:])
+        assert all(v.arguments == f"samples={5_000 if named else 1_000}" for v in answers)
     assert asked == ([(1_000, 5_000)] * 2 if named else [(100, 1_000)])
 
 
 def test_neighbours(images):
     """By brute searches in float64."""
     one = member(precision="fp64")
-    found = taken(study.neighbours, one, 20, images)
+    answers = taken(study.neighbours, one, 20, images)
     test, train = (part.double().flatten(1) / 255 for part in (images.test, images.train))
     distances = torch.cdist(test, train).min(1).values
     counts = torch.histogram(distances, 100, range=(0, 25)).hist
     bins = {("test", "nearest_distance", f"bin={k}"): count for k, count in enumerate(counts.tolist()) if count}
     name = "nearest_distance_quantile"
     quantiles = {("test", name, f"q={q}"): distances.quantile(q).item() for q in (0.1, 0.5, 0.9)}
-    assert found.keys() == {("test", "memorised", ""), *bins, *quantiles}
-    assert {key: found[key].value for key in bins} == bins
-    assert {key: found[key].value for key in quantiles} == pytest.approx(quantiles)
-    assert all(found[key].se > 0 and found[key].n == 16 for key in found if key[1] != "memorised")
-    assert list(study.neighbours(one.build().eval(), one, 12, images)) == []
+    assert answers.keys() == {("test", "memorised", ""), *bins, *quantiles}
+    assert {key: answers[key].value for key in bins} == bins
+    assert {key: answers[key].value for key in quantiles} == pytest.approx(quantiles)
+    assert all(answers[key].se > 0 and answers[key].n == 16 for key in answers if key[1] != "memorised")
+    assert not taken(study.neighbours, one, 12, images)
     (early,) = study.neighbours(one.build().eval(), one, 16, images)
-    assert early == found["test", "memorised", ""]
+    assert early == answers["test", "memorised", ""]
     assert early.value == share_by_hand(reconstruct(one.build().eval(), images.test), images)
 
 
@@ -363,20 +359,27 @@ def test_what_the_members_of_a_split_share_is_computed_once_by_threads_that_ask_
     assert len(computed) == 2
 
 
-def share_by_hand(made, images):
-    made, test, train = (part.flatten(1).double() for part in (made, images.test / 255, images.train / 255))
-    return (torch.cdist(made, train).min(1).values < (made - test).norm(dim=1)).double().mean().item()
+def share_by_hand(reconstructions, images):
+    reconstructions, test, train = (
+        part.flatten(1).double() for part in (reconstructions, images.test / 255, images.train / 255)
+    )
+    return (
+        (torch.cdist(reconstructions, train).min(1).values < (reconstructions - test).norm(dim=1))
+        .double()
+        .mean()
+        .item()
+    )
 
 
 @pytest.mark.parametrize(("weight", "least", "most"), [(1.0, 0, 0), (0.5, 0.1, 0.9), (0.0, 1, 1)])
 def test_a_model_that_returns_training_images_has_memorised_them_all(images, monkeypatch, weight, least, most):
     """What it returns is a mixture of the test image, by its weight, and a training image."""
     one, train = member(), images.train[:16]
-    made = (images.test.float() * weight + train.float() * (1 - weight) + 0.1) / 256
-    monkeypatch.setattr(study, "reconstruct", lambda model, part: made)
-    (found,) = study.neighbours(one.build(), one, 16, images)
-    assert (found.value, found.n) == (share_by_hand(made, images), 16)
-    assert least <= found.value <= most
+    reconstructions = (images.test.float() * weight + train.float() * (1 - weight) + 0.1) / 256
+    monkeypatch.setattr(study, "reconstruct", lambda model, part: reconstructions)
+    (result,) = study.neighbours(one.build(), one, 16, images)
+    assert (result.value, result.n) == (share_by_hand(reconstructions, images), 16)
+    assert least <= result.value <= most
 
 
 @pytest.fixture
@@ -385,7 +388,8 @@ def memorises(monkeypatch):
 
     def run(make, one, images, step=16):
         monkeypatch.setattr(study, "reconstruct", lambda model, part: make(part))
-        return {(v.measure, v.arguments): v for v in study.memorised_images(one.build(), one, step, images)}
+        values = swept_values(study.SPEC, study.memorised_images, one.build(), one, step, images)
+        return {(v.measure, v.arguments): v for v in values}
 
     return run
 
@@ -399,14 +403,14 @@ def test_memorisation_compares_as_many_training_as_control_images(images, memori
         return memorisation(made, targets, train, control)
 
     monkeypatch.setattr(study, "memorisation", compared)
-    found = [memorises(lambda part: part / 255, member(seed=seed), images) for seed in (0, 0, 1)]
-    assert found[0].keys() == {
+    answers = [memorises(lambda part: part / 255, member(seed=seed), images) for seed in (0, 0, 1)]
+    assert answers[0].keys() == {
         ("train_preference", ""),
         ("nearer_than_target", "among=train"),
         ("nearer_than_target", "among=control"),
     }
-    assert all(v.n == 8 and v.part == "test" for v in found[0].values())
-    assert found[0] == found[1] != found[2]
+    assert all(v.n == 8 and v.part == "test" for v in answers[0].values())
+    assert answers[0] == answers[1] != answers[2]
     for targets, train, control in drawn:
         assert torch.equal(targets, images.test[:8])
         assert sorted(control.flatten(1).tolist()) == sorted(images.test[8:].flatten(1).tolist())
@@ -429,7 +433,7 @@ def test_memorisation_at_the_steps_of_a_verdict_and_between_alike_images(images,
         return part / 255
 
     one = member()
-    assert not any(memorises(exact, one, images, step) for step in study.snapshots(one)[:-2])
+    assert not any(memorises(exact, one, images, step) for step in study.measured_steps(one)[:-2])
     assert memorises(exact, one, images, 16) == memorises(exact, one, images, 20) != {}
     for changes in ({"split": "checkerboard"}, {"split": "cd"}, {"split": "own"}, {"data": "mnist"}):
         assert not memorises(exact, member(**changes), images)
@@ -449,9 +453,9 @@ def test_what_is_not_finite_has_no_memorisation(images, memorises):
 
 def test_a_model_that_returns_training_images_prefers_them(images, memorises):
     few = dataclasses.replace(images, train=images.train[:8], train_rows=images.train_rows[:8])
-    found = memorises(lambda part: few.train / 255, member(), few)
-    assert found["train_preference", ""].value == 0.5
-    assert found["nearer_than_target", "among=train"].value == 1.0
+    values = memorises(lambda part: few.train / 255, member(), few)
+    assert values["train_preference", ""].value == 0.5
+    assert values["nearer_than_target", "among=train"].value == 1.0
     # Where there are more training images than are drawn, those that are not drawn do not count.
     drawn = set(study._order(0, "train", len(images.train))[:8].tolist())
     assert len(images.train) > 8
@@ -463,7 +467,7 @@ def test_a_model_that_returns_training_images_prefers_them(images, memorises):
 def test_a_table_has_all_that_claims_and_figures_read(images):
     chosen = settings(betas=[1], precision="fp64")
     table = study.run(chosen)
-    found = set(table.loc[table["step"] == 20, ["part", "measure", "arguments"]].itertuples(index=False, name=None))
-    assert len(found - {row for row in found if row[1] == "nearest_distance"}) == 23 + 8 + 3
-    assert sum(row[1] == "nearest_distance" for row in found) > 3
-    assert set(table["step"]) == set(study.snapshots(member(steps=20)))
+    answers = set(table.loc[table["step"] == 20, ["part", "measure", "arguments"]].itertuples(index=False, name=None))
+    assert len(answers - {row for row in answers if row[1] == "nearest_distance"}) == 23 + 8 + 3
+    assert sum(row[1] == "nearest_distance" for row in answers) > 3
+    assert set(table["step"]) == set(study.measured_steps(member(steps=20)))

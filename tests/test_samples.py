@@ -38,34 +38,34 @@ def model(request):
 
 
 def test_psnr_by_hand_in_both_readings():
-    found = psnr(Off([0.1, 0.01, 0.01, 0.1]), IMAGES[:4])
-    assert found.of_images.tolist() == pytest.approx([20, 40, 40, 20])
+    quality = psnr(Off([0.1, 0.01, 0.01, 0.1]), IMAGES[:4])
+    assert quality.of_images.tolist() == pytest.approx([20, 40, 40, 20])
     mse = (0.01 + 0.0001) / 2
-    assert found.of_all == pytest.approx(-10 * math.log10(mse))
-    assert found.of_all < found.of_images.mean()
+    assert quality.of_all == pytest.approx(-10 * math.log10(mse))
+    assert quality.of_all < quality.of_images.mean()
     spread = (0.01 - 0.0001) / 2 * math.sqrt(4 / 3) / math.sqrt(4)  # standard error of the MSE
-    assert found.of_all_se == pytest.approx(10 * math.log10(math.e) * spread / mse)
+    assert quality.of_all_se == pytest.approx(10 * math.log10(math.e) * spread / mse)
 
 
 def test_a_perfect_reconstruction_is_as_good_as_rounding_to_bytes():
-    found = psnr(Off([0.0] * 30), IMAGES)
+    quality = psnr(Off([0.0] * 30), IMAGES)
     ceiling = 10 * math.log10(12 * 255**2)
-    assert found.of_images.tolist() == pytest.approx([ceiling] * 30)
-    assert (found.of_all, found.of_all_se) == pytest.approx((ceiling, 0))
+    assert quality.of_images.tolist() == pytest.approx([ceiling] * 30)
+    assert (quality.of_all, quality.of_all_se) == pytest.approx((ceiling, 0))
     rounded = (IMAGES.double() + torch.rand(IMAGES.shape, generator=torch.Generator().manual_seed(0)) - 0.5) / 255
     assert (rounded - IMAGES.double() / 255).square().mean().item() == pytest.approx(LEAST_MSE, rel=0.1)
 
 
 def test_psnr_is_that_of_the_modes_whatever_the_batches(model):
-    found = psnr(model, IMAGES)
+    quality = psnr(model, IMAGES)
     at_modes = model.decode(model.encode(IMAGES.double() / 255).mu).mean
     mse = (at_modes - IMAGES.double() / 255).square().mean((1, 2, 3)).detach()
-    torch.testing.assert_close(found.of_images, -10 * mse.log10())
-    assert found.of_all == pytest.approx(-10 * mse.mean().log10().item())
+    torch.testing.assert_close(quality.of_images, -10 * mse.log10())
+    assert quality.of_all == pytest.approx(-10 * mse.mean().log10().item())
     for batch_size in (1, 7):
         cut = psnr(model, IMAGES, batch_size)
-        torch.testing.assert_close(cut.of_images, found.of_images)
-        assert cut.of_all == pytest.approx(found.of_all)
+        torch.testing.assert_close(cut.of_images, quality.of_images)
+        assert cut.of_all == pytest.approx(quality.of_all)
 
 
 @torch.no_grad()
@@ -120,14 +120,14 @@ def test_the_score_is_its_formula_in_each_split():
         assert alone.score == pytest.approx(alone.diversity * alone.sharpness)
         assert alone.diversity == pytest.approx(torch.distributions.Categorical(marginal).entropy().exp().item())
         each.append(alone)
-    found = inception_score(p)
-    assert found.n == 60
+    scores = inception_score(p)
+    assert scores.n == 60
     for name in ("score", "diversity", "sharpness"):
         values = torch.tensor([getattr(one, name) for one in each], dtype=torch.float64)
-        assert getattr(found, name) == pytest.approx(values.mean().item())
-        assert getattr(found, f"{name}_se") == pytest.approx(values.std().item() / math.sqrt(5))
+        assert getattr(scores, name) == pytest.approx(values.mean().item())
+        assert getattr(scores, f"{name}_se") == pytest.approx(values.std().item() / math.sqrt(5))
     # splits differ in both factors, so the means' product is not the score's mean
-    assert found.score != pytest.approx(found.diversity * found.sharpness, rel=1e-6)
+    assert scores.score != pytest.approx(scores.diversity * scores.sharpness, rel=1e-6)
 
 
 @pytest.mark.parametrize(("n", "splits"), [(0, 5), (7, 5), (5, 0)])
@@ -142,8 +142,8 @@ def test_probabilities_do_not_depend_on_batches():
     def judge(x):
         return torch.stack((x.mean((1, 2, 3)), 1 - x.mean((1, 2, 3))), 1)
 
-    found = probabilities(judge, images)
-    assert found.dtype == torch.float64
-    torch.testing.assert_close(found, judge(images).double())
+    judged = probabilities(judge, images)
+    assert judged.dtype == torch.float64
+    torch.testing.assert_close(judged, judge(images).double())
     for batch_size in (1, 7):
-        torch.testing.assert_close(probabilities(judge, images, batch_size), found)
+        torch.testing.assert_close(probabilities(judge, images, batch_size), judged)

@@ -52,7 +52,7 @@ class Settings(settings.Settings):
 
 class Unwritable(Settings):
     @classmethod
-    def surroundings(cls, scale):
+    def environment_problems(cls, scale):
         return ["the store cannot be written"]
 
 
@@ -230,7 +230,7 @@ def test_fields_are_compared_only_when_each_is_right():
     assert problem.startswith("steps")
 
 
-def test_the_surroundings_are_looked_at_with_the_values():
+def test_problems_of_the_environment_come_with_those_of_the_values():
     assert problems(cls=Unwritable) == ("the store cannot be written",)
     assert len(problems(cls=Unwritable, betas=-1, x=1)) == 3
 

@@ -96,8 +96,8 @@ def test_the_lock_satisfies_every_extra_of_the_package():
 def test_what_is_installed_here_is_what_is_locked():
     """Else the other tests say nothing about the lock. A local label (torch's +cpu) is the same version."""
     # Whoever imported setuptools, as torch's compiler does, sees the copies that it carries, too.
-    found = [d for d in importlib.metadata.distributions() if "_vendor" not in str(d.locate_file(""))]
-    installed = {canonicalize_name(d.name): d.version.split("+")[0] for d in found}
+    distributions = [d for d in importlib.metadata.distributions() if "_vendor" not in str(d.locate_file(""))]
+    installed = {canonicalize_name(d.name): d.version.split("+")[0] for d in distributions}
     here = pins(f"{sys.version_info.major}.{sys.version_info.minor}", sys.platform)
     differ = {name: (version, installed.get(name)) for name, version in here.items() if installed.get(name) != version}
     assert not differ, "run make test, which installs the lock into .venv"
@@ -108,9 +108,9 @@ def test_the_conda_environment_has_the_same_pins():
     *plain, pip = environment["dependencies"]
     lines = pip["pip"]
     files = [ROOT / line.removeprefix("-r ") for line in lines if line.startswith("-r ")]
-    found = {canonicalize_name(r.name): str(r.specifier)[2:] for file in files for r in requirements(file)}
-    everything = {canonicalize_name(r.name): str(r.specifier)[2:] for r in requirements(ROOT / "requirements.lock")}
-    assert found == everything
+    pinned = {canonicalize_name(r.name): str(r.specifier)[2:] for file in files for r in requirements(file)}
+    locked = {canonicalize_name(r.name): str(r.specifier)[2:] for r in requirements(ROOT / "requirements.lock")}
+    assert pinned == locked
     assert [line for line in lines if not line.startswith("-r ")] == ["-e ."]
     assert plain in (["python=3.11", "pip"], ["python=3.12", "pip"])  # no version is named twice
 
@@ -153,8 +153,8 @@ def test_make_says_in_one_line_that_no_python_will_do(tmp_path):
 def test_make_has_the_commands_and_none_is_mistaken_for_a_folder():
     text = (ROOT / "Makefile").read_text()
     phony = set(re.search(r"^\.PHONY: (.*)$", text, re.M)[1].split())
-    assert {"book", "test", "check", "lab", "results"} <= phony
-    assert phony <= set(re.findall(r"^([a-z]+):", text, re.M))
+    assert {"book", "test", "test-slow", "check", "lab", "results"} <= phony
+    assert phony <= set(re.findall(r"^([a-z-]+):", text, re.M))
 
 
 def test_make_results_covers_every_study(capsys):
@@ -163,22 +163,30 @@ def test_make_results_covers_every_study(capsys):
     assert capsys.readouterr().out.split() == [*studies.NAMES]
 
 
-def test_ci_runs_check_then_test_once_each():
+CHECKS = ["check", "test", "test-slow"]
+
+
+def test_ci_runs_each_check_once():
     lines = (ROOT / ".ci" / "run").read_text().splitlines()
-    assert [line.split()[1] for line in lines if re.match(r"make (check|test)\b", line)] == ["check", "test"]
+    assert [line.split()[1] for line in lines if re.match(r"make (check|test)\b", line)] == CHECKS
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def test_each_test_is_of_one_of_the_two_commands():
+    commands = re.findall(r"^(test[\w-]*):.*\n\t\$\(TEST\) (.*)$", (ROOT / "Makefile").read_text(), re.M)
+    assert commands == [("test", '-m "not slow"'), ("test-slow", "-m slow")]
 
 
 def workflow(name: str) -> dict:
     return yaml.safe_load((ROOT / ".github" / "workflows" / f"{name}.yml").read_text())
 
 
-@pytest.mark.parametrize(("name", "commands"), [("ci", ["make check", "make test"]), ("book", ["make book"])])
+@pytest.mark.parametrize(("name", "commands"), [("ci", [f"make {name}" for name in CHECKS]), ("book", ["make book"])])
 def test_a_workflow_runs_what_the_makefile_has_with_least_permissions(name, commands):
     known = workflow(name)
     steps = [step for job in known["jobs"].values() for step in job["steps"]]
     assert [step["run"] for step in steps if "run" in step] == commands
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
     assert {command.split()[1] for command in commands} <= targets
     assert known["permissions"] == {"contents": "read"}
     assert known["concurrency"]["group"].endswith("${{ github.ref }}")
@@ -229,15 +237,15 @@ FORBIDDEN = re.compile("|".join([r"(?<![\w.~])/(?:root|home|Users|work)/\w", *ma
 
 
 def test_no_tracked_file_names_a_machine_or_a_registry():
-    found = []
+    names = []
     for path in tracked_files():
         data = path.read_bytes()
         if b"\0" in data:  # a picture or weights
             continue
         for number, line in enumerate(data.decode().splitlines(), 1):
             if FORBIDDEN.search(line):
-                found.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()[:100]}")
-    assert not found
+                names.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()[:100]}")
+    assert not names
 
 
 @pytest.fixture
@@ -299,7 +307,29 @@ def test_every_notebook_says_which_kernel_runs_it_and_has_one_parameters_cell_at
         assert sum("parameters" in cell.metadata.get("tags", []) for cell in notebook.cells) <= 1, path.name
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+FRONT_PAGES = pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+
+
+def dead_links(page: Path) -> list[str]:
+    """The targets of a page's links and pictures that lie on no other host and are no file of the checkout.
+
+    A target with an anchor counts as dead: nothing checks anchors outside of the book.
+    """
+    targets = re.findall(r"\]\(\s*<?([^)\s>]+)", page.read_text())
+    return [target for target in targets if not re.match("[a-z]+:", target) and not (page.parent / target).exists()]
+
+
+@FRONT_PAGES
+def test_the_front_pages_links_lead_somewhere(name):
+    assert not dead_links(ROOT / name)
+
+
+def test_a_dead_link_is_seen(tmp_path):
+    (tmp_path / "a.md").write_text('[a](a.md), ![b](b.png "b"), [c](https://a.org), [a](a.md#b), [d](\n<d.md>)')
+    assert dead_links(tmp_path / "a.md") == ["b.png", "a.md#b", "d.md"]
+
+
+@FRONT_PAGES
 def test_what_the_front_pages_point_to_is_there(name):
     text = (ROOT / name).read_text()
     paths = re.findall(r"`((?:vaekit|book|notebooks|tests)/[\w./]*|\w+\.(?:md|toml|lock|yml))`", text)

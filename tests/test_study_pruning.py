@@ -3,27 +3,24 @@
 import dataclasses
 import math
 
-import matplotlib
 import numpy as np
 import pytest
 import torch
+from made_up import drawn, errorbars, house_style, keyed, swept_values  # noqa: F401
 from tiny import moved, row_of
 
-from vaekit import claims, pruning, results, runs, sweep
+from vaekit import claims, pruning, sweep
 from vaekit.data import DataError
 from vaekit.losses import cross_entropy
 from vaekit.metrics import evaluate
-from vaekit.results import ResultsError
 from vaekit.settings import SettingsError
+from vaekit.store import SHORT, StoreError, default_store, results
+from vaekit.store.table import frame, select
 from vaekit.studies import pruning as study
 from vaekit.studies.pruning import explore, figures
 from vaekit.studies.pruning.claims import CLAIMS
-from vaekit.table import frame, select
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-
-pytestmark = pytest.mark.usefixtures("place")
+pytestmark = pytest.mark.usefixtures("place", "house_style")
 DRAWN = (
     figures.accuracy,
     figures.sparsity,
@@ -34,13 +31,6 @@ DRAWN = (
     figures.cost,
     figures.disentanglement,
 )
-
-
-@pytest.fixture(autouse=True)
-def _house_style_goes_again():
-    with matplotlib.rc_context():
-        yield
-    assert not plt.get_fignums()
 
 
 def tiny(width=2, n_test=100, **given) -> study.Settings:
@@ -123,13 +113,13 @@ def test_the_paper_scale_is_the_papers():
 
 
 def test_the_quick_scale_takes_mnist_where_it_is_and_else_a_made_set(place):
-    made = study.Settings.at("quick")
-    assert (made.data, made.betas) == (("dsprites_like",), (1, 10))
+    without = study.Settings.at("quick")
+    assert (without.data, without.betas) == (("dsprites_like",), (1, 10))
     assert study.Settings.at("quick", betas=[3]).betas == (3,)
     (place / "data").mkdir()
     (place / "data" / "mnist.npz").write_bytes(b"no set")
-    there = study.Settings.at("quick")  # no image is read before a run
-    assert (there.data, there.betas) == (("mnist",), (1, 3, 5, 10))
+    with_mnist = study.Settings.at("quick")  # no image is read before a run
+    assert (with_mnist.data, with_mnist.betas) == (("mnist",), (1, 3, 5, 10))
 
 
 @pytest.mark.parametrize(
@@ -146,7 +136,7 @@ def test_the_quick_scale_takes_mnist_where_it_is_and_else_a_made_set(place):
         ({"n_train": -1}, "n_train .*at least 0"),
         ({"n_train": 10**7}, "n_train is a whole number from 1 to 737,279"),
         ({"n_train": 0}, "n_train: dsprites_like has no training images of its own; say how many"),
-        ({"data": "tetrominoes"}, "data: tetrominoes has no labels; there are mnist"),
+        ({"data": "tetrominoes"}, "data: tetrominoes has no labels; there are dsprites_like, mnist"),
         ({"data": "small_norb"}, r"small_norb\.npz is not there"),
         ({"data": "minst"}, "minst"),
         ({"width": 4}, "width: set by the scale alone"),
@@ -154,7 +144,7 @@ def test_the_quick_scale_takes_mnist_where_it_is_and_else_a_made_set(place):
     ],
 )
 def test_bad_input_is_refused_before_any_work(given, message, place, monkeypatch):
-    monkeypatch.setattr(sweep, "train_fleet", lambda *a, **how: pytest.fail("something was trained"))
+    monkeypatch.setattr(sweep.train, "train_fleet", lambda *a, **how: pytest.fail("something was trained"))
     with pytest.raises((SettingsError, DataError), match=message):
         study.run(study.Settings.at("quick", **({"data": "dsprites_like"} | given)))
 
@@ -168,7 +158,7 @@ def test_budgets_are_no_choice_where_nothing_is_trained():
 def test_snapshots_hold_the_end_and_four_fifths(steps):
     for arm in (None, "gradual"):
         member = dataclasses.replace(study.members(tiny())[0], steps=steps, arm=arm)
-        kept, snapshots = study.kept(member), study.snapshots(member)
+        kept, snapshots = study.SPEC.saved_steps(member), study.measured_steps(member)
         assert {max(1, round(0.8 * steps)), steps} <= set(kept) <= set(snapshots)
         assert (len(kept), len(snapshots)) == (min(steps, 2), min(steps, 2 if arm else 5))
 
@@ -184,27 +174,25 @@ def images():
 def taken(measure, member, images, step=None):
     torch.manual_seed(0)
     model = member.build().eval()
-    found = list(measure(model, member, member.steps if step is None else step, images))
-    keyed = {(value.part, value.measure, value.arguments): value for value in found}
-    assert len(keyed) == len(found)
-    assert all(math.isfinite(value.value) and value.se >= 0 for value in found)
-    return model, keyed
+    return model, keyed(
+        swept_values(study.SPEC, measure, model, member, member.steps if step is None else step, images)
+    )
 
 
 def test_quality_is_what_the_classifier_says_of_the_mean(images):
     parent = study.members(tiny(precision="fp64"))[0]
-    model, found = taken(study.quality, parent, images)
+    model, answers = taken(study.quality, parent, images)
     names = {"accuracy": "", "cross_entropy": "", "distortion": "samples=1", "rate": ""}
-    assert found.keys() == {(part, *what) for part in ("train", "test") for what in names.items()}
+    assert answers.keys() == {(part, *what) for part in ("train", "test") for what in names.items()}
     logits = model.classify(images.test.double() / 255)
-    assert found["test", "accuracy", ""].value == (logits.argmax(1) == images.test_labels).double().mean().item()
+    assert answers["test", "accuracy", ""].value == (logits.argmax(1) == images.test_labels).double().mean().item()
     wanted = cross_entropy(logits, images.test_labels)
-    assert found["test", "cross_entropy", ""].value == pytest.approx(wanted.mean().item(), rel=1e-9)
-    assert found["test", "cross_entropy", ""].se == pytest.approx(wanted.std().item() / 10, rel=1e-9)
+    assert answers["test", "cross_entropy", ""].value == pytest.approx(wanted.mean().item(), rel=1e-9)
+    assert answers["test", "cross_entropy", ""].se == pytest.approx(wanted.std().item() / 10, rel=1e-9)
     direct = evaluate(model, images.test, images.test_rows, 0)
     for measure, arguments in (("distortion", "samples=1"), ("rate", "")):
-        assert found["test", measure, arguments].value == pytest.approx(direct[measure].mean().item(), rel=1e-9)
-    assert {value.n for value in found.values()} == {64, 100}
+        assert answers["test", measure, arguments].value == pytest.approx(direct[measure].mean().item(), rel=1e-9)
+    assert {value.n for value in answers.values()} == {64, 100}
     assert {part for part, _, _ in taken(study.quality, parent, images, step=0)[1]} == {"test"}
 
 
@@ -218,20 +206,20 @@ def test_what_a_network_lacks_is_not_measured(images):
 
 def test_the_codes_measures_count_units_and_divide_the_rate(images):
     parent = study.members(tiny(precision="fp64"))[0]
-    _, found = taken(study.code, parent, images)
-    rates = [found["test", "rate_per_dimension", f"dim={i}"].value for i in range(10)]
+    _, values = taken(study.code, parent, images)
+    rates = [values["test", "rate_per_dimension", f"dim={i}"].value for i in range(10)]
     assert sum(rates) == pytest.approx(taken(study.quality, parent, images)[1]["test", "rate", ""].value)
-    assert 0 <= found["test", "active_units", ""].value <= 10
-    assert len(found) == 11
+    assert 0 <= values["test", "active_units", ""].value <= 10
+    assert len(values) == 11
 
 
 def test_factors_are_scored_at_the_end_and_the_orientation_only_as_far_as_an_image_shows_it(images, monkeypatch):
     member = dataclasses.replace(study.members(tiny())[0], steps=20)
-    _, found = taken(study.gap, member, images)
+    _, values = taken(study.gap, member, images)
     factors = ("shape", "scale", "orientation", "x", "y")
-    assert found.keys() == {("test", "mig", how) for how in ("", *(f"factor={name}" for name in factors))}
-    assert found["test", "mig", ""].value == pytest.approx(
-        np.mean([found["test", "mig", f"factor={name}"].value for name in factors])
+    assert values.keys() == {("test", "mig", how) for how in ("", *(f"factor={name}" for name in factors))}
+    assert values["test", "mig", ""].value == pytest.approx(
+        np.mean([values["test", "mig", f"factor={name}"].value for name in factors])
     )
     assert not taken(study.gap, member, images, step=16)[1]
     seen = []
@@ -245,22 +233,17 @@ def test_factors_are_scored_at_the_end_and_the_orientation_only_as_far_as_an_ima
 
 def test_dci_has_its_three_scores(images):
     member = study.members(tiny())[0]
-    _, found = taken(study.forest, member, images)
-    assert {name for _, name, _ in found} == {
-        "dci_disentanglement",
-        "dci_completeness",
-        "dci_informativeness",
-    }
-    assert study.DESIGN.measures[3].needs == ("sklearn",)
+    _, answers = taken(study.forest, member, images)
+    assert {name for _, name, _ in answers} == {"dci_disentanglement", "dci_completeness", "dci_informativeness"}
 
 
 def test_size_and_speed_are_those_of_the_network_that_classifies(images):
     parent, gradual, _ = study.members(tiny())
-    model, found = taken(study.size, parent, images)
-    whole = found["model", "parameters", ""].value
+    model, answers = taken(study.size, parent, images)
+    whole = answers["model", "parameters", ""].value
     parts = (model.encoder, model.mu, model.classifier)
     assert whole == sum(value.numel() for part in parts for value in part.parameters())
-    assert {name for _, name, _ in found} == {
+    assert {name for _, name, _ in answers} == {
         "parameters",
         "nonzero_parameters",
         "compressed_bytes",
@@ -280,10 +263,10 @@ def test_a_run_from_an_empty_store_gives_a_table_that_figures_and_claims_read(ca
     table = study.run(tiny(arms=arms, epochs=2, tuning_epochs=2, sparsities=[0.5]))
     assert "diverged" not in set(table["status"])
     pruned = select(table[table["parent"].notna()], "accuracy", part="test")
-    assert sorted(study.ways(pruned)) == sorted([*arms[:4], "no_decoder", "baseline", "baseline"])
+    assert sorted(study.variants(pruned)) == sorted([*arms[:4], "no_decoder", "baseline", "baseline"])
     assert set(pruned["parent_steps"]) == {1}
     left = select(table, "nonzero_parameters", arm="gradual").set_index("key")
-    store = runs.default_store()
+    store = default_store()
     for key in left.index:
         state = store.weights(key, int(left.loc[key, "steps"]))
         masks = [value for name, value in state.items() if name.endswith("weight_mask") and "classifier" not in name]
@@ -353,18 +336,18 @@ FACTORS = [("test", "mig", ""), ("test", "mig", "factor=x"), ("test", "dci_disen
 
 
 def tables(members, diverged=(), extra=()) -> results.Tables:
-    made = results.Tables()
+    filled = results.Tables()
     for m in members:
         lost = m.key in diverged or m.parent in diverged
-        taken = {"measures": " ".join(map(str, study.DESIGN.measures))}
-        made.members[m.key] = row_of(m, "diverged" if lost else "finished") | taken
-        made.measures[m.key] = [
-            {"member": m.key[: results.SHORT], "step": step, "part": part, "measure": name, "arguments": arguments}
+        taken = {"measures": " ".join(map(str, study.SPEC.measures))}
+        filled.members[m.key] = row_of(m, "diverged" if lost else "finished") | taken
+        filled.measures[m.key] = [
+            {"member": m.key[:SHORT], "step": step, "part": part, "measure": name, "arguments": arguments}
             | {"value": value(m, step, name, arguments), "se": 0.0, "n": 100, "version": 1}
-            for step in (() if lost else study.snapshots(m))
+            for step in (() if lost else study.measured_steps(m))
             for part, name, arguments in [*TAKEN, *extra]
         ]
-    return made
+    return filled
 
 
 def made_up(extra=(), diverged=(), **given):
@@ -385,8 +368,8 @@ def test_published_shows_what_was_asked_for_with_its_parents(place):
     alone = study.run(published(arms="baseline", betas=3, sparsities=0.9))
     assert set(alone["objective"]) == {"cross_entropy"}
     assert set(alone["sparsity"].dropna()) == {0, 0.9}
-    for given, lacking in (({"betas": [1, 7]}, "betas 7"), ({"data": "fashion_mnist"}, "data fashion_mnist")):
-        with pytest.raises(ResultsError, match=f"lacks 1 of what was asked for, first {lacking}"):
+    for given, first in (({"betas": [1, 7]}, "betas 7"), ({"data": "fashion_mnist"}, "data fashion_mnist")):
+        with pytest.raises(StoreError, match=f"lacks 1 of what was asked for, first {first}"):
             study.run(published(**given))
 
 
@@ -415,24 +398,12 @@ def test_a_published_page_explores_nothing_but_its_table(place):
 # Figures
 
 
-def drawn(figure):
-    figure.draw_without_rendering()
-    return figure
-
-
-def labels(ax) -> dict[str, list]:
-    return {
-        bars.get_label(): [list(np.round(np.asarray(values, float), 6)) for values in bars.lines[0].get_data()]
-        for bars in ax.containers
-    }
-
-
 def test_accuracy_has_a_panel_a_reading_and_shows_the_tables_means():
     figure = drawn(figures.accuracy(made_up()))
     assert [ax.get_title() for ax in figure.axes] == ["sum, lambda 100", "sum, lambda 1", "pixel mean, lambda 1"]
     assert figure.axes[0].texts[0].get_text().startswith("14,062 + 938 steps of 128, mnist, 2 seeds")
-    found = labels(figure.axes[0])
-    assert found.keys() == {
+    values = errorbars(figure.axes[0])
+    assert values.keys() == {
         "before pruning",
         "tuned, not pruned",
         *(
@@ -443,7 +414,7 @@ def test_accuracy_has_a_panel_a_reading_and_shows_the_tables_means():
         *(f"{name}, {share} %" for name in ("pruned by channels", "pruned, never had a decoder") for share in (50, 90)),
     }
     wanted = [100 * (0.95 - 0.02 * beta - 0.05 - 1 / 1038 + 0.0005) for beta in (1, 3, 5, 10)]
-    assert found["pruned, 50 %"] == [[1, 3, 5, 10], pytest.approx(wanted)]
+    assert values["pruned, 50 %"] == [[1, 3, 5, 10], pytest.approx(wanted)]
     assert figure.axes[0].get_xticks().tolist() == [1, 3, 5, 10]
     (line,) = [line for line in figure.axes[0].lines if line.get_label() == "baseline, not pruned"]
     assert line.get_ydata()[0] == pytest.approx(100 * (0.95 - 0.01 - 1 / 14_162 + 0.0005))
@@ -471,10 +442,10 @@ def test_collapse_orders_the_dimensions_and_counts_the_active_ones():
 
 def test_compression_is_of_bytes():
     figure = drawn(figures.compression(made_up(arms=["gradual"], readings="sum", lambdas=100)))
-    found = labels(figure.axes[0])
+    values = errorbars(figure.axes[0])
     for share in (0.5, 0.9):
         wanted = [4 * 96_000 / (350_000 * (1 - share) + 1_000 * beta) for beta in (1, 3, 5, 10)]
-        assert found[f"pruned, {100 * share:g} %"][1] == pytest.approx(wanted, rel=1e-5)
+        assert values[f"pruned, {100 * share:g} %"][1] == pytest.approx(wanted, rel=1e-5)
 
 
 def test_cost_shows_what_sparse_kernels_would_save_apart():
@@ -493,9 +464,11 @@ def test_disentanglement_is_drawn_where_it_was_measured_and_else_says_how():
     assert "dsprites_like" in drawn(figures.disentanglement(made_up())).axes[0].texts[0].get_text()
     table = made_up(extra=FACTORS, arms=["gradual", "dense"])
     figure = drawn(figures.disentanglement(table))
-    assert labels(figure.axes[0])["pruned, 50 %"][1] == pytest.approx([0.11, 0.13, 0.15, 0.2])
+    assert errorbars(figure.axes[0])["pruned, 50 %"][1] == pytest.approx([0.11, 0.13, 0.15, 0.2])
     assert figure.axes[0].get_ylabel() == "mutual information gap"
-    assert labels(drawn(figures.disentanglement(table, "dci_disentanglement")).axes[0])["pruned, 90 %"][1] == [0.3] * 4
+    assert (
+        errorbars(drawn(figures.disentanglement(table, "dci_disentanglement")).axes[0])["pruned, 90 %"][1] == [0.3] * 4
+    )
     curves = [bars.lines[0].get_ydata().tolist() for bars in drawn(figures.sparsity(table, "mig")).axes[0].containers]
     assert curves == [pytest.approx([mig] * 3) for mig in (0.11, 0.13, 0.15, 0.2)]
 

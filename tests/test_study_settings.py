@@ -5,14 +5,15 @@ import builtins
 import pytest
 import torch
 
-from vaekit import data, runs, studies, sweep
+from vaekit import data, studies, sweep
 from vaekit.data import DataError
 from vaekit.settings import SettingsError
+from vaekit.store import default_store
 
 
 def test_all_image_sets_that_cannot_be_had_are_one_error_before_any_training(place, monkeypatch):
     study = studies.study("rate_generalisation")
-    monkeypatch.setattr(sweep, "train_fleet", lambda *a, **how: pytest.fail("something was trained"))
+    monkeypatch.setattr(sweep.train, "train_fleet", lambda *a, **how: pytest.fail("something was trained"))
     with pytest.raises(SettingsError) as caught:
         study.Settings.at("quick", data=["tetrominoes", "small_norb", "shapes3d"], n_train=10**6)
     files = [problem.split(" ")[0].rpartition("/")[2] for problem in caught.value.problems]
@@ -64,4 +65,4 @@ def test_a_store_that_cannot_be_written_stands_against_a_run_and_not_against_a_p
     with pytest.raises(SettingsError, match=str(tmp_path / "runs")):
         settings.at("quick")
     assert settings.at("published").source == "results"
-    assert runs.default_store().obstacle()
+    assert default_store().writability_problem()

@@ -11,11 +11,12 @@ import pytest
 import torch
 from tiny import ARGUMENTS, member, run_of
 
-from vaekit import results, runs, sweep
+from vaekit import provenance, sweep
 from vaekit.data import DataError
-from vaekit.results import Tables
-from vaekit.runs import Store, StoreError
-from vaekit.sweep import Design, Measure, Value, fleet_size, plan, report
+from vaekit.store import Store, StoreError, Tables, results
+from vaekit.store import member as store_member
+from vaekit.sweep import Measure, StudySpec, Value, last_step, plan, plan_sweep, report, train
+from vaekit.sweep.plan import bytes_per_run, fleet_size
 
 pytestmark = pytest.mark.usefixtures("place")
 DEEP = ARGUMENTS | {"depth": 2}
@@ -29,8 +30,8 @@ def weight(model, member, step, images):
     yield Value("test", "weight", "", total, 0.0, len(images.test))
 
 
-def design(version=1):
-    return Design(
+def spec(version=1):
+    return StudySpec(
         "probes", (Measure("probe", version, weight),), lambda m: (m.steps // 2, m.steps), lambda m: (m.steps,)
     )
 
@@ -42,7 +43,7 @@ def trained(monkeypatch):
     class Fleets(list):
         stop = None
 
-    fleets, real = Fleets(), sweep.train_fleet
+    fleets, real = Fleets(), train.train_fleet
 
     def counted(make_model, objective, members, *args, **how):
         fleets.append([(m.seed, m.weights["beta"]) for m in members])
@@ -50,17 +51,17 @@ def trained(monkeypatch):
             raise KeyboardInterrupt
         return real(make_model, objective, members, *args, **how)
 
-    monkeypatch.setattr(sweep, "train_fleet", counted)
+    monkeypatch.setattr(train, "train_fleet", counted)
     return fleets
 
 
-seconds_per_step = sweep.seconds_per_step
+seconds_per_step = plan.seconds_per_step
 
 
 @pytest.fixture(autouse=True)
 def _untimed(monkeypatch):
     """A sweep says how long it will take, which it measures; here we know."""
-    monkeypatch.setattr(sweep, "seconds_per_step", lambda member, device: 0.01)
+    monkeypatch.setattr(plan, "seconds_per_step", lambda member, device: 0.01)
 
 
 def quiet(text):
@@ -71,10 +72,10 @@ def values(store, member, version=1):
     return {row["step"]: row["value"] for row in store.measure(member.key, "probe", version)}
 
 
-def listed(store, members, design=design):
+def listed(store, members, make_spec=spec):
     """Move what a store holds of these members to results/."""
-    found = results.from_store(store, design().versions, [member.key for member in members])
-    results.write(results.folder("probes"), found, {})
+    tables = results.from_store(store, make_spec().versions, [member.key for member in members])
+    results.write(results.folder("probes"), tables, {})
 
 
 # Planning
@@ -83,64 +84,77 @@ def listed(store, members, design=design):
 def test_a_plan_sorts_what_is_known_from_what_is_missing(store, place):
     stored, old, shown, stale, gone = (member(beta) for beta in (1, 2, 3, 4, 5))
     lost = Store(place / "another machine's")
-    sweep.run(design(), [stored], store, say=quiet)
-    sweep.run(design(0), [old], store, say=quiet)
-    sweep.run(design(), [shown], lost, say=quiet)
-    sweep.run(design(0), [stale], lost, say=quiet)
+    sweep.run(spec(), [stored], store, say=quiet)
+    sweep.run(spec(0), [old], store, say=quiet)
+    sweep.run(spec(), [shown], lost, say=quiet)
+    sweep.run(spec(0), [stale], lost, say=quiet)
     lost.commit(run_of(gone, (), "diverged"))
     tables = results.from_store(lost, {"probe": 1}, [shown.key, gone.key])
     results.write(place / "results" / "probes", tables.merged(results.from_store(lost, {"probe": 0}, [stale.key])), {})
     missing = [member(6), member(7, seed=3), member(8, model_args=DEEP), member(8, model_args=DEEP, steps=21)]
-    found = plan(design(), [stored, stored, old, shown, stale, gone, *missing, missing[0]], store)
-    assert found.known == [stored, shown, gone]
-    assert found.unmeasured == [old]
-    assert found.unmeasurable == [stale]
-    assert found.groups == [missing[:2], [missing[2]], [missing[3]]]
-    assert found.missing == missing
+    todo = plan_sweep(spec(), [stored, stored, old, shown, stale, gone, *missing, missing[0]], store)
+    assert todo.known == [stored, shown, gone]
+    assert todo.unmeasured == [old]
+    assert todo.unmeasurable == [stale]
+    assert todo.groups == [missing[:2], [missing[2]], [missing[3]]]
+    assert todo.missing == missing
 
 
 def test_members_share_a_fleet_when_only_seed_and_weights_differ(store):
     alone = [{"steps": 21}, {"lr": 0.01}, {"batch_size": 9}, {"precision": "fp64"}, {"n_train": 33}, {"n_test": 17}]
     alone += [{"data": "mnist"}, {"split": "random"}, {"weight_decay": 0.1}, {"model_args": DEEP}]
     members = [member(), member(2, seed=5), *(member(**changes) for changes in alone)]
-    assert [len(group) for group in plan(design(), members, store).groups] == [2] + [1] * len(alone)
+    assert [len(group) for group in plan_sweep(spec(), members, store).groups] == [2] + [1] * len(alone)
 
 
 def test_damaged_evidence_stops_a_plan(store, place):
-    sweep.run(design(), [member()], store, say=quiet)
-    (measured,) = place.glob("runs/measures/??/*/probe-1.json")
+    sweep.run(spec(), [member()], store, say=quiet)
+    (measured,) = place.glob("runs/measures/*/probe-1.json")
     measured.write_bytes(measured.read_bytes()[:-9])
     with pytest.raises(StoreError, match=str(measured)):
-        plan(design(), [member()], store)
+        plan_sweep(spec(), [member()], store)
 
 
 # Running
 
 
 def test_only_what_is_missing_is_trained(store, trained, place):
-    sweep.run(design(), [member(1), member(2)], store, say=quiet)
+    sweep.run(spec(), [member(1), member(2)], store, say=quiet)
     assert trained == [[(0, 1)], [(0, 2)]]  # one thread: a member a core is a fleet of one
-    kept = runs.stored_steps(store.record(member(1).key))
+    kept = store.steps(member(1).key)
     assert kept == [20]
     assert set(values(store, member(1))) == {10, 20}  # measured where weights are not kept, too
-    sweep.run(design(), [member(2), member(1)], store, say=quiet)
+    sweep.run(spec(), [member(2), member(1)], store, say=quiet)
     assert len(trained) == 2
-    sweep.run(design(), [member(2), member(3), member(1)], store, say=quiet)
+    sweep.run(spec(), [member(2), member(3), member(1)], store, say=quiet)
     assert trained[2:] == [[(0, 3)]]
     listed(store, [member(3)])
     fresh = Store(place / "fresh")
-    sweep.run(design(), [member(3)], fresh, say=quiet)
+    sweep.run(spec(), [member(3)], fresh, say=quiet)
     assert len(trained) == 3
     assert not fresh.root.exists()  # nothing to do needs no store
 
 
+def test_a_measure_is_taken_when_it_says(store, trained):
+    seldom = Measure("probe", 1, weight, at=last_step)
+    never = Measure("never", 1, lambda *_: pytest.fail("taken"), at=lambda member: ())
+    sweep.run(dataclasses.replace(spec(), measures=(seldom, never)), [member(1)], store, say=quiet)
+    assert set(values(store, member(1))) == {20}
+    assert store.measure(member(1).key, "never", 1) == []
+    again = Measure("probe", 2, weight, at=lambda member: (10,))  # whose weights are not saved
+    both = dataclasses.replace(spec(), measures=(again, never))
+    sweep.run(both, [member(1)], store, say=quiet)
+    assert values(store, member(1), 2) == {}
+    assert len(trained) == 1
+
+
 def test_a_new_measure_is_taken_from_stored_weights(store, trained):
-    sweep.run(design(), [member(1)], store, say=quiet)
-    sweep.run(design(2), [member(1)], store, say=quiet)
+    sweep.run(spec(), [member(1)], store, say=quiet)
+    sweep.run(spec(2), [member(1)], store, say=quiet)
     assert len(trained) == 1
     assert values(store, member(1), 2) == {20: values(store, member(1))[20]}
-    assert not plan(design(2), [member(1)], store).unmeasured
-    tables = sweep.tables(design(2), store)
+    assert not plan_sweep(spec(2), [member(1)], store).unmeasured
+    tables = sweep.tables(spec(2), store)
     assert [row["version"] for row in tables.measures[member(1).key]] == [2]
 
 
@@ -148,22 +162,22 @@ def test_a_sweep_goes_on_from_where_it_was_stopped(store, trained):
     members = [member(1), member(2, model_args=DEEP), member(3)]
     trained.stop = 2
     with pytest.raises(KeyboardInterrupt):
-        sweep.run(design(), members, store, say=quiet)
+        sweep.run(spec(), members, store, say=quiet)
     assert list(store.keys()) == [member(1).key]
     store.verify(member(1).key)
-    sweep.run(design(), members, store, say=quiet)
+    sweep.run(spec(), members, store, say=quiet)
     assert trained[2:] == [[(0, 2)], [(0, 3)]]
-    assert not plan(design(), members, store).missing
+    assert not plan_sweep(spec(), members, store).missing
 
 
 def test_a_member_that_diverges_is_recorded_and_known(store, trained):
     wild = member(1e300)
-    sweep.run(design(), [wild, member(1)], store, say=quiet)
+    sweep.run(spec(), [wild, member(1)], store, say=quiet)
     record = store.record(wild.key)
     assert (record["status"], record["reason"]) == ("diverged", "the loss of step 0 was not finite")
     assert store.record(member(1).key)["status"] == "finished"
-    sweep.run(design(), [wild], store, say=quiet)
-    sweep.run(design(2), [wild], store, say=quiet)
+    sweep.run(spec(), [wild], store, say=quiet)
+    sweep.run(spec(2), [wild], store, say=quiet)
     assert len(trained) == 2
     assert store.measure(wild.key, "probe", 2) == []
 
@@ -171,30 +185,30 @@ def test_a_member_that_diverges_is_recorded_and_known(store, trained):
 def test_images_that_cannot_be_had_stop_it_before_training(store, trained):
     for lacking in (member(2, data="mnist"), member(2, split="own"), member(2, n_train=10**6)):
         with pytest.raises(DataError):
-            sweep.run(design(), [member(1), lacking], store, say=quiet)
+            sweep.run(spec(), [member(1), lacking], store, say=quiet)
     assert not trained
 
 
 def test_how_it_was_made_is_recorded(store):
-    sweep.run(design(), [member(1)], store, say=quiet)
+    sweep.run(spec(), [member(1)], store, say=quiet)
     record = store.record(member(1).key)
     assert record["study"] == "probes"
-    assert record["hardware"] == sweep.hardware("cpu")
+    assert record["hardware"] == provenance.hardware("cpu")
     assert re.match(r"1 threads of \S", record["hardware"])
     assert record["wall_time"] >= 0
     assert (record["backend"], record["torch"]) == ("cores", torch.__version__)
     assert record["python"] == platform.python_version()
-    assert record["commit"] == sweep.commit()
+    assert record["commit"] == provenance.commit()
 
 
 def test_the_commit_is_the_checkouts_or_none(monkeypatch, tmp_path):
-    monkeypatch.setattr(runs, "CHECKOUT", tmp_path)
-    assert sweep.commit() is None
+    monkeypatch.setattr(provenance, "CHECKOUT", tmp_path)
+    assert provenance.commit() is None
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
     subprocess.run([*git, "init", "-q"], check=True)
-    assert sweep.commit() is None
+    assert provenance.commit() is None
     subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "first"], check=True)
-    assert re.fullmatch("[0-9a-f]{12}", sweep.commit() or "")
+    assert re.fullmatch("[0-9a-f]{12}", provenance.commit() or "")
 
 
 # A value does not depend on its company
@@ -204,10 +218,10 @@ def test_values_are_the_same_in_any_fleet_bit_for_bit(place):
     members = [member(beta, seed) for beta in (0.1, 1) for seed in (0, 1)]
     together, apart = Store(place / "together"), Store(place / "apart")
     torch.set_num_threads(2)
-    sweep.run(design(), members, together, say=quiet)
+    sweep.run(spec(), members, together, say=quiet)
     torch.set_num_threads(1)
     for one in reversed(members):
-        sweep.run(design(), [one], apart, say=quiet)
+        sweep.run(spec(), [one], apart, say=quiet)
     for one in members:
         assert values(together, one) == values(apart, one)
         here, there = apart.weights(one.key, 20), together.weights(one.key, 20)
@@ -218,17 +232,18 @@ def test_values_are_the_same_in_any_fleet_bit_for_bit(place):
 
 @pytest.fixture
 def stacked(monkeypatch):
-    monkeypatch.setattr(sweep, "default_backend", lambda device: "stack")
-    monkeypatch.setattr(sweep, "_STACKED", 2)
+    for module in (plan, train):
+        monkeypatch.setattr(module, "default_backend", lambda device: "stack")
+    monkeypatch.setattr(plan, "LARGEST_STACK", 2)
 
 
 def test_more_members_than_a_stack_holds_are_trained_as_several(store, place, stacked, trained):
     members = [member(beta, precision="fp64") for beta in (0.1, 1, 2)]
-    sweep.run(design(), members, store, say=quiet)
+    sweep.run(spec(), members, store, say=quiet)
     assert trained == [[(0, 0.1), (0, 1)], [(0, 2)]]
     assert store.record(members[0].key)["backend"] == "stack"
     alone = Store(place / "alone")
-    sweep.run(design(), [members[1]], alone, say=quiet)
+    sweep.run(spec(), [members[1]], alone, say=quiet)
     assert values(alone, members[1]) == pytest.approx(values(store, members[1]), rel=1e-12)
 
 
@@ -238,35 +253,35 @@ def test_more_members_than_a_stack_holds_are_trained_as_several(store, place, st
 @pytest.fixture
 def clock(_untimed, monkeypatch):
     """A clock that each fleet sets forward by `clock.each` seconds, and an estimate of a second a step."""
-    clock, train = SimpleNamespace(now=0.0, each=20.0), sweep._train
+    clock, real = SimpleNamespace(now=0.0, each=20.0), train._train
 
     def timed(*args):
-        train(*args)
+        real(*args)
         clock.now += clock.each
 
-    monkeypatch.setattr(sweep, "_train", timed)
-    monkeypatch.setattr(sweep, "time", SimpleNamespace(monotonic=lambda: clock.now))
-    monkeypatch.setattr(sweep, "seconds_per_step", lambda member, device: 1.0)
+    monkeypatch.setattr(train, "_train", timed)
+    monkeypatch.setattr(train, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(plan, "seconds_per_step", lambda member, device: 1.0)
     return clock
 
 
 def test_no_fleet_is_begun_that_would_not_end_in_time(store, trained, clock):
-    said = []
-    sweep.run(design(), [member(1), member(2), member(1, model_args=DEEP)], store, minutes=0, say=said.append)
+    lines = []
+    sweep.run(spec(), [member(1), member(2), member(1, model_args=DEEP)], store, minutes=0, say=lines.append)
     assert not trained
-    refused = [text.split(" members")[0] for text in said if text.startswith("not begun")]
+    refused = [text.split(" members")[0] for text in lines if text.startswith("not begun")]
     assert refused == [f"not begun, for want of time: {n}" for n in (2, 1)]
-    sweep.run(design(), [member(1), member(2)], store, minutes=0.5, say=said.append)
+    sweep.run(spec(), [member(1), member(2)], store, minutes=0.5, say=lines.append)
     assert trained == [[(0, 1)]]  # 20 s each: the second would end after 40
-    assert said[-1].startswith("not begun, for want of time: 1 members of dense_vae")
-    sweep.run(design(), [member(1), member(2)], store, minutes=5, say=quiet)
+    assert lines[-1].startswith("not begun, for want of time: 1 members of dense_vae")
+    sweep.run(spec(), [member(1), member(2)], store, minutes=5, say=quiet)
     assert trained[1:] == [[(0, 2)]]
 
 
 def test_no_fleet_is_begun_when_time_is_over(stacked, monkeypatch):
     assert fleet_size("cpu") == 2
     assert [fleet_size("cpu", 1.0, left) for left in (3.0, 1.5, 0.5, 0.0, -1.0, -60.0)] == [2, 1, 0, 0, 0, 0]
-    monkeypatch.setattr(sweep, "default_backend", lambda device: "cores")
+    monkeypatch.setattr(plan, "default_backend", lambda device: "cores")
     assert [fleet_size("cpu", 1.0, left) for left in (3.0, 1.0, 0.5, -9.0)] == [1, 1, 0, 0]
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
     sizes = {waiting: fleet_size("cpu", 1.0, 6.5, waiting=waiting) for waiting in (1, 4, 5, 6, 7, 8)}
@@ -275,7 +290,7 @@ def test_no_fleet_is_begun_when_time_is_over(stacked, monkeypatch):
 
 def test_time_that_is_over_begins_nothing_more(store, stacked, trained, clock):
     clock.each = 1_000  # fleets of 40 s, we thought
-    sweep.run(design(), [member(beta) for beta in range(1, 6)], store, minutes=2, say=quiet)
+    sweep.run(spec(), [member(beta) for beta in range(1, 6)], store, minutes=2, say=quiet)
     assert [len(members) for members in trained] == [2]
 
 
@@ -284,11 +299,11 @@ def test_seconds_per_step_are_measured():
 
 
 def test_a_report_says_what_a_plan_means(store, monkeypatch):
-    monkeypatch.setattr(sweep, "seconds_per_step", lambda member, device: 0.5)
-    sweep.run(design(), [member(1)], store, say=quiet)
-    sweep.run(design(0), [member(2)], store, say=quiet)
+    monkeypatch.setattr(plan, "seconds_per_step", lambda member, device: 0.5)
+    sweep.run(spec(), [member(1)], store, say=quiet)
+    sweep.run(spec(0), [member(2)], store, say=quiet)
     members = [member(beta) for beta in range(1, 6)] + [member(1, model_args=DEEP, n_train=None, steps=12_000)]
-    lines = report(design(), plan(design(), members, store), "cpu").splitlines()
+    lines = report(spec(), plan_sweep(spec(), members, store), "cpu").splitlines()
     assert lines[0] == "probes: 1 members known, 1 to be measured from their weights"
     assert lines[1].startswith("  3 to train: dense_vae depth 1 hidden 4 latent_dim 2, 32 images of tetrominoes (cv), ")
     assert lines[1].endswith("20 steps of 8, full: under a minute, 2 MB")
@@ -299,23 +314,39 @@ def test_a_report_says_what_a_plan_means(store, monkeypatch):
 
 
 def test_bytes_of_a_run_are_those_on_the_disk(store):
-    kept = dataclasses.replace(design(), kept=lambda m: (m.steps // 2, m.steps))
+    kept = dataclasses.replace(spec(), saved_steps=lambda m: (m.steps // 2, m.steps))
     sweep.run(kept, [member()], store, say=quiet)
     size = sum(
         os.path.getsize(file) for file in store.root.rglob("*") if file.is_file()
     )  # its last checkpoint included
-    assert sweep.bytes_per_run(kept, member()) == pytest.approx(size, rel=0.05)
+    assert bytes_per_run(kept, member()) == pytest.approx(size, rel=0.05)
 
 
 def test_tables_are_the_union_of_results_and_store(store):
-    sweep.run(design(), [member(1), member(2)], store, say=quiet)
+    sweep.run(spec(), [member(1), member(2)], store, say=quiet)
     listed(store, [member(1)])
     shown = results.read(results.folder("probes"))
     shown.members[member(3).key] = shown.members[member(1).key] | member(3).row() | {"key": member(3).key}
     results.write(results.folder("probes"), shown, {})
-    other = dataclasses.replace(design(), name="others")
+    other = dataclasses.replace(spec(), name="others")
     sweep.run(other, [member(4)], store, say=quiet)
-    assert sweep.tables(design()).members.keys() == {member(beta).key for beta in (1, 2, 3)}
+    assert sweep.tables(spec()).members.keys() == {member(beta).key for beta in (1, 2, 3)}
     assert sweep.tables(other).members.keys() == {member(4).key}
     assert sweep.tables(other, members=[member(1)]).members.keys() == {member(1).key, member(4).key}
-    assert sweep.tables(dataclasses.replace(design(), name="none"), store) == Tables()
+    assert sweep.tables(dataclasses.replace(spec(), name="none"), store) == Tables()
+
+
+def test_a_large_grid_is_planned_at_once(store):
+    """Two seeds of a 21 x 21 grid beside a store that holds some of it: no key is computed twice."""
+    members = [member(beta, seed, steps=steps) for beta in range(1, 442) for seed in (0, 1) for steps in (20,)]
+    for one in members[:5]:
+        store.commit(run_of(one))
+    hashed = []
+    with pytest.MonkeyPatch.context() as patch:
+        real = store_member.key_of
+        patch.setattr(store_member, "key_of", lambda *parts: hashed.append(1) or real(*parts))
+        todo = plan_sweep(spec(0), members, store)
+    assert len(todo.unmeasured) == 5
+    assert len(todo.missing) == 877
+    # A key of its own, and one for each length of which a member may be the beginning.
+    assert len(hashed) <= len(members) * 6 + 50

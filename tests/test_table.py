@@ -10,15 +10,14 @@ import pandas as pd
 import pytest
 from tiny import member, row_of, run_of, settings, tables, value
 
-from vaekit import results, runs, sweep
-from vaekit.results import ResultsError, Tables
-from vaekit.runs import Member
+from vaekit import sweep
+from vaekit.store import Member, StoreError, Tables, default_store, results
+from vaekit.store.table import budget_label, budgets, csv, frame, having, select
+from vaekit.store.table import runs as stored
 from vaekit.studies import rate_generalisation as study
-from vaekit.table import budgets, csv, frame, having, label, select
-from vaekit.table import runs as stored
 
 pytestmark = pytest.mark.usefixtures("place")
-NAME = study.DESIGN.name
+NAME = study.SPEC.name
 
 
 def published(members):
@@ -32,14 +31,14 @@ def asked(chosen):
 @pytest.fixture
 def trained(monkeypatch):
     """The betas of all that is trained."""
-    betas, real = [], sweep.train_fleet
+    betas, real = [], sweep.train.train_fleet
 
     def counted(make_model, objective, members, *args, **how):
         betas.extend(m.weights["beta"] for m in members)
         return real(make_model, objective, members, *args, **how)
 
-    monkeypatch.setattr(sweep, "train_fleet", counted)
-    monkeypatch.setattr(sweep, "seconds_per_step", lambda member, device: 0.01)
+    monkeypatch.setattr(sweep.train, "train_fleet", counted)
+    monkeypatch.setattr(sweep.plan, "seconds_per_step", lambda member, device: 0.01)
     return betas
 
 
@@ -87,8 +86,8 @@ def test_a_row_is_a_value_with_its_member():
 
 
 def test_a_diverged_member_is_not_forgotten():
-    made = tables([member(1)]).merged(tables([member(2)], status="diverged"))
-    (row,) = having(frame(made), beta=2).to_dict("records")
+    both = tables([member(1)]).merged(tables([member(2)], status="diverged"))
+    (row,) = having(frame(both), beta=2).to_dict("records")
     assert row["status"] == "diverged"
     assert pd.isna(row["value"])
     assert len(frame(tables([member(2)], status="diverged"))) == 1
@@ -129,28 +128,28 @@ PARENTS = tuple(f"parent's {name}" for name in (*CHANGES, *RECORDED))
 
 def two_members(change: str) -> pd.DataFrame:
     """Values of two members of each beta and seed, which differ in one thing, as a table."""
-    made, name = Tables(), change.removeprefix("parent's ")
+    both, name = Tables(), change.removeprefix("parent's ")
     for beta, seed, changed in product((0.1, 1.0), (0, 1), (False, True)):
         varied = member(beta, seed, **(CHANGES.get(name, {}) if changed else {}))
         key = varied.key + "-changed" * changed
         row = row_of(varied) | (RECORDED.get(name, {}) if changed else {}) | {"key": key}
         if change in PARENTS:
-            made.members[key] = row
+            both.members[key] = row
             row = row_of(member(beta, seed)) | {"key": f"child of {key}", "parent": key, "arm": "dense"}
             varied = member(beta, seed)
-        made.members[row["key"]] = row
-        made.measures[row["key"]] = tables([varied]).measures[varied.key]
-    return frame(made)
+        both.members[row["key"]] = row
+        both.measures[row["key"]] = tables([varied]).measures[varied.key]
+    return frame(both)
 
 
 @pytest.mark.parametrize("change", [*CHANGES, *RECORDED, *PARENTS])
 def test_two_members_that_differ_in_anything_share_no_budget(change):
     table = two_members(change)
     table = table[table["value"].notna()]
-    found = budgets(table, AXES)
-    assert len(found) == 2
-    assert sum(map(len, found)) == len(table)
-    for rows in found:
+    answers = budgets(table, AXES)
+    assert len(answers) == 2
+    assert sum(map(len, answers)) == len(table)
+    for rows in answers:
         assert rows.groupby(["beta", "seed", "step", "part", "measure", "arguments"]).size().eq(1).all()
         assert set(rows["beta"]) == {0.1, 1.0}
         assert set(rows["seed"]) == {0, 1}
@@ -172,8 +171,8 @@ def test_the_largest_budget_comes_first_and_then_the_newest_code_and_the_finest_
     kinds = [{"steps": 40}, {"precision": "fp64"}, {}, {"precision": "bf16"}]
     table = frame(tables([member(0.1, **kind) for kind in reversed(kinds)]))
     older = frame(tables([member(0.1, seed=5, precision="fp64")])).assign(code_version=0)
-    found = budgets(pd.concat([older, table], ignore_index=True), AXES)
-    assert [(rows["steps"].iloc[0], rows["precision"].iloc[0]) for rows in found] == [
+    answers = budgets(pd.concat([older, table], ignore_index=True), AXES)
+    assert [(rows["steps"].iloc[0], rows["precision"].iloc[0]) for rows in answers] == [
         (40, "full"),
         (20, "fp64"),
         (20, "full"),
@@ -185,8 +184,8 @@ def test_the_largest_budget_comes_first_and_then_the_newest_code_and_the_finest_
 
 def test_a_label_says_the_budget_and_the_seeds_at_a_point():
     rows = frame(tables([member(0.1), member(0.1, seed=1), member(1)]))
-    assert label(rows, AXES) == "20 steps of 8, 4 units, tetrominoes, 1 to 2 seeds a point"
-    assert label(having(rows, seed=0, beta=1), AXES) == "20 steps of 8, 4 units, tetrominoes, 1 seed"
+    assert budget_label(rows, AXES) == "20 steps of 8, 4 units, tetrominoes, 1 to 2 seeds a point"
+    assert budget_label(having(rows, seed=0, beta=1), AXES) == "20 steps of 8, 4 units, tetrominoes, 1 seed"
 
 
 # What a figure and a claim select
@@ -194,18 +193,32 @@ def test_a_label_says_the_budget_and_the_seeds_at_a_point():
 
 def test_a_selection_is_by_measure_arguments_fields_and_step():
     table = frame(tables([member(0.1), member(1)]))
-    found = select(table, "distortion", part="test", samples=10)
-    assert list(found["beta"]) == [0.1, 1]
-    assert set(found["step"]) == {20}
+    values = select(table, "distortion", part="test", samples=10)
+    assert list(values["beta"]) == [0.1, 1]
+    assert set(values["step"]) == {20}
     assert not len(select(table, "distortion", beta=3))
     assert set(select(table, "rate", at=16)["step"]) == {16}
-    assert set(select(table, "rate", at="all", part="test_nested")["step"]) == {*study.snapshots(member())}
+    assert set(select(table, "rate", at="all", part="test_nested")["step"]) == {*study.measured_steps(member())}
     floors = select(table, "distortion_floor", at="last")
     assert len(floors) == 4
     assert set(select(table, "distortion", samples=("mean", 10))["arguments"]) == {"mean", "samples=10"}
     assert select(table, "rate", samples=None).equals(select(table, "rate"))
-    assert not len(select(table, "rate", no_such_column=1))
-    assert select(table, "rate", no_such_column=None).equals(select(table, "rate"))
+    assert not len(select(table, "mig"))  # not measured yet
+    assert not len(select(table, "rate", sparsity=1))
+    assert select(table, "rate", sparsity=None).equals(select(table, "rate"))
+
+
+@pytest.mark.parametrize(
+    ("measure", "where", "message"),
+    [
+        ("distorsion", {}, r"no measure 'distorsion' \(did you mean distortion\?\)"),
+        ("rate", {"dept": 1}, r"no column 'dept' \(did you mean depth\?\)"),
+        ("rate", {"n_trian": None}, r"no column 'n_trian' \(did you mean n_train\?\)"),
+    ],
+)
+def test_a_misspelt_measure_or_column_is_an_error(measure, where, message):
+    with pytest.raises(ValueError, match=message):
+        select(frame(tables([member()])), measure, **where)
 
 
 @pytest.mark.parametrize(
@@ -222,10 +235,10 @@ def test_a_selection_is_by_measure_arguments_fields_and_step():
     ],
 )
 def test_arguments_are_columns(arguments, columns):
-    made = tables([member()])
-    (rows,) = made.measures.values()
-    made.measures[member().key] = [rows[0] | {"arguments": arguments}, rows[0] | {"arguments": "other=1"}]
-    one, other = frame(made).to_dict("records")
+    filled = tables([member()])
+    (rows,) = filled.measures.values()
+    filled.measures[member().key] = [rows[0] | {"arguments": arguments}, rows[0] | {"arguments": "other=1"}]
+    one, other = frame(filled).to_dict("records")
     assert {name: one[name] for name in columns} == columns
     assert all(pd.isna(other[name]) for name in columns)
     assert (one["depth"], one["arguments"], other["other"]) == (1, arguments, 1)
@@ -251,11 +264,11 @@ def test_published_shows_a_part_of_it(trained):
 
 
 def test_what_published_lacks_is_one_error_with_the_command(trained):
-    with pytest.raises(ResultsError, match=r"holds no member yet; `python -m vaekit train rate_generalisation"):
+    with pytest.raises(StoreError, match=r"holds no member yet; `python -m vaekit train rate_generalisation"):
         asked(study.Settings.at("published"))
     published(study.members(settings()))
-    runs.default_store().commit(run_of(study.members(settings(betas=[0.3]))[0]))
-    with pytest.raises(ResultsError) as caught:
+    default_store().commit(run_of(study.members(settings(betas=[0.3]))[0]))
+    with pytest.raises(StoreError) as caught:
         asked(study.Settings.at("published", betas=[0.1, 0.3], depths=[1]))
     assert "lacks 1 of what was asked for, first beta 0.3, depth 1" in str(caught.value)
     command = "python -m vaekit train rate_generalisation --scale short -p betas '[0.1, 0.3]' -p depths '[1]'"
@@ -274,7 +287,7 @@ def row(step, **changes):
 @pytest.fixture
 def store():
     """Members of two models, of which one is derived, one diverged without a value and one has a value that is none."""
-    store = runs.default_store()
+    store = default_store()
     conv = member(model="conv_vae", model_args={"depth": 1, "channels": (4,)})
     derived = member(3, parent=member().key)
     for one in (member(), conv, derived):
@@ -287,14 +300,14 @@ def store():
 
 def test_a_store_as_a_table_is_what_its_tables_are(store):
     pd.testing.assert_frame_equal(stored(store), frame(results.from_store(store)))
-    found = stored()
-    assert len(found) == 8
-    assert found.loc[found["status"] == "diverged", "value"].isna().all()
-    assert set(found["version"].dropna()) == {1, 3}
+    values = stored()
+    assert len(values) == 8
+    assert values.loc[values["status"] == "diverged", "value"].isna().all()
+    assert set(values["version"].dropna()) == {1, 3}
 
 
 def test_whole_numbers_stay_whole_where_each_member_has_values():
-    store = runs.default_store()
+    store = default_store()
     store.commit_measure(store.commit(run_of(member())), "rates", 1, [row(20)])
     pd.testing.assert_frame_equal(stored(), frame(results.from_store(store)))
     assert stored()["step"].dtype == "int64"
@@ -304,8 +317,8 @@ def test_of_each_measure_the_newest_version(store):
     key = member().key
     for version in (10, 9):
         store.commit_measure(key, "rates", version, [row(20, value=float(version))])
-    found = stored(store)
-    assert found.loc[found["key"] == key, ["value", "version"]].to_numpy().tolist() == [[10.0, 10.0]]
+    values = stored(store)
+    assert values.loc[values["key"] == key, ["value", "version"]].to_numpy().tolist() == [[10.0, 10.0]]
 
 
 def test_an_empty_store_is_an_empty_table(place):
@@ -316,10 +329,11 @@ def test_an_empty_store_is_an_empty_table(place):
 
 @pytest.mark.parametrize("kind", ["runs", "measures"])
 def test_a_damaged_store_is_no_smaller_table(store, kind):
-    path = next(store.root.glob(f"{kind}/*/{member().key}/r*.json"))
+    key = member().key
+    path = store.path(key) if kind == "runs" else next(store.root.glob(f"measures/{key}/r*.json"))
     content = path.read_bytes()
     path.write_bytes(content.replace(b"0", b"1", 1))
-    with pytest.raises(runs.StoreError, match=str(path)):
+    with pytest.raises(StoreError, match=str(path)):
         stored(store)
 
 
@@ -370,10 +384,10 @@ def test_a_figures_data_are_of_every_step_on_request_and_empty_where_nothing_was
 
 
 def test_an_argument_named_as_a_field_or_a_column_mixes_nothing():
-    made = tables([member(0.1), member(1, model_args={"depth": 2, "hidden": 4, "latent_dim": 2})])
-    for rows in made.measures.values():
+    both = tables([member(0.1), member(1, model_args={"depth": 2, "hidden": 4, "latent_dim": 2})])
+    for rows in both.measures.values():
         rows[:] = [rows[0] | {"arguments": "depth=7,n=3,step=5,beta=9"}]
-    table = frame(made)
+    table = frame(both)
     assert set(table["depth"]) == {1, 2}
     assert set(table["n"]) == {16}
     assert set(table["argument_depth"]) == {7}
@@ -383,8 +397,8 @@ def test_an_argument_named_as_a_field_or_a_column_mixes_nothing():
 
 
 def test_children_of_parents_that_are_not_known_share_no_budget():
-    made = tables([member(0.1, parent=parent * 64, arm="dense") for parent in "ab"])
-    assert len(budgets(frame(made), AXES)) == 2
+    orphans = tables([member(0.1, parent=parent * 64, arm="dense") for parent in "ab"])
+    assert len(budgets(frame(orphans), AXES)) == 2
 
 
 def test_an_empty_table_has_no_rows_to_select():
@@ -393,11 +407,11 @@ def test_an_empty_table_has_no_rows_to_select():
 
 
 def test_what_looks_like_no_number_stays_a_text():
-    made = tables([member()])
-    (rows,) = made.measures.values()
+    filled = tables([member()])
+    (rows,) = filled.measures.values()
     texts = ["05", "nan", "inf", "1_0", "1e-3", "-2", "0.50"]
-    made.measures[member().key] = [rows[0] | {"arguments": f"x={text}"} for text in texts]
-    assert frame(made)["x"].tolist() == ["05", "nan", "inf", "1_0", 0.001, -2, 0.5]
+    filled.measures[member().key] = [rows[0] | {"arguments": f"x={text}"} for text in texts]
+    assert frame(filled)["x"].tolist() == ["05", "nan", "inf", "1_0", 0.001, -2, 0.5]
 
 
 def test_a_source_is_one_of_two():

@@ -10,11 +10,12 @@ import re
 import pandas as pd
 import torch
 
-from vaekit import data, disk, results, table
+from vaekit import data
 from vaekit.distributions import Gaussian
 from vaekit.fleet import new_model
-from vaekit.runs import Member, Run
+from vaekit.store import SHORT, Member, Run, files, results, table
 from vaekit.studies import rate_generalisation as study
+from vaekit.sweep import compared_steps
 
 ARGUMENTS = {"depth": 1, "hidden": 4, "latent_dim": 2}
 
@@ -30,12 +31,12 @@ def run_of(member: Member, steps=(16, 20), status="finished", reason="", **recor
     start = new_model(member.build, member.seed).state_dict()
     weights = {step: {name: (value + step / 1000).to(value.dtype) for name, value in start.items()} for step in steps}
     history = {"step": torch.tensor([member.steps]), "loss": torch.tensor([1 / 3], dtype=torch.float64)}
-    return Run(member, status, reason, history, weights, {"study": study.DESIGN.name, "hardware": "made up"} | record)
+    return Run(member, status, reason, history, weights, {"study": study.SPEC.name, "hardware": "made up"} | record)
 
 
-def settings(scale="quick", hidden=4, batch_size=8, n_test=16, **given) -> study.Settings:
-    given = {"betas": [0.1, 1], "depths": [1], "steps": 20, "n_train": 32} | given
-    chosen = study.Settings.at(scale, **given)
+def settings(scale="quick", hidden=4, batch_size=8, n_test=16, **parameters) -> study.Settings:
+    parameters = {"betas": [0.1, 1], "depths": [1], "steps": 20, "n_train": 32} | parameters
+    chosen = study.Settings.at(scale, **parameters)
     return dataclasses.replace(chosen, hidden=hidden, batch_size=batch_size, n_test=n_test)
 
 
@@ -67,32 +68,32 @@ def tables(members, status="finished", learning_curve=True) -> results.Tables:
     Without a learning curve, the whole sets' D and R are there at every snapshot instead, as they once were.
     """
     parts = ("train", "test", "test_a", "test_b")
-    whole, nested = (
-        [(part, name, how) for part in names for name, how in (("distortion", "samples=1"), ("rate", ""))]
+    whole_sets, nested = (
+        [(part, name, arguments) for part in names for name, arguments in (("distortion", "samples=1"), ("rate", ""))]
         for names in (parts, ("train_nested", "test_nested", "test_nested_a", "test_nested_b"))
     )
-    always = nested if learning_curve else whole
-    late = whole if learning_curve else []
+    always = nested if learning_curve else whole_sets
+    late = whole_sets if learning_curve else []
     always += [
-        ("train", name, f"estimator={how}")
+        ("train", name, f"estimator={arguments}")
         for name in ("mutual_information", "marginal_kl")
-        for how in ("exact", "batch512")
+        for arguments in ("exact", "batch512")
     ]
     always += [("train", "mi_ceiling", "")]
     final = [(part, *what) for part in parts[:2] for what in (("distortion", "mean"), ("distortion_floor", ""))]
     final += [("test", "distortion", "samples=10")]
-    made = results.Tables()
+    filled = results.Tables()
     for m in members:
-        made.members[m.key] = row_of(m, status)
-        made.measures[m.key] = [
-            {"member": m.key[: results.SHORT], "step": step, "part": part, "measure": name, "arguments": arguments}
+        filled.members[m.key] = row_of(m, status)
+        filled.measures[m.key] = [
+            {"member": m.key[:SHORT], "step": step, "part": part, "measure": name, "arguments": arguments}
             | {"value": value(m, step, part, name, arguments), "se": 0.5, "n": 16, "version": 1}
-            for step in (study.snapshots(m) if status == "finished" else ())
+            for step in (study.measured_steps(m) if status == "finished" else ())
             for part, name, arguments in always
-            + (late if step in study.kept(m)[-2:] else [])
+            + (late if step in compared_steps(m) else [])
             + (final if step == m.steps else [])
         ]
-    return made
+    return filled
 
 
 def with_columns(rows: pd.DataFrame) -> pd.DataFrame:
@@ -135,11 +136,11 @@ def notebook(path, *cells):
 
 
 class FullDisk:
-    """A disk that refuses the nth of all operations that change it (see `disk.seam`); `calls` are their names."""
+    """A disk that refuses the nth of all operations that change it (see `files.seam`); `calls` are their names."""
 
     def __init__(self, monkeypatch, nth: int):
         self.nth, self.calls = nth, []
-        monkeypatch.setattr(disk, "seam", self._call)
+        monkeypatch.setattr(files, "seam", self._call)
 
     @property
     def refused(self) -> bool:

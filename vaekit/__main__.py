@@ -8,10 +8,12 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from vaekit import archive, data, judges, pictures, results, runs, studies, sweep, upkeep
+from vaekit import classifiers, data, studies, sweep
 from vaekit.fleet import device_problem
 from vaekit.models.classifiers import NETWORKS
 from vaekit.settings import SettingsError
+from vaekit.store import SHORT, StoreError, bundles, default_store, load, maintenance, results
+from vaekit.sweep import image_grids
 
 DECODERS = 6  # that one export may add to results/
 
@@ -42,9 +44,9 @@ def main(arguments: list[str] | None = None) -> int:
         "--decoders", nargs="*", metavar="KEY",
         help=f"carry the decoders of these runs as well (without a KEY: of those of --scale), {DECODERS} at the most",
     )  # fmt: skip
-    way = command.add_mutually_exclusive_group()
-    way.add_argument("--to", type=Path, metavar="FILE", help="write all of it as one file instead, for another machine")
-    way.add_argument("--from", type=Path, metavar="FILE", dest="source", help="merge such a file instead of the store")
+    place = command.add_mutually_exclusive_group()
+    place.add_argument("--to", type=Path, metavar="DIR", help="write all of it to a folder, for another machine")
+    place.add_argument("--from", type=Path, metavar="DIR", dest="source", help="merge such a folder, not the store")
     command.set_defaults(run=export)
 
     add_runs(commands.add_parser("runs", help="what the store holds: list, show, verify and clean it"))
@@ -61,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     try:
         return chosen.run(chosen)
-    except (data.DataError, SettingsError, runs.StoreError, results.ResultsError) as error:
+    except (data.DataError, SettingsError, StoreError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -109,21 +111,24 @@ def train(chosen: argparse.Namespace) -> int:
     """Train what is missing of a study at a scale."""
     study = studies.study(chosen.study)
     settings = study.Settings.at(chosen.scale, **dict(chosen.given))
-    store = runs.default_store()
+    store = default_store()
     if chosen.minutes is not None and not 0 < chosen.minutes < math.inf:
         raise SettingsError(f"--minutes: got {chosen.minutes}; wanted a number above 0")
     refuse_published(settings.scale)
-    design = study.DESIGN.without(chosen.later)
+    try:
+        spec = study.SPEC.without(chosen.later)
+    except SettingsError as error:
+        raise SettingsError(f"--later: {error}") from None
     members = study.members(settings)
     if chosen.shard is not None:
         whole, members = len(members), sweep.shard(members, *shard_of(chosen.shard))
         say(f"shard {chosen.shard}: {len(members)} of {whole} members")
     if chosen.dry_run:
-        todo = sweep.plan(design, members, store)
+        todo = sweep.plan_sweep(spec, members, store)
         sweep.check_images(todo)
-        print(sweep.report(design, todo, settings.device))
+        print(sweep.report(spec, todo, settings.device))
         return 0
-    trained = sweep.run(design, members, store, settings.device, chosen.minutes, say=say).missing
+    trained = sweep.run(spec, members, store, settings.device, chosen.minutes, say=say).missing
     ended = [store.record(member.key)["status"] for member in trained if member.key in store]
     print(
         f"{len(ended)} members were trained, {ended.count('diverged')} of them diverged; {len(members)} were asked for"
@@ -145,84 +150,119 @@ def say(line: str) -> None:
 
 
 def shard_of(given: str) -> tuple[int, int]:
-    """What --shard 2/4 means, as (1, 4): the part, counted from 0, and of how many. Errors: SettingsError."""
-    found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", given, re.ASCII)
-    number, of = map(int, found.groups()) if found else (0, 0)
+    """What --shard 2/4 means, as (1, 4): the part, counted from 0, and of how many. Raises: SettingsError."""
+    match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", given, re.ASCII)
+    number, of = map(int, match.groups()) if match else (0, 0)
     if not 1 <= number <= of:
         raise SettingsError(f"--shard: got {given!r}; wanted I/N with I from 1 to N, e.g. 2/4")
     return number - 1, of
 
 
 def export(chosen: argparse.Namespace) -> int:
-    """Merge a study's stored runs, those of the members chosen, or a file, into its results folder; or into a file."""
+    """Merge a study's stored runs, those of the members chosen, or a folder, into its results; or write a folder."""
     study = studies.study(chosen.study)
-    design, path = study.DESIGN, results.folder(chosen.study)
+    spec, path = study.SPEC, results.folder(chosen.study)
+    if chosen.source and (chosen.scale or chosen.given or chosen.decoders is not None):
+        raise SettingsError("--from merges a folder whole; leave out --scale, -p and --decoders")
     if chosen.given and not chosen.scale:
         raise SettingsError("-p says which members of a scale are meant; give --scale as well")
     refuse_published(chosen.scale)
+    if chosen.to and chosen.to.exists() and not (chosen.to.is_dir() and not any(chosen.to.iterdir())):
+        raise SettingsError(f"--to: {chosen.to} is there and not an empty folder; give a new one")
     if chosen.source:
-        if chosen.scale or chosen.decoders is not None:
-            raise SettingsError("--from merges a file whole; leave out --scale, -p and --decoders")
-        merged = results.read(path).merged(archive.read(chosen.source, design.name))
+        merged = results.read(path).merged(results_of(chosen.source, spec.name))
+        carried = results.merged_bundles(path, chosen.source)
     else:
+        carried = results.bundle_contents(path)
         members = study.members(study.Settings.at(chosen.scale, **dict(chosen.given))) if chosen.scale else ()
-        merged = sweep.tables(design, members=members, alone=bool(chosen.scale))
-        if chosen.decoders is not None:
-            merged.decoders |= decoders_of(chosen.decoders, [member.key for member in members], merged)
-        exported = [member.key for member in members] if chosen.scale else list(merged.members)
-        merged.pictures |= pictures.export(design, exported, merged.pictures, runs.default_store(), say)
+        merged = sweep.tables(spec, members=members, alone=bool(chosen.scale))
+        scaled = [member.key for member in members]
+        exported = scaled if chosen.scale else list(merged.members)
+        decoders = keys_of_decoders(chosen.decoders, scaled, merged) if chosen.decoders is not None else []
+        carried |= new_bundles(spec, exported, decoders, carried)
+        if not merged.members:
+            what = f"nothing of {spec.name}" + " that was chosen" * bool(chosen.scale)
+            raise SettingsError(f"{what} is stored in {default_store().root}, and results/ has nothing; train some")
     commits = sorted({row["commit"] for row in merged.members.values() if row.get("commit")})
-    provenance = {"study": design.name, "measures": design.versions, "commits": commits}
-    results.parse(path, results.contents_of(merged, provenance))  # what could not be read again is not written
-    if chosen.to:
-        archive.write(chosen.to, results.contents_of(merged, provenance))
-    else:
-        results.write(path, merged, provenance)
+    provenance = {"study": spec.name, "measures": spec.versions, "commits": commits}
+    results.write(chosen.to or path, merged, provenance, carried)
     print(f"{len(merged.members)} members, {sum(map(len, merged.measures.values())):,} values: {chosen.to or path}")
     return 0
 
 
-def decoders_of(starts: list[str], chosen: list[str], merged: results.Tables) -> dict[str, bytes]:
-    """The decoders' files of runs that are named by the starts of their keys, else of those chosen that are stored."""
-    store = runs.default_store()
-    keys = [store.find(start) for start in starts] or [key for key in chosen if key in store]
+def results_of(source: Path, study: str) -> results.Tables:
+    """The tables of another machine's export. Raises StoreError for any damage, SettingsError for another study's."""
+    if (other := results.study_of(source)) != study:
+        what = f"results of {other}" if other else "no results (`export --to` writes some)"
+        raise SettingsError(f"--from: {source} holds {what}; wanted those of {study}")
+    if problem := next(results.damage(source), None):
+        raise StoreError(problem)
+    return results.read(source)
+
+
+def keys_of_decoders(starts: list[str], scaled: list[str], merged: results.Tables) -> list[str]:
+    """The keys of runs that are named by their starts, else of those of the scale that are stored."""
+    store = default_store()
+    keys = [store.find(start) for start in starts] or [key for key in scaled if key in store]
     if not 1 <= len(keys) <= DECODERS:
         raise SettingsError(
-            f"--decoders: got {len(keys)} stored runs; wanted 1 to {DECODERS}: name their keys "
-            "(`runs list` shows them), or choose them by --scale and -p"
+            f"--decoders: {len(keys)} of the runs that are meant are stored; wanted 1 to {DECODERS}: name their keys "
+            "(`runs list` shows them), or choose others by --scale and -p"
         )
     if foreign := [key for key in keys if key not in merged.members]:
-        raise SettingsError(f"--decoders: run {foreign[0][: results.SHORT]} is none of this study's, or not chosen")
-    return dict(runs.decoder_file(key, store) for key in keys)
+        raise SettingsError(f"--decoders: run {foreign[0][:SHORT]} is none of this study's, or not chosen")
+    return keys
+
+
+def new_bundles(
+    spec: sweep.StudySpec, exported: list[str], decoders: list[str], carried: dict[str, bytes]
+) -> dict[str, bytes]:
+    """The bundles that this export adds or extends, by their file names: image grids, and the decoders asked for."""
+    store = default_store()
+    added: dict[str, bundles.Bundle] = {}
+
+    def bundle(key: str, step: int) -> bundles.Bundle:
+        name = bundles.file_name(key, step)
+        if name not in added:
+            listed = results.bundle_of(spec.name, key, step) if name in carried else None
+            added[name] = listed or bundles.of_run(store.record(key), step)
+        return added[name]
+
+    for grid in image_grids.make_all(spec, exported, store, say):
+        bundle(grid.key, grid.step).grid = grid
+    for key in decoders:
+        step = max(store.steps(key), default=0)
+        bundle(key, step).decoder = bundles.decoder_of(load(key, step, store))
+    return {name: extended.pack() for name, extended in added.items()}
 
 
 def list_runs(chosen: argparse.Namespace) -> int:
     """Print a line for each run; name the damaged."""
-    upkeep.check(store := runs.default_store())
-    lines, damaged = upkeep.listing(store, chosen.study, chosen.diverged)
+    maintenance.check(store := default_store())
+    lines, damaged = maintenance.listing(store, chosen.study, chosen.diverged)
     print("\n".join(lines))
     return complain(damaged)
 
 
 def show_run(chosen: argparse.Namespace) -> int:
     """Print all that is known of a run."""
-    upkeep.check(store := runs.default_store())
-    print("\n".join(upkeep.show(store, store.find(chosen.key))))
+    maintenance.check(store := default_store())
+    print("\n".join(maintenance.show(store, store.find(chosen.key))))
     return 0
 
 
 def verify_runs(chosen: argparse.Namespace) -> int:
     """Name every damaged file; status 1 where there is one."""
-    store, damaged = runs.default_store(), []
+    store, damaged = default_store(), []
     if not chosen.keys:
         damaged = [line for name in studies.NAMES for line in results.damage(results.folder(name))]
-    try:
-        upkeep.check(store)
-        keys = [store.find(start) for start in chosen.keys] or None
-    except runs.StoreError:
-        complain(damaged)
-        raise
-    damaged += upkeep.damage(store, keys)
+        damaged += classifiers.damage()
+        if not store.root.is_dir():
+            print(f"there is no store at {store.root}; results/ is verified")
+            return complain(damaged)
+    maintenance.check(store)
+    keys = list(dict.fromkeys(store.find(start) for start in chosen.keys)) or None
+    damaged += maintenance.damage(store, keys)
     if not damaged:
         print(f"{len(keys or list(store.keys()))} runs of {store.root}{'' if keys else ' and results/'}: all is whole")
     return complain(damaged)
@@ -230,13 +270,13 @@ def verify_runs(chosen: argparse.Namespace) -> int:
 
 def clean_runs(chosen: argparse.Namespace) -> int:
     """Say what can be deleted; delete it where that was said."""
-    upkeep.check(store := runs.default_store())
-    found = upkeep.leftovers(store, chosen.quarantine, chosen.checkpoints)
-    for path in found:
-        print(f"{upkeep.size_of(path) / 1e6:10,.2f} MB  {path}")
-    freed = f"{len(found)} leftovers, {sum(map(upkeep.size_of, found)) / 1e6:,.2f} MB"
+    maintenance.check(store := default_store())
+    leftovers = maintenance.leftovers(store, chosen.quarantine, chosen.checkpoints)
+    for path in leftovers:
+        print(f"{maintenance.size_of(path) / 1e6:10,.2f} MB  {path}")
+    freed = f"{len(leftovers)} leftovers, {sum(map(maintenance.size_of, leftovers)) / 1e6:,.2f} MB"
     if chosen.yes:
-        upkeep.delete(found)
+        maintenance.delete(leftovers)
     print(f"{freed}: deleted" if chosen.yes else f"{freed}; --yes deletes them")
     return 0
 
@@ -254,7 +294,7 @@ def classify(chosen: argparse.Namespace) -> int:
         raise SettingsError(f"--epochs: got {chosen.epochs}; wanted 1 or more")
     if problem := device_problem(chosen.device):
         raise SettingsError(f"--device: {problem}")
-    print(judges.make(chosen.data, chosen.model, chosen.epochs, chosen.device, say))
+    print(classifiers.make(chosen.data, chosen.model, chosen.epochs, chosen.device, say))
     return 0
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
@@ -17,7 +16,7 @@ from matplotlib.transforms import Bbox, BboxBase, IdentityTransform
 from pandas.io.formats.style import Styler
 from torch import Tensor
 
-from vaekit.table import csv, distinct, having, select
+from vaekit.store.table import csv, distinct, having, select
 
 # Okabe and Ito's colours, told apart by colour-blind readers too.
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#777777"
@@ -39,7 +38,7 @@ STYLE: dict[Any, Any] = {
 
 
 class _DataFigure(Figure):
-    """A figure that knows the data it draws, as the text of a CSV: for IPython another form of the same picture."""
+    """A figure with the data that it draws, as the text of a CSV: for IPython another form of the same picture."""
 
     csv = ""
 
@@ -47,17 +46,12 @@ class _DataFigure(Figure):
         return {"text/csv": self.csv} if self.csv else {}
 
 
-def use_style() -> None:
-    """Draw in the house style from here on."""
-    plt.rcParams.update(STYLE)
-
-
 def panels(rows: int, columns: int, width: float = 4.2, height: float = 3.4, **how: Any) -> tuple[Figure, np.ndarray]:
-    """A figure of rows x columns axes, always as a two-dimensional array.
+    """A figure of rows x columns axes in the house style, always as a two-dimensional array.
 
     pyplot forgets it at once: so a notebook shows it where a cell returns it, once.
     """
-    use_style()
+    plt.rcParams.update(STYLE)
     size = (width * columns, height * rows)
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, FigureClass=_DataFigure, **how)
     plt.close(figure)
@@ -95,68 +89,69 @@ def grid(
     measures: Sequence[str] = (),
     drawn: pd.DataFrame | None = None,
     history: bool = False,
-    legend: str = "",
+    legend: bool = False,
     empty: str = "not run yet",
     missing: str = "",
     wrap: int = 0,
-    projections: Sequence[str | None] = (),
-    width: float = 4.2,
-    height: float = 3.4,
     **how: Any,
 ) -> Figure:
     """A row of panels for each budget, labelled above its first panel, with the data that is drawn.
 
     Args:
-        groups: the label and the rows of each budget, the largest first (`table.budgets`, `table.label`).
-        draw: with a number of columns, `draw(axes, rows)` of a whole budget; with named ones, `draw(ax, rows)` of each
-            panel's own rows.
+        groups: the label and the rows of each budget, the largest first (`table.budgets`, `table.budget_label`).
+        draw: with a number of columns, `draw(axes, rows)` of a budget's panels; with named ones, `draw(ax, rows)` of
+            each panel's own rows.
         columns: how many panels a budget has; or, by the panels' titles, what `table.having` picks for each. Budgets
             one after the other that share no panel then stand side by side.
-        measures: what is drawn, as `table.csv` takes it, of the rows `drawn` (None: all that `groups` have).
-        history: whether that is at every step; else at the end of training.
-        legend: "below" for one of all panels that have none of their own; "" for none.
-        empty: what is said where there is no group.
-        missing: what is said, below its title, in a panel in which nothing is drawn; "": it stays blank.
+        measures: the data, as `table.csv` takes them, of the rows `drawn` (None: all rows of `groups`).
+        history: the data are of every step; else of the end of training.
+        legend: one legend below all panels that have none of their own.
+        empty: the words where there is no panel.
+        missing: the words below the title of a panel in which nothing is drawn; "": it stays blank.
         wrap: panels in a line at most; 0: all of them.
-        projections: of a budget's first panels, e.g. ("3d",).
-        width, height: of a panel, in inches.
         how: for `panels`.
     """
-    groups = [(text, rows) for text, (_, rows) in zip(distinct([text for text, _ in groups]), groups, strict=True)]
-    lines = [] if isinstance(columns, int) else _packed(groups, columns)
-    if not groups or not (isinstance(columns, int) or any(lines)):
+    labels = distinct([label for label, _ in groups])
+    groups = [(label, rows) for label, (_, rows) in zip(labels, groups, strict=True)]
+    titles = [""] * columns if isinstance(columns, int) else list(columns)
+    count = len(titles)
+    lines = groups if isinstance(columns, int) else _packed(groups, columns)
+    if not lines:
         return nothing(empty)
-    count = columns if isinstance(columns, int) else len(columns)
     across = min(count, wrap or count)
-    high = -(-count // across)
-    how = ({"sharey": "row"} if lines else {}) | how
-    figure, axes = panels(high * (len(lines) or len(groups)), across, width, height, **how)
-    blocks = axes.reshape(-1, high * across)[:, :count]
-    if isinstance(columns, int):
-        for block, (text, rows) in zip(blocks, groups, strict=True):
-            _project(figure, block, projections)
+    options: dict[str, Any] = how if isinstance(columns, int) else {"sharey": "row", **how}
+    figure, axes = panels(-(-count // across) * len(lines), across, **options)
+    for block, line in zip(axes.reshape(len(lines), -1)[:, :count], lines, strict=True):
+        if isinstance(line, tuple):
+            label, rows = line
             draw(block, rows)
-            label(block[0], text, _letters(width * across))
-    else:
-        for block, line in zip(blocks, lines, strict=True):
-            for ax, title in zip(block, columns, strict=True):
-                if title in line:
-                    draw(ax, line[title][1])
-                if title in line or missing:
-                    ax.set_title(title, parse_math=False)
-            _label_panels(block, [line[title][0] if title in line else "" for title in columns], across, width)
+            labels = [label, *[""] * (count - 1)]
+        else:
+            labels = [
+                _draw_panel(ax, title, line.get(title), draw, missing) for ax, title in zip(block, titles, strict=True)
+            ]
+        _label_panels(block, labels, across)
     for ax in figure.axes:
         if not ax.has_data():
             ax.set_axis_off()
             if missing and ax.get_title():
                 say(ax, missing)
-    if legend == "below":
-        legend_below(figure)
+    if legend:
+        _legend_below(figure)
     if measures:
         shown = pd.concat([rows for _, rows in groups]) if drawn is None else drawn
         shown = shown.drop_duplicates(["key", "step", "part", "measure", "arguments"])  # of parents that budgets share
         with_data(figure, csv(shown, *measures, last=not history))
     return figure
+
+
+def _draw_panel(ax: Axes, title: str, shown: tuple[str, pd.DataFrame] | None, draw: Callable, missing: str) -> str:
+    """Draw a named panel, and return the label of its budget; "" where it has none."""
+    if shown:
+        draw(ax, shown[1])
+    if shown or missing:
+        ax.set_title(title, parse_math=False)
+    return shown[0] if shown else ""
 
 
 def _packed(
@@ -177,32 +172,18 @@ def _packed(
     return lines
 
 
-def _label_panels(block: np.ndarray, texts: Sequence[str], across: int, width: float) -> None:
-    """Each budget above the first of its panels, no wider than up to the next budget or the end of the line.
-
-    `texts` has the budget of each panel, "" for none; a panel is `width` inches wide, and a line has `across` of them.
-    """
-    firsts = sorted(texts.index(text) for text in {*texts} - {""})
-    for first, following in zip(firsts, [*firsts[1:], len(texts)], strict=True):
-        end_of_line = (first // across + 1) * across
-        block[first].tick_params(labelleft=True)  # where the line's first panel is empty, nobody else shows them
-        label(block[first], texts[first], _letters(width * (min(following, end_of_line) - first)))
-
-
-def _letters(inches: float) -> int:
-    """How many letters of a label fit."""
-    return int(9.6 * inches)
+def _label_panels(block: np.ndarray, labels: Sequence[str], across: int) -> None:
+    """Each budget's label above the first of its panels, as wide as they are: `across` panels are a line."""
+    width = block[0].figure.get_figwidth() / across
+    firsts = sorted(labels.index(label) for label in {*labels} - {""})
+    for first, following in zip(firsts, [*firsts[1:], len(labels)], strict=True):
+        last = min(following, (first // across + 1) * across)
+        if first:
+            block[first].tick_params(labelleft=True)  # where the line's first panel is empty, nobody else shows them
+        label_above(block[first], labels[first], letters=int(9.6 * width * (last - first)))
 
 
-def _project(figure: Figure, block: np.ndarray, projections: Sequence[str | None]) -> None:
-    for i, projection in enumerate(projections):
-        if projection:
-            place = block[i].get_subplotspec()
-            block[i].remove()
-            block[i] = figure.add_subplot(place, projection=projection)
-
-
-def legend_below(figure: Figure) -> None:
+def _legend_below(figure: Figure) -> None:
     """One legend below all panels that have none of their own, of what any of them draws."""
     shared = [ax.get_legend_handles_labels() for ax in figure.axes if ax.get_legend() is None]
     named = {name: handle for handles, names in shared for handle, name in zip(handles, names, strict=True)}
@@ -261,8 +242,8 @@ def rate_distortion(table: pd.DataFrame | Sequence[Mapping[str, Any]], ax: Axes 
     """D over R in nats per image at the end of training, a curve for each part, a point for each beta.
 
     `table` is the tidy table of one budget, or the rows of `metrics.rd_table`. Points are means over seeds with their
-    standard deviations; the star is beta = 1; grey diagonals are lines of equal ELBO, -D - R at beta = 1 (Bozkurt et
-    al. 2021, figure 3). Rings mark the members that were asked for, where others are shown beside them.
+    standard deviations; the star is beta = 1; grey diagonals have equal ELBO, -D - R at beta = 1 (Bozkurt et al. 2021,
+    figure 3). Rings mark the members that were asked for, where others stand beside them.
     """
     ax = _given(ax)
     frame = pd.DataFrame(table)
@@ -283,9 +264,13 @@ def rate_distortion(table: pd.DataFrame | Sequence[Mapping[str, Any]], ax: Axes 
 def rd_curve(rows: pd.DataFrame, ax: Axes, **how: Any) -> pd.DataFrame:
     """Draw one curve of D over R: a point for each beta, the mean over seeds with its standard deviation.
 
-    `rows` are those of the measures rate and distortion of one curve; `how` goes to the plot. The star is beta = 1.
-    Returns the means, by beta, with the columns rate and distortion; nothing is drawn of no rows. Errors: ValueError
-    for two values of a beta and a seed, which are of two curves.
+    `rows` are those of the measures rate and distortion; `how` goes to the plot. The star is beta = 1.
+
+    Returns:
+        The means by beta, with the columns rate and distortion.
+
+    Raises:
+        ValueError: a beta and a seed have two values, which are of two curves.
     """
     rows = rows[rows["value"].notna()]
     if len(twice := rows[rows.duplicated(["beta", "seed", "measure"])]):
@@ -305,10 +290,14 @@ def rd_curve(rows: pd.DataFrame, ax: Axes, **how: Any) -> pd.DataFrame:
     return mean
 
 
-def rd_axes(ax: Axes) -> None:
-    """The axes' names, and diagonals of equal ELBO behind the curves that are drawn."""
-    _iso_elbo(ax)
+def rd_axes(ax: Axes, every: float = 20.0) -> None:
+    """The axes' names and, behind the curves that are drawn, diagonals of equal ELBO, `every` so many nats."""
     ax.set(xlabel="rate R (nats per image)", ylabel="distortion D (nats per image)")
+    (left, bottom), (right, top) = ax.dataLim.min, ax.dataLim.max
+    for total in np.arange(np.ceil((left + bottom) / every), (right + top) / every) * every:
+        x = np.clip(total - bottom, left, right)
+        if bottom <= total - x <= top:
+            ax.axline((x, total - x), slope=-1, color="#cccccc", lw=0.7, zorder=0)
 
 
 def over_beta(
@@ -358,27 +347,15 @@ def pictures(images: Tensor, columns: int, ax: Axes | None = None) -> Figure:
     """uint8 images (n, C, H, W) as one sheet, row by row, without axes."""
     ax = _given(ax, width=0.55 * columns, height=0.55 * -(-len(images) // columns))
     array = images.permute(0, 2, 3, 1).cpu().numpy()
-    n, height, width, colours = array.shape
+    n, height, width, channels = array.shape
     rows = -(-n // columns)
-    sheet = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1, colours), 255, np.uint8)
+    sheet = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1, channels), 255, np.uint8)
     for i, image in enumerate(array):
         y, x = i // columns * (height + 1), i % columns * (width + 1)
         sheet[y : y + height, x : x + width] = image
-    ax.imshow(sheet if colours == 3 else sheet[..., 0], cmap="gray", interpolation="nearest")
+    ax.imshow(sheet if channels == 3 else sheet[..., 0], cmap="gray", interpolation="nearest")
     ax.set_axis_off()
     return _figure(ax)
-
-
-@torch.no_grad()
-def reconstructions(model, images: Tensor, ax: Axes, columns: int = 8) -> Axes:
-    """uint8 images, `columns` to a row, each row above what a model makes of them at the modes of their codes."""
-    x = images.to(next(model.parameters()).dtype) / 255
-    noise = {site: x.new_zeros((len(x), *shape)) for site, shape in model.noise_sites.items()}
-    made = (model(x, noise)["x"].mean.clamp(0, 1) * 255).round().to(torch.uint8)
-    rows = [part for pair in zip(images.split(columns), made.split(columns), strict=True) for part in pair]
-    pictures(torch.cat(rows), columns, ax)
-    ax.set_title("images, and below each its reconstruction", loc="left")
-    return ax
 
 
 def text_table(frame: pd.DataFrame) -> Styler:
@@ -388,12 +365,6 @@ def text_table(frame: pd.DataFrame) -> Styler:
     styler.set_properties(**look)
     styler.set_table_attributes('class="dataframe vaekit-table"').set_uuid("table")
     return styler.set_table_styles([{"selector": "th", "props": [("text-align", "left")]}])
-
-
-def leftmost(ax: Axes) -> bool:
-    """Whether a panel stands first in its row: where a legend goes that all panels share."""
-    place = ax.get_subplotspec()
-    return place is None or place.is_first_col()
 
 
 class _Label(Annotation):
@@ -407,8 +378,8 @@ class _Label(Annotation):
         return Bbox.from_extents(panel.x0, box.y0, min(box.x1, panel.x1), box.y1)
 
 
-def label(ax: Axes, text: str, width: int | None = None) -> None:
-    """A line above a panel and its title: its budget; or several, of at most `width` letters. A dollar is no formula.
+def label_above(ax: Axes, text: str, letters: int | None = None) -> None:
+    """A budget's label above a panel and its title, in lines of at most so many `letters`. A dollar is no formula.
 
     It stays above the title, also where that is set later.
     """
@@ -417,7 +388,7 @@ def label(ax: Axes, text: str, width: int | None = None) -> None:
         words = [child for child in ax.get_children() if isinstance(child, Text) and child not in ax.texts]
         return Bbox.union([text.get_window_extent(renderer) for text in words])
 
-    lines = textwrap.wrap(text, width) if width else [text]
+    lines = textwrap.wrap(text, letters) if letters else [text]
     how: dict[str, Any] = {"xycoords": ("axes fraction", titles), "textcoords": "offset points", "va": "bottom"}
     how |= {"annotation_clip": False, "clip_on": False, "fontweight": "bold", "fontsize": 9, "parse_math": False}
     ax.add_artist(_Label("\n".join(lines), (0, 1), (0, 8), transform=IdentityTransform(), **how))
@@ -432,12 +403,3 @@ def _figure(ax: Axes) -> Figure:
     figure = ax.get_figure(root=True)
     assert figure is not None  # panels made it
     return figure
-
-
-def _iso_elbo(ax: Axes, every: float = 20.0) -> None:
-    """Diagonals of equal D + R behind the curves, `every` so many nats, through the range of the data."""
-    (left, bottom), (right, top) = ax.dataLim.min, ax.dataLim.max
-    for total in np.arange(np.ceil((left + bottom) / every), (right + top) / every) * every:
-        x = np.clip(total - bottom, left, right)
-        if bottom <= total - x <= top:
-            ax.axline((x, total - x), slope=-1, color="#cccccc", lw=0.7, zorder=0)

@@ -59,26 +59,27 @@ def mi_kl_objective(params: dict, images: Tensor, labels, weights: Mapping, prog
     """D + mi * I(x; z) + kl * KL(q(z) || p(z)): the two parts of the rate weighed apart, one value per image.
 
     R = I_q[x; z] + KL(q(z) || p(z)) (Hoffman & Johnson 2016; Bozkurt et al. 2021, Eq. 5). Both are estimated in a batch
-    of B images at the codes that were drawn, of which the model gives the "sample", (B, d), beside "z" and "x":
+    of B images at the latents that were drawn, which the model gives as "sample", (B, d), beside "z" and "x":
 
         log q(z_i) = log 1/B sum_j q(z_i|x_j),  MI_i = log q(z_i|x_i) - log q(z_i),  KL_i = log q(z_i) - log p(z_i).
 
     An image's own component weighs 1/B: the correction of `metrics.information` with the batch taken for the whole data
-    set, whose size no objective knows. Hence MI_i <= log B, 4.85 nats in a batch of 128; what a code says of its image
-    beyond that counts as marginal KL. For any q(z) the two add up to log q(z|x) - log p(z), the rate at one sample. The
-    images of a batch are coupled.
+    set, whose size no objective knows. Hence MI_i <= log B, 4.85 nats in a batch of 128; what a latent says of its
+    image beyond that counts as marginal KL. For any q(z) the two add up to log q(z|x) - log p(z), the rate at one
+    sample. The images of a batch are coupled.
 
-    Errors: ValueError for a model that gives no "sample".
+    Raises:
+        ValueError: The model gives no "sample".
     """
     if "sample" not in params:
         raise ValueError(
-            'the objective mi_kl needs the code that was drawn: return it as "sample", (batch, d), beside "z" and "x"'
+            'the objective mi_kl needs the latent that was drawn: return it as "sample", (batch, d), beside "z" and "x"'
         )
     z, q = params["sample"], params["z"]
     # Without a weight on the marginal KL, variances soon collapse. So a deviation is divided by its standard deviation
-    # before it is squared, taken as exp(-40) at least: there, to rounding, a code is its mean already.
+    # before it is squared, taken as exp(-40) at least: there, to rounding, a latent is its mean already.
     scale = (-0.5 * q.logvar).clamp(max=40).exp()
-    deviation = (z.unsqueeze(1) - q.mu) * scale  # of code i from the mean of image j, (B, B, d)
+    deviation = (z.unsqueeze(1) - q.mu) * scale  # of latent i from the mean of image j, (B, B, d)
     constant = z.shape[1] * math.log(2 * math.pi)
     pairs = -0.5 * (deviation.square().sum(2) + q.logvar.sum(1) + constant)
     log_q = pairs.logsumexp(1) - math.log(len(z))
@@ -139,11 +140,11 @@ def classifier_pixel_mean_objective(
 
 def _classifier_objective(params, images, labels, weights, values: int) -> dict[str, Tensor]:
     r, ce = rate(params["z"]), cross_entropy(params["y"], labels)
-    found = {"loss": weights["beta"] * r + weights["lambda"] * ce, "rate": r, "cross_entropy": ce}
+    loss = weights["beta"] * r + weights["lambda"] * ce
     if "x" not in params:
-        return found
+        return {"loss": loss, "rate": r, "cross_entropy": ce}
     d = distortion(params["x"], images)
-    return found | {"loss": weights["reconstruction"] * d / values + found["loss"], "distortion": d}
+    return {"loss": weights["reconstruction"] * d / values + loss, "rate": r, "cross_entropy": ce, "distortion": d}
 
 
 OBJECTIVES: dict[str, Objective] = {

@@ -1,4 +1,4 @@
-"""Magnitude pruning while a model trains: masks, arms, and what a pruned network weighs.
+"""Magnitude pruning while a model trains: masks, arms, and the size of a pruned network.
 
 A mask is a boolean buffer `<layer>.weight_mask` beside its weight, as torch.nn.utils.prune names it, but the weight
 stays an ordinary parameter: so a pruned model can be copied, stacked and stored like any other. `projection` makes the
@@ -10,9 +10,10 @@ The model is one with an `encoder` (a Sequential whose convolutions are followed
 """
 
 import copy
+import math
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -65,7 +66,7 @@ def magnitude_masks(weights: Mapping[str, Tensor], sparsity: Tensor | float) -> 
 def channel_mask(weight: Tensor, sparsity: Tensor | float) -> Tensor:
     """Mask (channels,) that leaves out the share `sparsity` of a layer's output channels, those of smallest L2 norm.
 
-    As torch.nn.utils.prune.ln_structured(n=2, dim=0), but that one channel always stays.
+    As torch.nn.utils.prune.ln_structured(n=2, dim=0), except that one channel always stays.
     """
     norms = weight.flatten(1).norm(dim=1)
     return _ranks(norms) >= torch.as_tensor(sparsity * len(norms)).round().clamp(max=len(norms) - 1)
@@ -74,9 +75,12 @@ def channel_mask(weight: Tensor, sparsity: Tensor | float) -> Tensor:
 def projection(
     model: nn.Module, arm: str, steps: int
 ) -> Callable[[dict[str, Tensor], Mapping[str, Tensor], int], dict[str, Tensor]] | None:
-    """What an arm does after every step of a training of `steps`, for `train_fleet`; None for the dense arm.
+    """The function of an arm that `train_fleet` calls after every step of a training of `steps`; None: the dense arm.
 
-    The members' weight "sparsity", in [0, 1), is the share that goes in the end. Errors: KeyError names the arms.
+    The members' weight "sparsity", in [0, 1), is the share that goes in the end.
+
+    Raises:
+        KeyError: There is no arm of that name; the error lists them.
     """
     if arm not in ARMS:
         raise KeyError(f"no arm {arm!r} of pruning; there are {', '.join(ARMS)}")
@@ -86,7 +90,8 @@ def projection(
     layers = dict(model.named_modules())
     masked = [name for name in model.state_dict() if name.endswith(_MASK)]
     heads = ("mu.", "logvar.", *(["classifier."] if arm == "both" else []))
-    pruned = [name for name in _weights(masked) if name.startswith(("encoder.", *heads))]
+    weights_masked = [name.removesuffix(_MASK) for name in masked if name.endswith("weight" + _MASK)]
+    pruned = [name for name in weights_masked if name.startswith(("encoder.", *heads))]
 
     def project(state: dict[str, Tensor], weights: Mapping[str, Tensor], step: int) -> dict[str, Tensor]:
         masks = {name: state[name] for name in masked}
@@ -101,7 +106,15 @@ def projection(
 
 
 class Size(NamedTuple):
-    """What the network that classifies weighs; see `size`."""
+    """The size of the network that classifies.
+
+    Args:
+        parameters: Weights and biases as they were trained.
+        nonzero: Those of them that are not zero.
+        compressed_bytes: zlib (level 9) of what `compact` leaves, in float32.
+        flops: Multiplications and additions of one image in that compact network, zeros included.
+        sparse_flops: Without those by a weight that is zero, which a machine saves only by sparse kernels.
+    """
 
     parameters: int
     nonzero: int
@@ -110,23 +123,21 @@ class Size(NamedTuple):
     sparse_flops: int
 
 
+@torch.no_grad()
 def size(model: nn.Module) -> Size:
-    """The weight of encoder, mu and classifier: what is left to run once decoder and sampling are gone.
-
-    parameters: weights and biases as they were trained; nonzero: those that are not zero. compressed_bytes: zlib
-    (level 9) of what `compact` leaves, in float32. flops: multiplications and additions of one image in that compact
-    network, zeros included, as dense arithmetic does them; sparse_flops: without those by a weight that is zero, which
-    a machine saves only by sparse kernels.
-    """
-    whole = [model.get_submodule("encoder"), model.get_submodule("mu"), model.get_submodule("classifier")]
-    tensors = [value.detach() for part in whole for value in part.parameters()]
+    """The size of encoder, mu and classifier: what is left to run once decoder and sampling are gone."""
+    submodules = [model.get_submodule(name) for name in ("encoder", "mu", "classifier")]
+    tensors = [value.detach() for submodule in submodules for value in submodule.parameters()]
     small = compact(model)
     content = b"".join(value.detach().cpu().float().numpy().tobytes() for value in small.parameters())
     image = torch.zeros(1, *model.image_shape, dtype=tensors[0].dtype, device=tensors[0].device)  # pyright: ignore
     dense = sparse = 0
-    for layer, places in _layers(small, image):
-        dense += 2 * places * layer.weight.numel()
-        sparse += 2 * places * int(layer.weight.count_nonzero())
+    for layer in small:
+        image = layer(image)
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            places = math.prod(image.shape[2:])  # at which the weights are applied; 1 of a linear layer
+            dense += 2 * places * layer.weight.numel()
+            sparse += 2 * places * int(layer.weight.count_nonzero())
     return Size(
         parameters=sum(value.numel() for value in tensors),
         nonzero=sum(int(value.count_nonzero()) for value in tensors),
@@ -141,24 +152,24 @@ def compact(model: nn.Module) -> nn.Sequential:
 
     Maps images (batch, C, H, W) in [0, 1] to the same logits as the model does, (batch, classes).
     """
-    encoder, head = (copy.deepcopy(model.get_submodule(name)) for name in ("encoder", "mu"))
-    layers = [*encoder.children(), head]
-    kept: Tensor | None = None  # channels of the layer before
-    made: list[nn.Module] = []
-    for layer in layers:
+    encoder, head, classifier = (copy.deepcopy(model.get_submodule(name)) for name in ("encoder", "mu", "classifier"))
+    kept: Tensor | None = None  # channels of the convolution before, of so many
+    channels = 0
+    network: list[nn.Module] = []
+    for layer in [*encoder.children(), head]:
         if isinstance(layer, nn.Conv2d):
             weight, bias = layer.weight.data, layer.bias
             assert bias is not None
-            weight = weight if kept is None else weight[:, kept]
+            weight, channels = weight if kept is None else weight[:, kept], layer.out_channels
             kept = (layer.weight.data.flatten(1).any(1) | (bias.data != 0)).nonzero().flatten()
             kept = kept if len(kept) else torch.tensor([0], device=weight.device)
             small = nn.Conv2d(weight.shape[1], len(kept), layer.kernel_size, layer.stride, layer.padding)  # pyright: ignore
             layer = _filled(small, weight[kept], bias.data[kept])
         elif isinstance(layer, nn.Linear) and kept is not None:
-            weight = layer.weight.data.unflatten(1, (_channels_before(layers), -1))[:, kept].flatten(1)
+            weight = layer.weight.data.unflatten(1, (channels, -1))[:, kept].flatten(1)
             layer = _filled(nn.Linear(weight.shape[1], layer.out_features), weight, layer.bias.data)
-        made.append(layer)
-    return nn.Sequential(*made, copy.deepcopy(model.get_submodule("classifier"))).eval()
+        network.append(layer)
+    return nn.Sequential(*network, classifier).eval()
 
 
 @torch.no_grad()
@@ -170,22 +181,18 @@ def seconds_per_image(model: nn.Module, batch_size: int = 256, rounds: int = 7) 
     network, shape = compact(model), model.image_shape
     first = next(network.parameters())
     images = torch.zeros(batch_size, *shape, dtype=first.dtype, device=first.device)  # pyright: ignore
-    taken = []
+    seconds = []
     for _ in range(rounds + 1):  # the first warms up
         begun = time.perf_counter()
         network(images).sum().item()
-        taken.append((time.perf_counter() - begun) / batch_size)
-    values = torch.tensor(taken[1:], dtype=torch.float64)
+        seconds.append((time.perf_counter() - begun) / batch_size)
+    values = torch.tensor(seconds[1:], dtype=torch.float64)
     return values.median().item(), values.std().item()
 
 
 def _ranks(values: Tensor) -> Tensor:
     """The rank of each of (n,) values, from 0; of equal ones the first is lower."""
     return values.argsort(stable=True).argsort()
-
-
-def _weights(masked: list[str]) -> list[str]:
-    return [name.removesuffix(_MASK) for name in masked if name.endswith("weight" + _MASK)]
 
 
 def _smallest(pruned: list[str], state: Mapping[str, Tensor], share: Tensor) -> dict[str, Tensor]:
@@ -213,22 +220,7 @@ def _channels(layers: Mapping[str, nn.Module], state: Mapping[str, Tensor], shar
     return masks
 
 
-def _channels_before(layers: list[nn.Module]) -> int:
-    return [layer.out_channels for layer in layers if isinstance(layer, nn.Conv2d)][-1]
-
-
 def _filled(layer: nn.Conv2d | nn.Linear, weight: Tensor, bias: Tensor) -> nn.Module:
     layer.to(weight)
     layer.load_state_dict({"weight": weight, "bias": bias})
     return layer
-
-
-@torch.no_grad()
-def _layers(network: nn.Sequential, image: Tensor) -> Iterator[tuple[nn.Conv2d | nn.Linear, int]]:
-    """Each convolution and linear layer with the number of places at which its weights are applied to an image."""
-    for layer in network:
-        image = layer(image)
-        if isinstance(layer, nn.Conv2d):
-            yield layer, image.shape[2] * image.shape[3]
-        elif isinstance(layer, nn.Linear):
-            yield layer, 1

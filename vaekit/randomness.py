@@ -25,8 +25,8 @@ _MASK = 0xFFFFFFFF
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
     """Philox4x32-10: four words for each counter.
 
-    `counter` and `key` are tuples of int64 tensors that broadcast together and hold words in [0, 2**32). Returns four
-    int64 tensors of words in [0, 2**32). Tensor operations only, so it runs wherever its arguments are.
+    `counter` and `key` are tuples of int64 tensors that broadcast together and hold words in [0, 2**32), as the four
+    tensors of the result do. Tensor operations only, so it runs wherever its arguments are.
     """
     c0, c1, c2, c3 = counter
     k0, k1 = key
@@ -44,10 +44,13 @@ def site_number(site: str) -> int:
 
 
 def bits(seed, purpose: int, step, site: str, positions: Tensor) -> Tensor:
-    """Four 32-bit words at each position.
+    """Four 32-bit words at each position, int64.
 
     `seed` (in [0, 2**63)) and `step` (in [0, 2**32)) are whole numbers or int64 tensors that broadcast against
-    `positions`, an int64 tensor of counters in [0, 2**32). Returns int64 words of shape (*broadcast shape, 4).
+    `positions`, an int64 tensor of counters in [0, 2**32).
+
+    Shape:
+        (*broadcast shape, 4).
     """
     seed = torch.as_tensor(seed, device=positions.device)
     step = torch.as_tensor(step, device=positions.device)
@@ -77,10 +80,15 @@ def normal(seed, purpose: int, step, site: str, shape: tuple[int, ...], dtype=to
 def normal_rows(
     seed: int, purpose: int, step: int | Tensor, site: str, rows: Tensor, shape: tuple[int, ...], dtype=torch.float32
 ) -> Tensor:
-    """Standard normal numbers for numbered rows, (len(rows), *shape): row i is the same whatever rows come with it.
+    """Standard normal numbers for numbered rows: row i is the same whatever rows come with it.
 
-    So a measure on an image does not depend on how its evaluation was cut into batches. Steps (k,) give as many draws
-    at once, (k, len(rows), *shape). Errors: ValueError for a row whose counter would leave 32 bits.
+    So a measure on an image does not depend on how its evaluation was cut into batches.
+
+    Shape:
+        (len(rows), *shape); with steps (k,), (k, len(rows), *shape).
+
+    Raises:
+        ValueError: A row's counter would leave 32 bits.
     """
     size = math.prod(shape)
     words_each = -(-size // 4)

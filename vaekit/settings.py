@@ -31,8 +31,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-__all__ = ["Option", "PlainError", "Settings", "SettingsError", "canonical", "nearest", "option"]
-
 
 class PlainError(Exception):
     """An error whose message says all there is to say: IPython shows it without a traceback."""
@@ -56,7 +54,11 @@ class SettingsError(PlainError, ValueError):
 
 
 def canonical(value: float) -> float:
-    """A float to 12 significant digits: 0.1 + 0.2 and 0.3 are one, -0.0 is 0.0. ValueError for NaN and infinities."""
+    """A float to 12 significant digits: 0.1 + 0.2 and 0.3 are one, -0.0 is 0.0.
+
+    Raises:
+        ValueError: It is NaN or infinite.
+    """
     if not math.isfinite(value):
         raise ValueError(f"got {value}; wanted a finite number")
     return float(f"{value:.12g}") + 0.0
@@ -65,8 +67,8 @@ def canonical(value: float) -> float:
 def nearest(word: object, words: Iterable[object]) -> str:
     """The suggestion " (did you mean …?)" of the nearest of `words`, or nothing where none is near."""
     names = {str(name).lower(): name for name in words}
-    found = difflib.get_close_matches(str(word).lower(), names, n=1)
-    return f" (did you mean {names[found[0]]}?)" if found else ""
+    matches = difflib.get_close_matches(str(word).lower(), names, n=1)
+    return f" (did you mean {names[matches[0]]}?)" if matches else ""
 
 
 # From what people, YAML and numpy write to one value of a kind: ValueError or OverflowError where it is none ---------
@@ -127,13 +129,16 @@ _echo.maxstring = _echo.maxother = 60
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
-    """What a field of a study's settings means (a phrase, for errors and help) and which values it takes.
+    """The meaning of a field of a study's settings (a phrase, for errors and help) and the values it takes.
 
-    Bounds and `choices` hold for each value of a list. `check` takes a value that passed them and returns a sentence
-    on what is wrong with it, or None. Where `parameter` is False, the scale alone sets the field. `column` says
-    where the tidy table has its values: a column's name, a function from the table to the values, empty where a member
-    has no use for the setting, or "" for none; None: the field's own name, or that without its s. `kind` (str, int or
-    float) and `several` are the field's annotation.
+    Args:
+        meaning: The phrase.
+        at_least, above, at_most, below, choices: They hold for each value of a list.
+        check: Takes a value that passed these and returns a sentence on what is wrong with it, or None.
+        parameter: False where the scale alone sets the field.
+        column: Where the tidy table has the values: a column's name, a function from the table to them, empty where a
+            member has no use for the setting, or "" for none. None: the field's own name, or that without its s.
+        kind, several: The field's annotation: str, int or float, and whether it is a tuple.
     """
 
     meaning: str
@@ -150,7 +155,7 @@ class Option:
 
     @property
     def _bounds(self) -> dict[str, float]:
-        return {name: bound for name in _BOUNDS if (bound := getattr(self, name)) is not None}
+        return {name: getattr(self, name) for name in _BOUNDS if getattr(self, name) is not None}
 
     @property
     def wanted(self) -> str:
@@ -160,47 +165,46 @@ class Option:
             return "one or more of " * self.several + (f"{', '.join(others)} or {last}" if others else last)
         noun = _KINDS[self.kind][0]
         limits = " and ".join(f"{name.replace('_', ' ')} {bound}" for name, bound in self._bounds.items())
-        amount, each = (f"one or more {noun}s", "each ") if self.several else (f"a {noun}", "")
-        return f"{amount}, {each}{limits}" if limits else amount
+        amount = f"one or more {noun}s" if self.several else f"a {noun}"
+        return f"{amount}, {'each ' * self.several}{limits}" if limits else amount
 
     def read(self, name: str, raw: object) -> tuple[Any, list[str]]:
-        """(the typed value, what is wrong with `raw`); where several may be, a tuple without duplicates."""
+        """(the typed value, the problems of `raw`); where several may be, a tuple without duplicates."""
         raw = _plain(raw)
-        raws = raw if self.several and isinstance(raw, list) else [raw]
         values, wrong = [], []
-        for item in raws:
+        for item in raw if self.several and isinstance(raw, list) else [raw]:
             try:
-                values.append(self._one(_plain(item)))
+                value = _KINDS[self.kind][1](_plain(item))
+                admitted = all(_BOUNDS[name](value, bound) for name, bound in self._bounds.items())
             except (ValueError, OverflowError):
+                value, admitted = None, False
+            if admitted and (self.choices is None or value in self.choices):
+                values.append(value)
+            else:
                 wrong.append(_echo.repr(item) + nearest(item, self.choices or ()))
         if wrong or not values:
             got = " and ".join(wrong[:3]) + " and more" * (len(wrong) > 3) if wrong else "an empty list"
             return None, [f"{name} ({self.meaning}): got {got}; wanted {self.wanted}"]
         values = tuple(dict.fromkeys(values))
-        said = filter(None, map(self.check, values)) if self.check else ()
-        return values if self.several else values[0], [f"{name}: {sentence}" for sentence in said]
-
-    def _one(self, raw: object) -> Any:
-        value = _KINDS[self.kind][1](raw)
-        admitted = all(_BOUNDS[name](value, bound) for name, bound in self._bounds.items())
-        if not admitted or (self.choices is not None and value not in self.choices):
-            raise ValueError
-        return value
+        sentences = filter(None, map(self.check, values)) if self.check else ()
+        return values if self.several else values[0], [f"{name}: {sentence}" for sentence in sentences]
 
 
 def option(meaning: str, *, choices: Iterable | None = None, default: Any = dataclasses.MISSING, **limits: Any) -> Any:
     """A field of a study's settings; the keywords are those of `Option`, `default` is for what scales need not name."""
-    made = Option(meaning=meaning, choices=None if choices is None else tuple(choices), **limits)
-    return dataclasses.field(default=default, metadata={"option": made})
+    limits |= {"meaning": meaning, "choices": None if choices is None else tuple(choices)}
+    return dataclasses.field(default=default, metadata={"option": Option(**limits)})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """Base of every study's settings: a subclass adds fields by `option` and, in `SCALES`, their values at each scale.
 
-    However it is made, values are read alike: texts as numbers, one value as a list of one, duplicates merged; all that
-    is wrong comes as one SettingsError. `scale` is None where it was made of values alone; `given` are the names whose
-    values replaced the scale's.
+    Values are read alike however it is made: texts as numbers, one value as a list of one, duplicates merged. `scale`
+    is None where it was made of values alone; `given` are the names whose values replaced the scale's.
+
+    Raises:
+        SettingsError: Some of it is wrong; the error lists every problem.
     """
 
     scale: str | None = option("where all that is not given comes from", default=None)
@@ -211,7 +215,7 @@ class Settings:
     def at(cls, scale: object = None, /, **given: object) -> Self:
         """The values of `scale` (or of a given "scale"), replaced by those `given`; None is not given."""
         options, problems = cls.options(), []
-        names = [name for name, made in options.items() if made.parameter]
+        names = [name for name, option in options.items() if option.parameter]
         for name in given:
             if name not in names:
                 what = "set by the scale alone" if name in options else "no such parameter"
@@ -221,7 +225,7 @@ class Settings:
         values = {"scale": scale, **cls.values_at(chosen), **replaced}
         values = {name: raw() if callable(raw) else raw for name, raw in values.items()}
         problems += [problem for name, raw in values.items() for problem in options[name].read(name, raw)[1]]
-        problems += cls.surroundings(chosen)
+        problems += cls.environment_problems(chosen)
         if problems:
             raise SettingsError(*problems)
         return cls(given=frozenset(replaced), **values)  # pyright: ignore[reportArgumentType]
@@ -231,9 +235,9 @@ class Settings:
         """Every field's `Option` by its name, in order, `scale` first."""
         hints, options = typing.get_type_hints(cls), {}
         for field in dataclasses.fields(cls):
-            if made := field.metadata.get("option"):
+            if declared := field.metadata.get("option"):
                 kind, *rest = typing.get_args(hints[field.name]) or (hints[field.name],)
-                options[field.name] = dataclasses.replace(made, kind=kind, several=rest == [...])
+                options[field.name] = dataclasses.replace(declared, kind=kind, several=rest == [...])
         return options | {"scale": dataclasses.replace(options["scale"], choices=tuple(cls.SCALES))}
 
     @classmethod
@@ -242,7 +246,7 @@ class Settings:
         return cls.SCALES.get(scale or "", {})
 
     @classmethod
-    def surroundings(cls, scale: str | None) -> Iterable[str]:
+    def environment_problems(cls, scale: str | None) -> Iterable[str]:
         """What is wrong whatever the values, say a store that cannot be written: sentences, asked for by `at` alone.
 
         `scale` is the one that was asked for; None where there is no such scale.
@@ -255,9 +259,9 @@ class Settings:
 
     def __post_init__(self):
         problems = []
-        for name, made in self.options().items():
+        for name, option in self.options().items():
             if (raw := getattr(self, name)) is not None or name != "scale":
-                value, wrong = made.read(name, raw)
+                value, wrong = option.read(name, raw)
                 problems += wrong
                 object.__setattr__(self, name, value)  # a frozen dataclass's own way to set its fields
         if problems := problems or list(self.problems()):

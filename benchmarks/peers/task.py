@@ -180,13 +180,13 @@ def train_on(task: Task, batches: Iterable[tuple[Tensor, Tensor]], module: nn.Mo
 def examples(image_shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
     """Tetrominoes of a shape, uint8, the held-out ones last, and in which tenth of the width each lies, int64.
 
-    Grey ones are the brightest of their colours; smaller ones are cropped in the middle, or averaged over blocks.
+    Grey ones are the brightest of their channels; smaller ones are cropped in the middle, or averaged over blocks.
     """
     made = tetrominoes.image_set()
     chosen = torch.randperm(len(made), generator=torch.Generator().manual_seed(0))[: IMAGES + HELD_OUT]
     images = made.take(chosen)
-    colours, side, _ = image_shape
-    if colours == 1:
+    channels, side, _ = image_shape
+    if channels == 1:
         images = images.amax(1, keepdim=True)
     if (block := tetrominoes.SIDE // side) > 1:
         images = F.avg_pool2d(images.float(), block).to(torch.uint8)

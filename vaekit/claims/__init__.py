@@ -1,8 +1,8 @@
 """Claims: from the tidy table to an outcome and a scope, two things that the book shows in two columns.
 
 A claim is a statement of a paper, what the paper says of it, the least evidence that may decide it, and a function from
-`Evidence` to `Part`s: each part a statistic with one value a seed, and the threshold it must meet. A claim is the
-conjunction of its parts.
+`Evidence` to `Criterion`s: a statistic with one value a seed, and the threshold that it must meet. A claim is the
+conjunction of its criteria.
 
     CLAIMS = Claims(study="rate_generalisation", scale=PAPER, axes=("beta", "depth", "split", "n_train"))
 
@@ -25,18 +25,17 @@ The rules, and where they live:
 7. what is true by construction is marked and not counted: `Claim.by_construction`;
 8. where a paper's numbers contradict its text, the numbers decide, and `Claim.note` says so.
 
-Of conjunctions: a false one passes only if its false part does, so "reproduced" needs no correction (an
-intersection-union test). A true one is refused as soon as one of k parts is, so with k > 2 "not reproduced" takes
+Of conjunctions: a false one passes only if its false criterion does, so "reproduced" needs no correction (an
+intersection-union test). A true one is refused as soon as one of k criteria is, so with k > 2 "not reproduced" takes
 Bonferroni's wider intervals: both errors stay below 5 %.
 
 At a threshold itself: `above`, `below` and the margin of an `absence` are strict, `at_least` and `at_most` are not, a
 tolerance includes its ends, and an interval that only touches the threshold refuses nothing.
 
-What a paper says of several data sets is judged on each, at its own best budget, and is their conjunction: a set that
-is not available leaves it undecided where the others do not refuse it (`Claim.scale`, `Verdict.sets`).
+A claim about several data sets is judged on each, at its own best budget, and is their conjunction: a set that is not
+available leaves it undecided where the others do not refuse it (`Claim.scale`, `Verdict.sets`).
 
-Pure functions of the table: no model, no store, and no randomness but the block bootstrap's, which draws the same
-blocks each time (`over_grid`).
+Verdicts are pure functions of the table; bootstraps draw the same each time.
 """
 
 # What notebooks, the ledger and CONTRIBUTING use; a study's claims take the rest from the modules themselves.

@@ -9,35 +9,31 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vaekit import table as tidy
+from vaekit.data import NAMES, about
+from vaekit.store import table as tidy
 
 COLUMNS = ("key", "seed", "steps", "step", "status", "part", "measure", "arguments", "value", "version")
-# What became of a data set on its way here; any other set is the original. Made sets are always available, and one that
-# is made to the paper's recipe is the paper's own data: its claims name it as such.
-ORIGIN = {"tetrominoes": "made", "dsprites_like": "made", "cifar10_jpeg": "JPEG copy"}
-MADE = {name for name, origin in ORIGIN.items() if origin == "made"}
-# Copies of the paper's sets, which stand for them where a claim is judged a set at a time.
-COPIES = {"cifar10_jpeg": "cifar10"}
+# Copies of the paper's sets, which stand for them where a claim is judged a set at a time. A set that is made to the
+# paper's recipe is the paper's own data: its claims name it as such.
+COPIES = {name: known.copy_of for name in NAMES if (known := about(name)).copy_of}
 
 Points = float | tuple[float, float]  # a grid point, or a closed range of them
 
-# In place of a claim's axes: its values do not depend on the training, so all members are one evidence.
+# In place of a claim's axes, where no training changes its values: all members are one evidence.
 EVERY_FIELD = None
 
 
 class ClaimError(ValueError):
-    """A table from which no honest verdict can be computed: what came, what was wanted, the next step."""
+    """A table or a claim from which no honest verdict can be computed."""
 
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """One measure over one axis, or over several.
+    """One measure over one axis, or over several: each point of the grid is then a tuple of their values.
 
-    `values` is seeds x grid in the measure's unit, NaN where a member is absent or diverged; `over` names the axis, and
-    with a tuple of axes each point of the grid is a tuple of their values. `where` is what selected it, `data` the
-    image sets it came from, `diverged` how many selected members diverged. After `complete`, `dropped` counts the
-    incomplete seeds, `left_out` names grid points that too few seeds have, and `missing` says what the claim would need
-    that is not there ("" where nothing is missing).
+    `values` is seeds x grid in the measure's unit, NaN where a member is absent or diverged; `where` selected its rows,
+    `diverged` members of which diverged. `complete` dropped `dropped` seeds and the grid points `left_out`. `missing`
+    is what the claim needs and the table lacks, "" for nothing.
     """
 
     values: pd.DataFrame
@@ -54,8 +50,8 @@ class Curve:
 class Evidence:
     """All rows of one budget, read at one `step` of it.
 
-    `budget` has the values of those `fields` of a member in which all of them agree: all but the claim's axes. `older`
-    says that their model family has newer code. Curves are kept: many claims read the same ones.
+    `budget` has the values of the `fields` of a member in which all rows agree: all but the claim's axes. `older` says
+    that newer code of their model family exists. Curves are cached, as many claims read the same ones.
     """
 
     measures: Mapping[str, pd.DataFrame] = field(repr=False)
@@ -67,7 +63,7 @@ class Evidence:
     _curves: dict = field(default_factory=dict, init=False, repr=False)
 
     @property
-    def of(self) -> str:
+    def data_set(self) -> str:
         """The paper's data set that these rows are of, or of a copy of; "" where they are of several."""
         data = self.budget.get("data") or ""
         return COPIES.get(data, data)
@@ -80,13 +76,14 @@ class Evidence:
     def select(self, measure: str, *, at: str = "now", **where: Any) -> pd.DataFrame:
         """Finite rows of one measure, of its newest version; `where` is that of `table.select`.
 
-        `at`: "now" the rows at this evidence's step, "until" the history up to it (early stopping), "last" the last
-        row that each member has (what does not depend on training: floors).
+        `at` is "now", this evidence's step; "until", all steps up to it; "last", the last that each member has, for
+        what no training changes.
         """
+        tidy.check_measure(measure, self.measures)
         rows = self.measures.get(measure, self.diverged.iloc[:0])
         if at == "until":
-            rows = rows.loc[rows["step"] <= self.step]
-        return tidy.select(rows, measure, {"now": self.step, "until": "all", "last": "last"}[at], **where)
+            return tidy.having(rows.loc[rows["step"] <= self.step], **where)
+        return tidy.select(rows, measure, self.step if at == "now" else at, **where)
 
     def curve(
         self,
@@ -101,8 +98,10 @@ class Evidence:
         """The measure as seeds x `over`, for grid points in the closed range `between` along each axis.
 
         `where` names fields of the members and arguments of the measure (`samples=1`; `layer=None`: without one). Equal
-        rows given twice count once. Two members, or two values, in one cell are a `ClaimError`: they would have to be
-        averaged, which mixes what differs.
+        rows count once.
+
+        Raises:
+            ClaimError: a seed and a point have two values, whose mean would mix what differs.
         """
         name = measure, part, over, between, at, *where.items()
         if name not in self._curves:
@@ -137,28 +136,23 @@ class Evidence:
 
 
 def evidence_by_budget(
-    table: pd.DataFrame,
-    axes: Collection[str] | None = (),
-    *,
-    untrained: Collection[str] = (),
-    one_set: bool = False,
+    table: pd.DataFrame, axes: Collection[str] | None = (), *, untrained: Collection[str] = (), one_set: bool = False
 ) -> list[Evidence]:
     """Cut the tidy table into evidence of one budget each, by `table.budgets` and in its order.
 
     Args:
         table: the tidy table, of one study.
-        axes: the fields of a member that the claim itself selects by or compares; `EVERY_FIELD` for what no training
-            changes: then nothing is cut.
-        untrained: measures that no training changes, beside others: evidence of any budget has all their rows of the
-            same images.
+        axes: the fields of a member that the claim selects by or compares; `EVERY_FIELD`: nothing is cut.
+        untrained: measures that no training changes: evidence of any budget has all their rows of the same images.
         one_set: with `EVERY_FIELD`, cut by data set all the same.
 
-    Errors: ClaimError for a table without the columns of one.
+    Raises:
+        ClaimError: the table lacks columns.
     """
     if table.empty:
         return []
-    if lacking := [name for name in COLUMNS if name not in table]:
-        raise ClaimError(f"the tidy table lacks {lacking}; wanted one row a measured value, with {list(COLUMNS)}.")
+    if absent := [name for name in COLUMNS if name not in table]:
+        raise ClaimError(f"the tidy table lacks {absent}; wanted one row a measured value, with {list(COLUMNS)}.")
     table = table.reset_index(drop=True)
     if axes is None:
         fixed = ["data"] if one_set else []
@@ -167,7 +161,7 @@ def evidence_by_budget(
         fixed = tidy.budget_fields(table, axes)
         cut = tidy.budgets(table, axes)
     fields = {*tidy.budget_fields(table), *(axes or ())}
-    usable, outdated = _usable(table), _outdated(table)
+    usable, outdated = _usable(table), tidy.ages(table) > 0
     shared = table.loc[usable & table["measure"].isin(list(untrained))]
 
     def evidence(rows: pd.DataFrame) -> Evidence:
@@ -206,21 +200,12 @@ def _usable(table: pd.DataFrame) -> pd.Series:
     return usable
 
 
-def _outdated(table: pd.DataFrame) -> pd.Series:
-    """Which rows are of older code than the newest of their model family, which counts its versions apart."""
-    if "code_version" not in table:
-        return pd.Series(False, index=table.index)
-    family = table["model"] if "model" in table else pd.Series("", index=table.index)
-    return table["code_version"] < table["code_version"].groupby(family).transform("max")
-
-
 def complete(*curves: Curve, points: int = 1, holding: Iterable[Points] = ()) -> tuple[Curve, ...]:
     """Cut curves to one grid and to the seeds that have all of it, so that every difference is paired.
 
-    The grid must hold `points` values, those of `holding` and one in each closed range of it at least: these are kept
-    whatever it costs in seeds. Any other grid point that would leave fewer than three complete seeds is left out, so
-    that one more beta of one seed never undoes what three seeds say. What is kept depends on which members there are,
-    never on a value.
+    The grid must hold `points` values, and those of `holding` (one in each closed range of it): they are kept whatever
+    it costs in seeds. Any other grid point that would leave fewer than three complete seeds is left out, so that one
+    more beta of one seed never undoes what three seeds say. The cut depends on which members exist, never on a value.
     """
     over, cells = curves[0].over, _present(curves)
     seeds_of = dict(zip(cells.columns.tolist(), cells.to_numpy().T, strict=True))
@@ -243,25 +228,25 @@ def complete(*curves: Curve, points: int = 1, holding: Iterable[Points] = ()) ->
             keep[point], held = None, both
     if len(keep) < points:
         missing.append(f"{len(keep)} of at least {points} values of {over}")
-    kept = cells.columns[cells.columns.isin(list(keep))].sort_values()
-    return _cut(curves, cells.index[held], kept, cells.columns, missing, dropped=int((~held).sum()))
+    grid = cells.columns[cells.columns.isin(list(keep))].sort_values()
+    return _cut(curves, cells.index[held], grid, cells.columns, missing, dropped=int((~held).sum()))
 
 
 def complete_grid(*curves: Curve) -> tuple[Curve, ...]:
     """Cut surfaces to one grid, with five values of each axis or more, and to the seeds that hold it.
 
-    Those are the seeds with nine tenths of the points, or more, of the one that has most: fresh seeds of a few chosen
-    members (rule 5) are none of them. What is kept depends on which members there are, never on a value.
+    These seeds have at least nine tenths of the points of the one that has most: fresh seeds of a few chosen members
+    (rule 5) have not. The cut depends on which members exist, never on a value.
     """
     cells = _present(curves)
     count = cells.sum(axis=1)
     full = cells.loc[count >= max(1, 0.9 * count.max())] if len(cells) else cells
-    kept = cells.columns[full.all()] if len(full) else cells.columns[:0]
+    grid = cells.columns[full.all()] if len(full) else cells.columns[:0]
     missing = [curve.missing for curve in curves if curve.missing]
     for axis, name in enumerate(curves[0].over):
-        values = kept.get_level_values(axis).nunique()
+        values = grid.get_level_values(axis).nunique()
         missing += [f"{values} of at least 5 values of {name}"] * (values < 5)
-    return _cut(curves, full.index, kept, cells.columns[full.any()], missing)
+    return _cut(curves, full.index, grid, cells.columns[full.any()], missing)
 
 
 def _present(curves: Iterable[Curve]) -> pd.DataFrame:
@@ -274,21 +259,24 @@ def _present(curves: Iterable[Curve]) -> pd.DataFrame:
 
 
 def _cut(
-    curves: Iterable[Curve], seeds: pd.Index, kept: pd.Index, grid: pd.Index, missing: list[str], dropped=0
+    curves: Iterable[Curve], seeds: pd.Index, grid: pd.Index, points: pd.Index, missing: list[str], dropped=0
 ) -> tuple[Curve, ...]:
-    """The curves at these seeds and points of their `grid`; the first of what is missing is said."""
+    """The curves at these seeds and at the `grid`, which has left out some of the `points`."""
     cut = {
         "diverged": max(curve.diverged for curve in curves),
         "dropped": dropped,
-        "left_out": tuple(sorted(set(grid) - set(kept))),
+        "left_out": tuple(sorted(set(points) - set(grid))),
         "missing": missing[0] if missing else "",
     }
-    values = (curve.values.reindex(index=seeds, columns=kept) for curve in curves)
-    return tuple(replace(curve, values=each, **cut) for curve, each in zip(curves, values, strict=True))
+    return tuple(replace(curve, values=curve.values.reindex(index=seeds, columns=grid), **cut) for curve in curves)
 
 
 def selection_seed(curve: Curve) -> Any:
-    """Rule 5: the seed that chooses, the one with the most of the grid, then the lowest. None at all: `ClaimError`."""
+    """Rule 5: the seed that chooses, the one with the most of the grid, then the lowest.
+
+    Raises:
+        ClaimError: the curve has no seed.
+    """
     if curve.values.empty:
         raise ClaimError(f"no seed to choose with: {curve.missing or 'the curve is empty'}; check curve.missing first.")
     return curve.values.notna().sum(axis=1).sort_index().idxmax()
@@ -311,7 +299,7 @@ def decreases_along(curve: Curve, axis: str, tie: float = 0.0) -> Curve:
 
 
 def _one_a_cell(rows: pd.DataFrame, axes: list[str], what: str) -> pd.DataFrame:
-    """The rows, each once. Errors: ClaimError where a seed and a point have two values."""
+    """The rows, each once."""
     rows = rows.drop_duplicates(["key", "seed", *axes, "value"])
     if (twice := rows.duplicated(["seed", *axes], keep=False)).any():
         clash = rows.loc[twice].sort_values(["seed", *axes]).iloc[:2]
@@ -326,8 +314,8 @@ def _one_a_cell(rows: pd.DataFrame, axes: list[str], what: str) -> pd.DataFrame:
 
 def _within(rows: pd.DataFrame, axes: list[str], between: tuple[float, float]) -> pd.DataFrame:
     """The rows that have a value in the closed range along each axis; none where the table lacks an axis."""
-    if lacking := {axis: np.array([]) for axis in axes if axis not in rows}:
-        return rows.iloc[:0].assign(**lacking)
+    if missing_axes := {axis: np.array([]) for axis in axes if axis not in rows}:
+        return rows.iloc[:0].assign(**missing_axes)
     return rows.loc[np.logical_and.reduce([rows[axis].between(*between) for axis in axes])]
 
 
@@ -337,4 +325,4 @@ def as_tuple(value: Any) -> tuple:
 
 
 def _among(value: Any) -> str:
-    return " or ".join(str(each) for each in as_tuple(value) if each is not None)
+    return " or ".join(str(one) for one in as_tuple(value) if one is not None)

@@ -1,23 +1,25 @@
-"""Rules: the parts of a claim and their thresholds, the claims of a study, and the verdicts on them."""
+"""Rules: the criteria of a claim and their thresholds, the claims of a study, and the verdicts on them."""
 
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from vaekit.claims.curves import COPIES, MADE, ClaimError, Evidence, evidence_by_budget
+from vaekit.claims.curves import COPIES, ClaimError, Evidence, evidence_by_budget
 from vaekit.claims.scope import PaperScale, Scope, scope_of
 from vaekit.claims.statistics import Reason, Statistic
+from vaekit.data import MADE
 
 REPRODUCED, NOT_REPRODUCED, UNDECIDED = "reproduced", "not reproduced", "undecided"
 NEEDS_DATA, NOT_RUN = "needs data", "not run"
 CONSTRUCTED = "true by construction, not counted"
 
-# Below the paper's steps, what no kind of part can be yet, and why.
+# Below the paper's steps, what no kind of criterion can be yet, and why.
 _UNSETTLED = {
     "effect": ((NOT_REPRODUCED,), "it may still come"),
     "absence": ((REPRODUCED,), "it may still go"),
@@ -26,10 +28,10 @@ _UNSETTLED = {
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class Criterion:
     """One statistic and its threshold, made by `effect`, `absence` or `number`; once judged, with an outcome.
 
-    Met where `sign` * (value - threshold) > 0 (>= 0 unless `strict`) on the whole interval at `level`; for a `number`
+    It is met where `sign` * (value - threshold) > 0 (>= 0 unless `strict`) on the whole interval at `level`; a `number`
     where the mean lies within `tolerance` of the threshold.
     """
 
@@ -49,8 +51,8 @@ class Part:
         """The statistic's name."""
         return self.statistic.name
 
-    def named(self, name: str, *reasons: Reason) -> "Part":
-        """The part with another name of its statistic, and `reasons` more to leave it undecided."""
+    def named(self, name: str, *reasons: Reason) -> "Criterion":
+        """The criterion with another name of its statistic, and `reasons` more to leave it undecided."""
         own = self.statistic
         statistic = replace(own, name=name, undecidable_because=(*own.undecidable_because, *reasons))
         return replace(self, statistic=statistic)
@@ -65,12 +67,12 @@ class Part:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """(low, high) at the part's level."""
+        """(low, high) at the criterion's level."""
         return self.statistic.interval(self.level)
 
     @property
     def has_value(self) -> bool:
-        """Whether anything was found."""
+        """Whether any seed has a value."""
         return bool(len(self.statistic.sample))
 
     @property
@@ -86,8 +88,8 @@ class Part:
             return float(off == 0)
         return float(2 * stats.t.sf(off / error, len(sample) - 1))
 
-    def judge(self, seeds: int = 3, parts: int = 1) -> "Part":
-        """The part with its own outcome: `seeds` is the least number of them, `parts` how many its conjunction has."""
+    def judge(self, seeds: int = 3, criteria: int = 1) -> "Criterion":
+        """The criterion with its outcome: `seeds` is the least number of seeds, `criteria` the conjunction's size."""
         statistic = self.statistic
         least = statistic.least_seeds or (1 if self.kind == "number" or statistic.bounds else seeds)
         outcome, reasons = UNDECIDED, statistic.undecidable_because
@@ -95,19 +97,19 @@ class Part:
             outcome, reasons = NOT_RUN, (Reason("missing", statistic.missing),)
         elif len(statistic.sample) < least:
             # What too few values put in doubt is not said; what the budget lacks is.
-            lacking = (reason for reason in reasons if reason.kind == "budget")
-            reasons = (_too_few_seeds(statistic, least), *lacking)
+            of_budget = (reason for reason in reasons if reason.kind == "budget")
+            reasons = (_too_few_seeds(statistic, least), *of_budget)
         elif not reasons:
-            outcome = self._outcome(parts)
+            outcome = self._outcome(criteria)
             reasons = (Reason("interval", "interval"),) if outcome == UNDECIDED else ()
         return replace(self, outcome=outcome, reasons=reasons)
 
-    def _outcome(self, parts: int) -> str:
+    def _outcome(self, criteria: int) -> str:
         if self.kind == "number":
             met = abs(self.estimate - self.threshold) <= self.tolerance
             return REPRODUCED if met else NOT_REPRODUCED
         worst = min(self.sign * (end - self.threshold) for end in self.interval)
-        wider = self.statistic.interval(max(self.level, 1 - 0.1 / parts))
+        wider = self.statistic.interval(max(self.level, 1 - 0.1 / criteria))
         best = max(self.sign * (end - self.threshold) for end in wider)
         if worst > 0 or (worst == 0 and not self.strict):
             return REPRODUCED
@@ -145,81 +147,81 @@ _THRESHOLDS = {
 }
 
 
-def effect(statistic: Statistic, **threshold: float) -> Part:
+def effect(statistic: Statistic, **threshold: float) -> Criterion:
     """Rule 1: the whole 95 % interval `above`, `at_least`, `below` or `at_most` the one threshold given.
 
-    It may still come with more training. Errors: ClaimError for anything but one of the four.
+    Raises:
+        ClaimError: not exactly one of the four was given.
     """
     if len(threshold) != 1 or not threshold.keys() <= _THRESHOLDS.keys():
         raise ClaimError(f"an effect takes one threshold, got {len(threshold)}: {', '.join(_THRESHOLDS)}.")
     ((name, value),) = threshold.items()
     sign, strict, word = _THRESHOLDS[name]
-    return Part(statistic, "effect", f"{word} {value:g}", value, sign, strict)
+    return Criterion(statistic, "effect", f"{word} {value:g}", value, sign, strict)
 
 
-def absence(statistic: Statistic, margin: float = 0.5) -> Part:
+def absence(statistic: Statistic, margin: float = 0.5) -> Criterion:
     """Rule 2: no effect as an equivalence, the interval's upper end below `margin` (0.5 nats for differences of D)."""
-    return Part(statistic, "absence", f"< {margin:g}", margin, sign=-1)
+    return Criterion(statistic, "absence", f"< {margin:g}", margin, sign=-1)
 
 
 def number(
     statistic: Statistic, published: float, *, within: float = 0.0, relative: float = 0.0, factor: float = 0.0
-) -> Part:
+) -> Criterion:
     """Rule 3: the mean near a published one; one seed decides.
 
     Near is `within` so much of it, `relative` so much times the number, or by a `factor` up or down.
     """
     if factor:
-        part = in_range(statistic, published / factor, published * factor)
-        return replace(part, wanted=f"{published:g}, × or ÷ {factor:g}")
+        within_factor = in_range(statistic, published / factor, published * factor)
+        return replace(within_factor, wanted=f"{published:g}, × or ÷ {factor:g}")
     tolerance = max(within, relative * abs(published))
     wanted = f"{published:,g} ± {tolerance:.3g}" if tolerance else f"{published:,g}"
-    return Part(statistic, "number", wanted, published, tolerance=tolerance)
+    return Criterion(statistic, "number", wanted, published, tolerance=tolerance)
 
 
-def in_range(statistic: Statistic, low: float, high: float) -> Part:
+def in_range(statistic: Statistic, low: float, high: float) -> Criterion:
     """Rule 3: the mean in a published range, its ends included; one seed decides."""
-    return Part(statistic, "number", f"{low:g} to {high:g}", (low + high) / 2, tolerance=(high - low) / 2)
+    return Criterion(statistic, "number", f"{low:g} to {high:g}", (low + high) / 2, tolerance=(high - low) / 2)
 
 
-def holm(parts: Sequence[Part]) -> list[Part]:
+def holm(criteria: Sequence[Criterion]) -> list[Criterion]:
     """Rule 6: the same comparisons with Holm's intervals: the i-th smallest p value at 1 - 0.05 / (k - i + 1).
 
     From the first that does not pass on, the level stays, so that none after it passes (step-down).
     """
-    k, alpha, corrected = len(parts), 0.0, list(parts)
+    k, alpha, corrected = len(criteria), 0.0, list(criteria)
     stopped = False
-    for rank, index in enumerate(np.argsort([part.p_value for part in parts], kind="stable")):
+    for rank, index in enumerate(np.argsort([criterion.p_value for criterion in criteria], kind="stable")):
         alpha = alpha if stopped else 0.05 / (k - rank)
-        stopped = stopped or parts[index].p_value > alpha
-        corrected[index] = replace(parts[index], level=1 - alpha).named(f"{parts[index].name} (Holm over {k})")
+        stopped = stopped or criteria[index].p_value > alpha
+        corrected[index] = replace(criteria[index], level=1 - alpha).named(f"{criteria[index].name} (Holm over {k})")
     return corrected
 
 
-Parts = Callable[[Evidence], Sequence[Part]]
+Criteria = Callable[[Evidence], Sequence[Criterion]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
     """A statement of a paper and how it is decided; `Claims.claim` makes it.
 
-    `paper` is the paper's value, in words; `parts` the statistics on given evidence; `steps` (of `batch_size` images)
-    the least budget that may decide, 0 where nothing is trained; `seeds` the least number of them; `study` keeps to the
-    rows of one study where the table has several. `axes` are the fields of a member that `parts` itself selects by or
-    compares: all others are alike in one evidence (`evidence_by_budget`, which says what `untrained` is, too). With
-    `copies_decide` False a copy of the paper's data (a JPEG copy) is shown but decides nothing. `note` is for the page
-    (rule 8).
-
-    Where the paper says it of several data sets, `scale` maps each to what the paper ran on it: `parts` is then called
-    with evidence of one set at a time (`Evidence.of`), each at its own best budget, and all of them must hold. `quorum`
-    is the share of the parts that must hold, rounded up; below 1 it is taken over the parts of all sets that decide.
+    Attributes:
+        paper: the paper's value, in words.
+        scale: what the paper ran. Where the paper says it of several data sets, a scale for each: `criteria` then gets
+            evidence of one set at a time (`Evidence.data_set`), each at its own best budget, and all sets must hold.
+        steps, seeds: the least that may decide; 0 steps (of `batch_size` images) where nothing is trained.
+        axes, untrained: as in `evidence_by_budget`.
+        quorum: the share of the criteria that must hold, rounded up; below 1 it is of those of all sets that decide.
+        copies_decide: whether a copy of the paper's data (a JPEG copy) decides; else it is shown alone.
+        note: a remark for the page (rule 8).
     """
 
     number: str
     sentence: str
     paper: str
     scale: PaperScale | Mapping[str, PaperScale]
-    parts: Parts = field(repr=False)
+    criteria: Criteria = field(repr=False)
     steps: int
     batch_size: int = 0
     seeds: int = 3
@@ -237,11 +239,11 @@ class Claim:
         if self.axes is not None:
             object.__setattr__(self, "axes", tuple(self.axes))
 
-    def judge(self, evidence: Evidence) -> tuple[Part, ...]:
-        """The claim's parts on this evidence, judged."""
-        parts = list(self.parts(evidence))
+    def judge(self, evidence: Evidence) -> tuple[Criterion, ...]:
+        """The claim's criteria on this evidence, judged."""
+        criteria = list(self.criteria(evidence))
         sets = 1 if isinstance(self.scale, PaperScale) else len(self.scale)
-        return tuple(part.judge(self.seeds, sets * len(parts)) for part in parts)
+        return tuple(criterion.judge(self.seeds, sets * len(criteria)) for criterion in criteria)
 
 
 class Claims:
@@ -261,16 +263,18 @@ class Claims:
         self._defaults = defaults
         self._claims: dict[str, Claim] = {}
 
-    def claim(self, number: str, sentence: str, **fields: Any) -> Callable[[Parts], Claim]:
-        """Turn a function from `Evidence` to `Part`s into a `Claim` with these fields, and keep it.
+    def claim(self, number: str, sentence: str, **fields: Any) -> Callable[[Criteria], Claim]:
+        """Turn a function from `Evidence` to `Criterion`s into a `Claim` with these fields, and keep it.
 
-        Errors: ClaimError for a number that is taken.
+        Raises:
+            ClaimError: the number is taken.
         """
 
-        def keep(parts: Parts) -> Claim:
+        def keep(criteria: Criteria) -> Claim:
             if number in self._claims:
                 raise ClaimError(f"claim {number} is there already: {self._claims[number].sentence}.")
-            self._claims[number] = Claim(number=number, sentence=sentence, parts=parts, **(self._defaults | fields))
+            given = self._defaults | fields
+            self._claims[number] = Claim(number=number, sentence=sentence, criteria=criteria, **given)
             return self._claims[number]
 
         return keep
@@ -281,20 +285,17 @@ class Claims:
     def __iter__(self) -> Iterator[Claim]:
         return iter(self._claims.values())
 
-    def __len__(self) -> int:
-        return len(self._claims)
-
 
 @dataclass(frozen=True, eq=False)
 class Verdict:
-    """The answer to a claim: outcome and scope, and its judged parts, whatever the outcome.
+    """The answer to a claim: outcome and scope, and its judged criteria, whatever the outcome.
 
-    Of a claim that is judged a data set at a time, `sets` holds the verdict on each, with a scope of its own; `parts`
-    are those of all sets, and `scope` is None.
+    Of a claim about several data sets, `sets` holds the verdict on each, with a scope of its own; `criteria` are those
+    of all sets, and `scope` is None.
     """
 
     claim: Claim
-    parts: tuple[Part, ...]
+    criteria: tuple[Criterion, ...]
     outcome: str
     reasons: tuple[Reason, ...] = ()
     scope: Scope | None = None
@@ -312,8 +313,13 @@ class Verdict:
 
     @property
     def seeds(self) -> int:
-        """The least number of seeds that any part rests on."""
-        return min((part.statistic.seeds for part in self.parts), default=0)
+        """The least number of seeds of any criterion."""
+        return min((criterion.statistic.seeds for criterion in self.criteria), default=0)
+
+    @property
+    def has_value(self) -> bool:
+        """Whether any criterion has a value."""
+        return any(criterion.has_value for criterion in self.criteria)
 
     @property
     def counted(self) -> bool:
@@ -325,9 +331,10 @@ class Verdict:
         claim = self.claim
         scopes = [verdict.scope for verdict in self.sets.values()] or [self.scope]
         remarks = [*map(str, self.reasons), *["by construction: not counted"] * claim.by_construction]
-        ours = [str(part) for part in self.parts if part.has_value]
-        if lacking := [f"{part.name} (wanted {part.wanted})" for part in self.parts if not part.has_value]:
-            ours.append(f"no value of {', '.join(lacking)}")
+        ours = [str(criterion) for criterion in self.criteria if criterion.has_value]
+        if valueless := [criterion for criterion in self.criteria if not criterion.has_value]:
+            names = (f"{criterion.name} (wanted {criterion.wanted})" for criterion in valueless)
+            ours.append(f"no value of {', '.join(names)}")
         return {
             "claim": claim.number,
             "sentence": f"{claim.sentence}. {claim.note}" if claim.note else claim.sentence,
@@ -339,28 +346,26 @@ class Verdict:
         }
 
 
-def verdict(claim: Claim, table: pd.DataFrame, *, available: Collection[str] = ()) -> Verdict:
+def verdict(claim: Claim, table: pd.DataFrame) -> Verdict:
     """The verdict on one claim, from the tidy table alone (rules 1 to 7).
 
-    It is decided on one budget: the largest that has the claim's grid, its seeds and its least steps; failing that, the
-    largest that has the grid; failing that, the largest with any value, where "largest" prefers the paper's own
-    settings. `available` names image sets that could be used though the table has no row of them.
+    One budget decides: the largest that has the claim's grid, its seeds and its least steps; failing that, the largest
+    that has the grid; failing that, the largest with any value. "Largest" prefers the paper's own settings.
     """
-    return verdicts([claim], table, available=available)[0]
+    return verdicts([claim], table)[0]
 
 
-def verdicts(claims: Iterable[Claim], table: pd.DataFrame, *, available: Collection[str] = ()) -> list[Verdict]:
+def verdicts(claims: Iterable[Claim], table: pd.DataFrame) -> list[Verdict]:
     """`verdict` of each claim; the table is cut into budgets once for all that cut it alike."""
     by_cut: dict[tuple, list[Evidence]] = {}
-    sets = {*MADE, *available, *(table["data"].unique() if "data" in table else ())}
+    available = {*MADE, *(table["data"].unique() if "data" in table else ())}
     judged = []
     for claim in claims:
         one_set = not isinstance(claim.scale, PaperScale)
-        cut = claim.study, claim.axes, claim.untrained, one_set
+        cut = claim.axes, claim.untrained, one_set
         if cut not in by_cut:
-            rows = table[table["study"] == claim.study] if claim.study and "study" in table else table
-            by_cut[cut] = evidence_by_budget(rows, claim.axes, untrained=claim.untrained, one_set=one_set)
-        judged.append(_verdict(claim, by_cut[cut], sets))
+            by_cut[cut] = evidence_by_budget(table, claim.axes, untrained=claim.untrained, one_set=one_set)
+        judged.append(_verdict(claim, by_cut[cut], available))
     return judged
 
 
@@ -378,93 +383,92 @@ def as_table(verdicts: Iterable[Verdict]) -> pd.DataFrame:
 def in_brief(verdicts: Iterable[Verdict]) -> pd.DataFrame:
     """Verdicts at a glance: claim, sentence, ours and outcome, the decided ones first (all text).
 
-    Of those of which nothing was found, not run or for want of data, and of those true by construction, one row each
-    says which claims they are.
+    Claims without a value, and those true by construction, share a row for each outcome.
     """
     rows, others = [], {}
     for verdict in verdicts:
-        ran = verdict.outcome not in (NOT_RUN, NEEDS_DATA) or any(part.has_value for part in verdict.parts)
-        if verdict.counted and ran:
+        if verdict.counted and (verdict.outcome not in (NOT_RUN, NEEDS_DATA) or verdict.has_value):
             rows.append(verdict.row())
         else:
             others.setdefault(verdict.outcome if verdict.counted else CONSTRUCTED, []).append(verdict.number)
     rows.sort(key=lambda row: row["outcome"].startswith((UNDECIDED, NOT_RUN, NEEDS_DATA)))
     for outcome, numbers in others.items():
-        which = ", ".join(numbers)
-        rows.append({"claim": f"{len(numbers)} more", "sentence": which, "ours": "", "outcome": outcome})
+        rows.append({"claim": f"{len(numbers)} more", "sentence": ", ".join(numbers), "ours": "", "outcome": outcome})
     return pd.DataFrame(rows, columns=["claim", "sentence", "ours", "outcome"])
 
 
 def _verdict(claim: Claim, evidences: list[Evidence], available: Collection[str]) -> Verdict:
     originals = {COPIES.get(name, name) if claim.copies_decide else name for name in available}
     if isinstance(claim.scale, PaperScale):
-        return _judged(claim, claim.scale, evidences, originals | set(available))
+        return _on_one_scale(claim, claim.scale, evidences, originals | set(available))
     sets = {}
     for name, scale in claim.scale.items():
-        own = [evidence for evidence in evidences if evidence.of == name]
-        sets[name] = _judged(claim, replace(scale, data=(name,)), own, originals)
-    return _together(claim, sets)
+        of_set = [evidence for evidence in evidences if evidence.data_set == name]
+        sets[name] = _on_one_scale(claim, replace(scale, data=(name,)), of_set, originals)
+    return _on_all_sets(claim, sets)
 
 
-def _together(claim: Claim, sets: Mapping[str, Verdict]) -> Verdict:
+def _on_all_sets(claim: Claim, sets: Mapping[str, Verdict]) -> Verdict:
     """The verdict on a claim of several data sets from those on each, all of which must hold."""
     several = len(sets) > 1
     outcomes = {verdict.outcome for verdict in sets.values()}
-    judged = {name: verdict for name, verdict in sets.items() if verdict.outcome not in (NEEDS_DATA, NOT_RUN)}
-    parts, reasons = [], []
+    ran = {name: verdict for name, verdict in sets.items() if verdict.outcome not in (NEEDS_DATA, NOT_RUN)}
+    criteria, reasons = [], []
     for name, verdict in sets.items():
         if verdict.outcome not in (REPRODUCED, NOT_REPRODUCED):
-            why = verdict.reason if name in judged or not several else verdict.outcome
+            why = verdict.reason if name in ran or not several else verdict.outcome
             reasons.append(Reason("set", f"{name}: {why}" if several else why))
         if verdict.scope or verdict.outcome == UNDECIDED:
-            parts += [part.named(f"{name}, {part.name}") if several else part for part in verdict.parts]
-    if not judged:
+            prefix = f"{name}, " if several else ""
+            criteria += [criterion.named(prefix + criterion.name) for criterion in verdict.criteria]
+    if not ran:
         outcome, reasons = NOT_RUN if NOT_RUN in outcomes else NEEDS_DATA, []
         for name, verdict in sets.items():
             needed = [Reason("data", f"{name}: needs data")]
             reasons += verdict.reasons if verdict.outcome == outcome else needed
     elif claim.quorum < 1:
-        of_all = [part for verdict in judged.values() for part in verdict.parts]
+        of_all = [criterion for verdict in ran.values() for criterion in verdict.criteria]
         outcome = UNDECIDED if UNDECIDED in outcomes else conjunction(of_all, claim.quorum)[0]
     elif NOT_REPRODUCED in outcomes:
         outcome, reasons = NOT_REPRODUCED, []
     else:
         outcome = UNDECIDED if reasons else REPRODUCED
-    return Verdict(claim, tuple(parts), outcome, tuple(dict.fromkeys(reasons)), sets=sets)
+    return Verdict(claim, tuple(criteria), outcome, tuple(dict.fromkeys(reasons)), sets=sets)
 
 
-def _judged(claim: Claim, paper: PaperScale, evidences: list[Evidence], available: Collection[str]) -> Verdict:
+def _on_one_scale(claim: Claim, paper: PaperScale, evidences: list[Evidence], available: Collection[str]) -> Verdict:
     """The verdict on the first of the evidence, nearest to the paper's settings first, that can decide."""
-    best, parts, rank = None, (), (False, False, False)
-    for evidence in sorted(evidences, key=lambda each: _distance_from_paper(paper, each)):
+    best, criteria, rank = None, (), (False, False, False)
+    for evidence in sorted(evidences, key=lambda evidence: _distance_from_paper(paper, evidence)):
         judged = claim.judge(evidence)
-        has_grid = bool(judged) and not any(part.statistic.missing for part in judged)
-        has_seeds = has_grid and not any(reason.kind == "seeds" for part in judged for reason in part.reasons)
-        able = has_seeds and _reaches(evidence.budget, claim.steps, claim.batch_size)
-        own = able, has_grid, any(part.statistic.seeds for part in judged)
-        if best is None or own > rank:
-            best, parts, rank = evidence, judged, own
+        has_grid = bool(judged) and not any(criterion.statistic.missing for criterion in judged)
+        lacks_seeds = any(reason.kind == "seeds" for criterion in judged for reason in criterion.reasons)
+        able = has_grid and not lacks_seeds and _reaches(evidence.budget, claim.steps, claim.batch_size)
+        was_run = any(criterion.statistic.seeds for criterion in judged)
+        if best is None or (able, has_grid, was_run) > rank:
+            best, criteria, rank = evidence, judged, (able, has_grid, was_run)
         if able:
             break
-    outcome, reasons = conjunction(parts, claim.quorum)
+    outcome, reasons = conjunction(criteria, claim.quorum)
     if best is not None and claim.steps and outcome != NOT_RUN:
-        outcome, reasons = _budgeted(claim, paper, best, parts)
+        outcome, reasons = _budgeted(claim, paper, best, criteria)
 
+    *_, was_run = rank
     scope = None
-    if best is not None and any(part.statistic.seeds for part in parts):
-        scope = scope_of(paper, best, [part.statistic for part in parts], claim.steps > 0)
+    if best is not None and was_run:
+        scope = scope_of(paper, best, [criterion.statistic for criterion in criteria], claim.steps > 0)
     wanted = " or ".join(paper.data)
     if outcome == NOT_RUN and not set(paper.data) & set(available):
         outcome, reasons = NEEDS_DATA, (Reason("data", wanted),)
     elif scope and not claim.copies_decide and set(scope.data) - set(paper.data):
         outcome, reasons = NEEDS_DATA, (Reason("data", f"{wanted}, not {', '.join(scope.data)}"),)
-    has_value = any(part.has_value for part in parts)
-    return Verdict(claim, parts, outcome, reasons, scope if has_value else None)
+    verdict = Verdict(claim, criteria, outcome, reasons, scope)
+    return verdict if verdict.has_value else replace(verdict, scope=None)
 
 
-def conjunction(parts: Sequence[Part], quorum: float = 1.0) -> tuple[str, tuple[Reason, ...]]:
-    """(outcome, reasons) of judged parts that must hold, or a `quorum` of them: one too many refused refuses all."""
-    outcomes = [part.outcome for part in parts]
+def conjunction(criteria: Sequence[Criterion], quorum: float = 1.0) -> tuple[str, tuple[Reason, ...]]:
+    """(outcome, reasons) of judged criteria that must hold, or a `quorum` of them: one too many refused refuses all."""
+    outcomes = [criterion.outcome for criterion in criteria]
     needed = math.ceil(round(quorum * len(outcomes), 9))
     if outcomes.count(NOT_REPRODUCED) > len(outcomes) - needed:
         return NOT_REPRODUCED, ()
@@ -472,16 +476,16 @@ def conjunction(parts: Sequence[Part], quorum: float = 1.0) -> tuple[str, tuple[
         return REPRODUCED, ()
     for outcome in (NOT_RUN, UNDECIDED):
         if outcome in outcomes:
-            reasons = (reason for part in parts if part.outcome == outcome for reason in part.reasons)
-            return outcome, tuple(dict.fromkeys(reasons))
+            of_outcome = (criterion.reasons for criterion in criteria if criterion.outcome == outcome)
+            return outcome, tuple(dict.fromkeys(chain.from_iterable(of_outcome)))
     return NOT_RUN, (Reason("missing", "no member of it"),)
 
 
 def _budgeted(
-    claim: Claim, paper: PaperScale, evidence: Evidence, parts: Sequence[Part]
+    claim: Claim, paper: PaperScale, evidence: Evidence, criteria: Sequence[Criterion]
 ) -> tuple[str, tuple[Reason, ...]]:
     """Rule 4: least budget, agreement of 0.8 and 1.0 of the steps, and what may still come or go."""
-    outcome, reasons = conjunction(parts, claim.quorum)
+    outcome, reasons = conjunction(criteria, claim.quorum)
     if not _reaches(evidence.budget, claim.steps, claim.batch_size):
         images = f" of {claim.batch_size} images" if claim.batch_size else ""
         few = f"budget: {evidence.budget['steps']:,} of at least {claim.steps:,} steps{images}"
@@ -492,14 +496,15 @@ def _budgeted(
         return UNDECIDED, (*reasons, Reason("budget", turned))
     if _reaches(evidence.budget, paper.steps, paper.batch_size):
         return outcome, reasons
-    return conjunction([_below_the_papers_steps(part) for part in parts], claim.quorum)
+    return conjunction([_below_the_papers_steps(criterion) for criterion in criteria], claim.quorum)
 
 
-def _below_the_papers_steps(part: Part) -> Part:
-    unsettled, why = _UNSETTLED[part.kind]
-    if part.outcome not in unsettled:
-        return part
-    return replace(part, outcome=UNDECIDED, reasons=(Reason("budget", f"budget: below the paper's steps, {why}"),))
+def _below_the_papers_steps(criterion: Criterion) -> Criterion:
+    unsettled, why = _UNSETTLED[criterion.kind]
+    if criterion.outcome not in unsettled:
+        return criterion
+    reason = Reason("budget", f"budget: below the paper's steps, {why}")
+    return replace(criterion, outcome=UNDECIDED, reasons=(reason,))
 
 
 def _reaches(budget: Mapping[str, Any], steps: int, batch_size: int) -> bool:
@@ -509,6 +514,6 @@ def _reaches(budget: Mapping[str, Any], steps: int, batch_size: int) -> bool:
 
 
 def _distance_from_paper(paper: PaperScale, evidence: Evidence) -> tuple[bool, int]:
-    """Sorts originals before copies, then the closest to the paper's settings; of equals the largest stays first."""
-    others = sum(evidence.budget.get(name, value) != value for name, value in paper.settings.items())
-    return evidence.budget.get("data") in COPIES, others
+    """A key that sorts originals before copies, then by the number of settings that differ from the paper's."""
+    differing = sum(evidence.budget.get(name, value) != value for name, value in paper.settings.items())
+    return evidence.budget.get("data") in COPIES, differing

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
-from vaekit.claims.curves import ORIGIN, Curve, Evidence, as_tuple
+from vaekit.claims.curves import Curve, Evidence, as_tuple
 from vaekit.claims.statistics import Statistic
+from vaekit.data import NAMES, about
 
 
 @dataclass(frozen=True)
@@ -25,18 +26,13 @@ class PaperScale:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
-def of_the_paper(settings: Any, option: str) -> Any:
-    """What a study's scale "paper" says of one of its settings: the only place where the paper's grid is typed."""
-    return settings.SCALES["paper"][option]
-
-
 @dataclass(frozen=True)
 class Scope:
-    """On what the parts of a claim rest: `steps` of training (0 where nothing is trained), of so many images.
+    """On what the criteria of a claim rest, beside what the `paper` ran.
 
-    `seeds` is the least number of any part, `grid` the values along the paper's axes that all parts share, and
-    `whole_grid` says that each part has all of the paper's. `remarks` name what differs from the paper's settings, how
-    it was computed, and what was lost. At the paper's scale, all of these are at least the paper's.
+    `steps` is 0 where nothing is trained, `seeds` the least number of any criterion, `grid` the values along the
+    paper's axes that all criteria share. `remarks` are settings other than the paper's, how it was computed, and what
+    was lost.
     """
 
     paper: PaperScale
@@ -45,7 +41,6 @@ class Scope:
     data: tuple[str, ...]
     seeds: int
     grid: Mapping[str, tuple]
-    whole_grid: bool
     remarks: tuple[str, ...]
     at_the_papers_scale: bool
 
@@ -55,7 +50,9 @@ class Scope:
             share = 100 * self.steps / self.paper.steps if self.paper.steps else 100
             says.append(f"{self.steps:,} steps ({share:.3g} % of the paper's), batch {self.batch_size}")
         if self.data:
-            says.append(", ".join(f"{name} ({ORIGIN.get(name, 'original')})" for name in self.data))
+            # A table may have a set that this version does not know.
+            origins = {name: about(name).origin if name in NAMES else "original" for name in self.data}
+            says.append(", ".join(f"{name} ({origin})" for name, origin in origins.items()))
         says.append(f"{self.seeds} seed{'s' * (self.seeds != 1)} (paper {self.paper.seeds})")
         for axis, values in self.grid.items():
             wanted = self.paper.grid[axis]
@@ -87,7 +84,6 @@ def scope_of(paper: PaperScale, evidence: Evidence, statistics: Sequence[Statist
         data=data,
         seeds=seeds,
         grid=grid,
-        whole_grid=whole_grid,
         remarks=(*remarks, *_how_computed(evidence), *_lost(curves)),
         at_the_papers_scale=whole_grid
         and not others

@@ -15,26 +15,29 @@ from vaekit.data import derived, dsprites, names, stored, tetrominoes
 from vaekit.data.derived import DERIVED
 from vaekit.data.download import fetch
 from vaekit.data.images import DataError, ImageSet, Split
-from vaekit.data.names import MADE, NAMES, problem
+from vaekit.data.names import MADE, NAMES, About, about, problem
 from vaekit.data.splits import SPLITS
 from vaekit.data.stored import STORED
 
 __all__ = [
     "DERIVED",
+    "MADE",
     "NAMES",
     "SPLITS",
     "STORED",
+    "About",
     "DataError",
     "ImageSet",
     "Split",
+    "about",
     "absence",
-    "at_hand",
+    "available",
     "catalogue",
     "dsprites",
     "fetch",
     "identity",
     "image_shape",
-    "is_at_hand",
+    "is_available",
     "load",
     "problem",
     "tetrominoes",
@@ -47,12 +50,14 @@ def load(name: str, folder: str | os.PathLike | None = None) -> ImageSet:
     Stored ones are read from <name>.npz in `folder`, else in VAEKIT_DATA, else in the user's cache folder, and checked
     whole; derived ones are made of such a set. `tetrominoes` and `dsprites_like` are made (tetrominoes.image_set offers
     other seeds and angles, dsprites.image_set unique orientations).
-    Errors: DataError for an unknown name, or a file that is absent or not valid: it names the path and the next step.
+
+    Raises:
+        DataError: an unknown name, or a file that is absent or not valid: it names the path and the next step.
     """
-    names.check(name)
-    if name in MADE:
+    origin = about(name).stored
+    if origin is None:
         return _made(name)
-    path = stored.stored_path(DERIVED[name].of if name in DERIVED else name, folder)
+    path = stored.stored_path(origin, folder)
     try:
         file = path.stat()
     except OSError:
@@ -72,7 +77,7 @@ def _stored(name: str, folder: Path, changed: int, size: int) -> ImageSet:
 
 
 def identity(name: str) -> str:
-    """The identity of a named set, without reading it where its contents are pinned. Errors: DataError, as for load."""
+    """The identity of a named set, without reading it where its contents are pinned. Raises: DataError, as `load`."""
     names.check(name)
     if name in MADE:
         return MADE[name].identity()
@@ -80,51 +85,52 @@ def identity(name: str) -> str:
 
 
 def image_shape(name: str) -> tuple[int, int, int]:
-    """(C, H, W) of a named set, without reading it. Errors: DataError for an unknown name."""
-    names.check(name)
-    return MADE[name].IMAGE_SHAPE if name in MADE else (STORED | DERIVED)[name].image_shape
+    """(C, H, W) of a named set, without reading it. Raises: DataError for an unknown name."""
+    return about(name).image_shape
 
 
-def is_at_hand(name: str) -> bool:
-    """Whether a named set can be had without a download: it is made, or its file is there (it is not read).
+def is_available(name: str) -> bool:
+    """Whether a named set needs no download: it is made, or its file is in place (it is not read).
 
-    Errors: DataError for an unknown name.
+    Raises:
+        DataError: an unknown name.
     """
     return absence(name) is None
 
 
 def absence(name: str) -> str | None:
-    """A sentence where a named set needs a file that is not there, with the next step; None where it is at hand.
+    """The sentence for a named set whose file is missing, with the next step; None where it is available.
 
-    Errors: DataError for an unknown name.
+    Raises:
+        DataError: an unknown name.
     """
-    names.check(name)
-    return None if name in MADE else stored.absence(DERIVED[name].of if name in DERIVED else name)
+    origin = about(name).stored
+    return None if origin is None else stored.absence(origin)
 
 
-def at_hand(first: str, *others: str) -> tuple[str]:
-    """The first of these sets that is at hand, as a tuple of one; where none is, the first: its error says what to do.
+def available(first: str, *others: str) -> tuple[str]:
+    """The first available of these sets, as a tuple of one; where none is, the first: its error says what to do.
 
-    >>> at_hand("tetrominoes", "mnist")
+    >>> available("tetrominoes", "mnist")
     ('tetrominoes',)
     """
-    return (next((name for name in (first, *others) if is_at_hand(name)), first),)
+    return (next((name for name in (first, *others) if is_available(name)), first),)
 
 
 def catalogue() -> list[dict[str, str]]:
-    """What there is, a row for each set: its name, images, shape, source and how to have it. Reads no file."""
+    """A row for each set: its name, images, shape, source and how to have it. Reads no file."""
     rows = []
     for name in NAMES:
-        of = DERIVED[name].of if name in DERIVED else name
-        size = MADE[name].SIZE if name in MADE else STORED[of].n_train + STORED[of].n_test
-        if name in MADE:
-            source, how = MADE[name].SOURCE, "always there"
-        elif name in DERIVED:
-            source, how = DERIVED[name].source, f"made from {of}"
+        known = about(name)
+        if name in DERIVED:
+            way = f"made from {known.stored}"
+        elif known.stored:
+            way = f"python -m vaekit data {name}" if STORED[name].downloadable else "where it was prepared"
         else:
-            source = STORED[name].source
-            how = f"python -m vaekit data {name}" if STORED[name].downloadable else "where it was prepared"
-        channels, height, width = image_shape(name)
+            way = "always there"
+        channels, height, width = known.image_shape
         shape = f"{height} × {width}" + f" × {channels}" * (channels > 1)
-        rows.append({"name": name, "images": f"{size:,}", "shape": shape, "source": source, "how to have it": how})
+        rows.append(
+            {"name": name, "images": f"{known.size:,}", "shape": shape, "source": known.source, "how to have it": way}
+        )
     return rows

@@ -65,15 +65,15 @@ DERIVED = {
 
 
 def image_set(name: str, folder: str | os.PathLike | None = None) -> ImageSet:
-    """A derived set. Errors: DataError, as for the stored set that it is made of."""
-    made, origin = DERIVED[name], stored.image_set(DERIVED[name].of, folder)
+    """A derived set. Raises: DataError, as for the stored set that it is made of."""
+    form, origin = DERIVED[name], stored.image_set(DERIVED[name].of, folder)
     return dataclasses.replace(
         origin,
         name=name,
-        source=made.source,
+        source=form.source,
         identity=_identity(name, origin.identity),
-        image_shape=made.image_shape,
-        draw=lambda indices: made.make(origin.draw(indices)),
+        image_shape=form.image_shape,
+        draw=lambda indices: form.make(origin.draw(indices)),
     )
 
 

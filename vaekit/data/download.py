@@ -1,25 +1,21 @@
 """Fetching a stored set: the only part of the package that uses the network, and the only one that knows torchvision.
 
-Addresses and checksums are torchvision's, or stand in `STORED`; torchvision's readers are not used, for that of
-CIFAR-10 unpickles. The originals' bytes are read here (IDX files; CIFAR-10's binary archive; SmallNORB's matrices;
-SVHN's MATLAB files, by scipy; 3D Shapes' HDF5 file, by h5py), checked, and written as one .npz file. An original that
-lies in the data folder already is not downloaded.
+Addresses and checksums are torchvision's, or stand in `STORED`. Originals are downloaded by pooch; one that lies in the
+data folder already is not. torchvision reads those of MNIST, Fashion-MNIST and SVHN; its reader of CIFAR-10 unpickles,
+so the binary archive is read here, as are the sets that it lacks: SmallNORB's matrices and 3D Shapes' HDF5 file. What
+was read is checked and written as one .npz file.
 """
 
 import functools
 import gzip
-import hashlib
-import http.client
 import importlib
 import math
 import os
-import socket
+import shutil
 import struct
 import tarfile
 import tempfile
-import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -33,17 +29,21 @@ from vaekit.data.stored import STORED, Stored
 
 # https://www.cs.toronto.edu/~kriz/cifar.html; torchvision knows the pickled archive beside it.
 CIFAR10_BINARY = ("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530")
-MALFORMED = (ValueError, tarfile.TarError, zlib.error, EOFError, gzip.BadGzipFile)  # what the readers below may raise
 _ROWS = 500  # images read at once of a file that is large
+_RETRIES = 2  # after a download that broke or came corrupted
 _TIMEOUT = 60  # seconds without a byte after which a server is given up
+_CHUNK = 2**16  # bytes
 _libraries: list[torch.library.Library] = []  # what they declare lasts as long as they do
 
 
 def fetch(name: str, folder: str | os.PathLike | None = None) -> str:
-    """Downloads a set into the data folder unless a valid copy is there; returns a sentence that says what was done.
+    """Downloads a set into the data folder unless a valid copy is there; returns a sentence about the outcome.
 
-    The set's file appears whole or not at all, and replaces one that is not valid. Errors: DataError for an unknown
-    set or one that is not downloaded, no network, a wrong checksum, a folder that cannot be written.
+    The set's file appears whole or not at all, and replaces one that is not valid.
+
+    Raises:
+        DataError: an unknown set or one that is not downloaded, no network, a wrong checksum, a folder that cannot be
+            written, a library that is not installed.
     """
     names.check(name)
     if name in names.MADE:
@@ -66,10 +66,11 @@ def fetch(name: str, folder: str | os.PathLike | None = None) -> str:
             stored.write(path, arrays, wanted.source)
     except DataError:
         raise
-    except MALFORMED as error:
-        raise DataError(f"what was downloaded is not {name}: {error}. {path} was not written; try again") from error
-    except OSError as error:
-        raise DataError(f"{path} cannot be written: {error}. Set VAEKIT_DATA to a folder with room") from error
+    except Exception as error:  # readers of originals raise many kinds
+        if isinstance(error, OSError) and error.errno:  # the system's, not a reader's
+            raise DataError(f"{path} cannot be written: {error}. Set VAEKIT_DATA to a folder with room") from error
+        problem = str(error) or repr(error)
+        raise DataError(f"what was downloaded is not {name}: {problem}. {path} was not written; try again") from error
     return f"{name} is fetched: {path}"
 
 
@@ -79,7 +80,9 @@ def torchvision(name: str) -> ModuleType:
     PyPI's torchvision is a CUDA build. Beside a CPU build of torch its operators are missing, and its import dies of
     describing them ("operator torchvision::nms does not exist"): so their schemas are declared, and it is imported
     again. They must not be declared first: where the operators do load, that would define them twice.
-    Errors: DataError where torchvision is not installed.
+
+    Raises:
+        DataError: torchvision is not installed.
     """
     try:
         return importlib.import_module(f"torchvision.{name}")
@@ -98,92 +101,71 @@ def torchvision(name: str) -> ModuleType:
 def _download(name: str, folder: Path, scratch: Path) -> dict[str, np.ndarray]:
     """The arrays of a set, by way of the original files in `folder` or, downloaded, in `scratch`."""
     wanted = STORED[name]
+    # Libraries first, lest a large download be in vain.
+    h5 = _library("h5py", "shapes3d comes in an HDF5 file, which h5py reads") if name == "shapes3d" else None
+    if name == "svhn":
+        _library("scipy.io", "svhn comes in MATLAB files, which scipy reads")
     get = functools.partial(_get, folder=folder, scratch=scratch)
     if wanted.originals:
-        # First, lest a large download be in vain.
-        h5 = _library("h5py", "shapes3d comes in an HDF5 file, which h5py reads") if name == "shapes3d" else None
         places = [(url.rpartition("/"), sha256) for url, sha256 in wanted.originals.items()]
         files = [get([f"{base}/"], file, sha256) for (base, _, file), sha256 in places]
         return read_shapes3d(files[0], wanted, h5) if h5 else read_norb(files, wanted)
     datasets = torchvision("datasets")
     if name == "cifar10":
-        mirrors = [datasets.CIFAR10.url.rpartition("/")[0] + "/"]
-        return read_cifar(get(mirrors, *CIFAR10_BINARY), wanted)
+        return read_cifar(get([f"{os.path.dirname(datasets.CIFAR10.url)}/"], *CIFAR10_BINARY), wanted)
     if name == "svhn":
-        matlab = _library("scipy.io", "svhn comes in MATLAB files, which scipy reads")
-        originals = [datasets.SVHN.split_list[part] for part in ("train", "test")]
-        files = [get([url.rpartition("/")[0] + "/"], file, md5) for url, file, md5 in originals]
-        return read_svhn(files[0], files[1], wanted, matlab)
+        arrays = {}
+        for part in ("train", "test"):
+            url, file, md5 = datasets.SVHN.split_list[part]
+            get([f"{os.path.dirname(url)}/"], file, md5)
+            dataset = datasets.SVHN(str(scratch), part)
+            arrays[f"{part}_images"] = np.ascontiguousarray(dataset.data.transpose(0, 2, 3, 1))
+            arrays[f"{part}_labels"] = dataset.labels.astype(np.uint8)
+        return arrays
     origin = {"mnist": datasets.MNIST, "fashion_mnist": datasets.FashionMNIST}[name]
     files = [get(origin.mirrors, file, md5) for file, md5 in origin.resources]
-    return {key: read_idx(file, shape) for file, (key, shape) in zip(files, wanted.arrays.items(), strict=True)}
+    return {key: read_idx(file) for file, key in zip(files, wanted.arrays, strict=True)}
 
 
-def _library(module: str, why: str) -> ModuleType:
-    """A module of a library that nothing else here needs. Errors: DataError where it is not installed."""
+def _library(module: str, reason: str) -> ModuleType:
+    """A module of a library that nothing else here needs. Raises: DataError where it is not installed."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise DataError(f"{why} ({error}): pip install {module.partition('.')[0]}") from error
+        raise DataError(f"{reason} ({error}): pip install {module.partition('.')[0]}") from error
 
 
 def _get(mirrors: Sequence[str], file: str, checksum: str, folder: Path, scratch: Path) -> Path:
-    """A file of this MD5 or SHA-256 from `folder`, else from the first mirror that gives it, into `scratch`.
+    """A file of this MD5 or SHA-256 in `scratch`: a link to that in `folder`, else from the first mirror that gives it.
 
-    Errors: DataError names them all.
+    Raises:
+        DataError: none does; it names them all.
     """
-    failures, there = [], folder / file
-    if there.is_file():
-        if _digest(there, checksum) == checksum:
-            return there
-        failures.append(f"{there}: it is another file, of {_kind(checksum)} {_digest(there, checksum)}")
-    utils = torchvision("datasets.utils")
+    pooch = _library("pooch", "downloads are made by pooch")
+    kind, failures, own = "md5" if len(checksum) == 32 else "sha256", [], folder / file
+    if own.is_file():
+        if (digest := pooch.file_hash(own, kind)) == checksum:
+            (scratch / file).symlink_to(own)
+            return scratch / file
+        failures.append(f"{own}: it is another file, of {kind} {digest}")
+    downloader = pooch.HTTPDownloader(progressbar=True, timeout=_TIMEOUT, chunk_size=_CHUNK)
     for mirror in mirrors:
+        originals = pooch.create(scratch, mirror, registry={file: f"{kind}:{checksum}"}, retry_if_failed=_RETRIES)
         try:
-            with _patience(_TIMEOUT):
-                utils.download_url(mirror + file, str(scratch), file)
-            if (came := _digest(scratch / file, checksum)) == checksum:
-                return scratch / file
-            failures.append(f"{mirror + file}: it came corrupted, of {_kind(checksum)} {came}")
-        except (OSError, RuntimeError, http.client.HTTPException) as error:
+            return Path(originals.fetch(file, downloader=downloader))
+        except (OSError, ValueError) as error:
             failures.append(f"{mirror + file}: {error}")
-        (scratch / file).unlink(missing_ok=True)
     raise DataError(
-        f"{file} ({_kind(checksum)} {checksum}) could not be downloaded. {'; '.join(failures)}. Nothing was written: "
-        f"try again with a network, put the file into {folder}, or copy the set's .npz file there from another machine"
+        f"{file} ({kind} {checksum}) could not be downloaded. {'; '.join(failures)}. Nothing was written: try again "
+        f"with a network, put the file into {folder}, or copy the set's .npz file there from another machine"
     )
 
 
-def _kind(checksum: str) -> str:
-    return "md5" if len(checksum) == 32 else "sha256"
-
-
-def _digest(path: Path, like: str) -> str:
-    """A file's checksum, of the kind of another."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.new(_kind(like), usedforsecurity=False)).hexdigest()
-
-
-@contextmanager
-def _patience(seconds: float) -> Iterator[None]:
-    """Bounds how long a socket waits: torchvision's download has no limit of its own."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
-
-
-def read_idx(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """The uint8 array of a gzipped IDX file (http://yann.lecun.com/exdb/mnist); ValueError if not of this shape."""
-    header = struct.pack(f">4B{len(shape)}I", 0, 0, 8, len(shape), *shape)  # 8: unsigned bytes
-    size = len(header) + math.prod(shape)
-    with gzip.open(path) as file:
-        data = file.read(size + 1)
-    if data[: len(header)] != header or len(data) != size:
-        raise ValueError(f"{path.name} is not an IDX file of unsigned bytes of shape {shape}")
-    return np.frombuffer(data, np.uint8, offset=len(header)).reshape(shape)
+def read_idx(path: Path) -> np.ndarray:
+    """The array of a gzipped IDX file (http://yann.lecun.com/exdb/mnist), which is unpacked beside it."""
+    with gzip.open(path) as packed, open(path.with_suffix(""), "wb") as file:
+        shutil.copyfileobj(packed, file)
+    return torchvision("datasets.mnist").read_sn3_pascalvincent_tensor(str(path.with_suffix(""))).numpy()
 
 
 def read_cifar(path: Path, wanted: Stored) -> dict[str, np.ndarray]:
@@ -215,28 +197,6 @@ def read_cifar(path: Path, wanted: Stored) -> dict[str, np.ndarray]:
     }
 
 
-def read_svhn(train: Path, test: Path, wanted: Stored, matlab: ModuleType) -> dict[str, np.ndarray]:
-    """The arrays of SVHN's two MATLAB files (format 5): X (32, 32, 3, n) and y (n, 1), where the digit 0 is 10.
-
-    `matlab` is scipy.io, whose reader runs nothing that is in the file. ValueError if a file is not so.
-    """
-    arrays = {}
-    for part, path, count in (("train", train, wanted.n_train), ("test", test, wanted.n_test)):
-        try:
-            found = matlab.loadmat(path, variable_names=("X", "y"))
-            images, labels = found["X"], found["y"].ravel()
-        except Exception as error:  # it has many kinds, some of them without a base of their own
-            raise ValueError(f"{path.name} is not a MATLAB file of format 5 that holds X and y: {error!r}") from error
-        if images.dtype != np.uint8 or images.shape != (*wanted.shape, count) or len(labels) != count:
-            what = f"{images.dtype} {images.shape} with {len(labels):,} labels"
-            raise ValueError(f"{path.name} holds {what}, not {count:,} images of {wanted.shape} bytes")
-        if labels.dtype.kind not in "iuf" or not np.isin(labels, range(1, 11)).all():
-            raise ValueError(f"{path.name} holds labels other than the whole numbers from 1 to 10")
-        arrays[f"{part}_images"] = np.ascontiguousarray(np.moveaxis(images, 3, 0))
-        arrays[f"{part}_labels"] = (labels % 10).astype(np.uint8)
-    return arrays
-
-
 def read_norb(files: Sequence[Path], wanted: Stored) -> dict[str, np.ndarray]:
     """The arrays of SmallNORB's matrices: images and categories for training, then for testing; the left camera's.
 
@@ -265,7 +225,7 @@ def read_matrix(
     sizes = (*shape, 1, 1)[: max(3, len(shape))]
     header = struct.pack(f"<{2 + len(sizes)}i", {1: 0x1E3D4C55, 4: 0x1E3D4C54}[kind.itemsize], len(shape), *sizes)
     row = math.prod(shape[1:]) * kind.itemsize
-    made = []
+    parts = []
     with gzip.open(path) as file:
         good = file.read(len(header)) == header
         for start in range(0, shape[0], _ROWS):
@@ -273,10 +233,10 @@ def read_matrix(
             data = file.read(count * row)
             if not good or len(data) != count * row:
                 raise ValueError(f"{path.name} is not a matrix of {kind.name} of shape {shape}")
-            made.append(make(np.frombuffer(data, kind).reshape(count, *shape[1:])))
+            parts.append(make(np.frombuffer(data, kind).reshape(count, *shape[1:])))
         if file.read(1):
             raise ValueError(f"{path.name} holds more than a matrix of {kind.name} of shape {shape}")
-    return np.concatenate(made)
+    return np.concatenate(parts)
 
 
 def read_shapes3d(path: Path, wanted: Stored, h5: ModuleType) -> dict[str, np.ndarray]:
@@ -285,12 +245,12 @@ def read_shapes3d(path: Path, wanted: Stored, h5: ModuleType) -> dict[str, np.nd
     `h5` is h5py. The file must hold every combination of its six factors, in order, the last changing fastest.
     ValueError if it is not so.
     """
-    high, wide, colours = wanted.shape
+    high, wide, channels = wanted.shape
     images = np.empty((wanted.n_train, *wanted.shape), np.uint8)
     try:
         with h5.File(path, "r") as file:
             source, factors = file["images"], np.asarray(file["labels"])
-            if source.dtype != np.uint8 or source.shape != (wanted.n_train, 2 * high, 2 * wide, colours):
+            if source.dtype != np.uint8 or source.shape != (wanted.n_train, 2 * high, 2 * wide, channels):
                 raise ValueError(f"{path.name} holds images of {source.dtype} {source.shape}")
             rows = max(_ROWS, (source.chunks or (0,))[0])  # whole chunks: each is unpacked once
             for start in range(0, wanted.n_train, rows):

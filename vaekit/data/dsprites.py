@@ -20,6 +20,7 @@ SOURCE = "dSprites-like images (after Matthey et al. 2017), made"
 SIDE = 64
 IMAGE_SHAPE = (1, SIDE, SIDE)
 SHAPES = ("square", "ellipse", "heart")
+CLASSES = len(SHAPES)
 FACTORS = ("shape", "scale", "orientation", "x", "y")
 LEVELS = (3, 6, 40, 32, 32)  # of each factor; the index of an image counts them with y fastest
 SIZE = math.prod(LEVELS)
@@ -43,7 +44,10 @@ def image_set(orientations: int = TURN + 1) -> ImageSet:
     `factors` (n, 5) are in the original's units, the shape counted from 0: shape 0 square, 1 ellipse, 2 heart; scale
     0.5 to 1; orientation 0 to 2 pi (radians); x and y 0 to 1, the centre being at 16 + 32 x pixels. `labels` are the
     shapes. With 39 `orientations` the one at 2 pi is left out, whose images are those at 0: 718,848 images. Splits:
-    random, cv. Errors: DataError for another number of orientations.
+    random, cv.
+
+    Raises:
+        DataError: another number of orientations.
     """
     if orientations not in ORIENTATIONS:
         raise DataError(f"dsprites_like has {ORIENTATIONS[0]} orientations or {ORIENTATIONS[1]}, not {orientations!r}")
@@ -84,10 +88,10 @@ def index(shape=2, scale=5, orientation=0, x=16, y=16) -> Tensor:
     >>> index(shape=0, scale=5, orientation=0, x=0, y=torch.arange(3))
     tensor([204800, 204801, 204802])
     """
-    found = torch.zeros((), dtype=torch.int64)
+    image = torch.zeros((), dtype=torch.int64)
     for level, count in zip((shape, scale, orientation, x, y), LEVELS, strict=True):
-        found = found * count + torch.as_tensor(level)
-    return found
+        image = image * count + torch.as_tensor(level)
+    return image
 
 
 def orientation_class(factors: Tensor) -> Tensor:

@@ -52,11 +52,12 @@ class ImageSet:
     def images(self) -> Tensor:
         """All images, uint8 (size, C, H, W); a made set draws them once and keeps them.
 
-        Errors: DataError for a set of more than a gigabyte, of which `take` gives a part.
+        Raises:
+            DataError: a set of more than a gigabyte, of which `take` gives a part.
         """
-        if (wanted := self.size * math.prod(self.image_shape)) > LARGEST:
+        if (size := self.size * math.prod(self.image_shape)) > LARGEST:
             raise DataError(
-                f"all {self.size:,} images of {self.name} would fill {wanted / 1e9:.1f} GB: take(indices) gives those "
+                f"all {self.size:,} images of {self.name} would fill {size / 1e9:.1f} GB: take(indices) gives those "
                 "that are needed, say take(split('cv', 20_000).train)"
             )
         return self.draw(torch.arange(self.size))
@@ -69,7 +70,8 @@ class ImageSet:
     def split(self, name: str, n_train: int | None = None) -> Split:
         """One of the set's splits, with `n_train` training images where it is drawn (SPLITS says what they are).
 
-        Errors: DataError for a split that the set lacks, or for an n_train that the split cannot have.
+        Raises:
+            DataError: a split that the set lacks, or an n_train that the split cannot have.
         """
         if name not in self.splitters:
             raise DataError(unknown(f"split of {self.name}", name, self.splitters))

@@ -1,4 +1,6 @@
-"""The names of the image sets: made, stored, and derived from a stored one."""
+"""The names of the image sets, and what is known of each without reading it."""
+
+from dataclasses import dataclass
 
 from vaekit.data import dsprites, tetrominoes
 from vaekit.data.derived import DERIVED
@@ -9,12 +11,51 @@ MADE = {"tetrominoes": tetrominoes, "dsprites_like": dsprites}
 NAMES = (*MADE, *STORED, *DERIVED)
 
 
+@dataclass(frozen=True)
+class About:
+    """What is known of a set.
+
+    Args:
+        image_shape: (C, H, W).
+        size: images in all.
+        n_train, n_test: images of the parts that the set comes in; a made set has none, and some have no test part.
+        classes: how many labels; 0: it has none.
+        source: where the images come from, as a citation and what became of them.
+        origin: "original", "made", or what kind of copy it is; `copy_of` names the set that a copy is of.
+        stored: the stored set whose file it is read from; None for a made set.
+    """
+
+    image_shape: tuple[int, int, int]
+    size: int
+    n_train: int
+    n_test: int
+    classes: int
+    source: str
+    origin: str
+    copy_of: str | None
+    stored: str | None
+
+
+def about(name: str) -> About:
+    """What is known of a named set. Raises: DataError for an unknown name."""
+    check(name)
+    if name in MADE:
+        recipe = MADE[name]
+        return About(recipe.IMAGE_SHAPE, recipe.SIZE, 0, 0, recipe.CLASSES, recipe.SOURCE, "made", None, None)
+    stored = DERIVED[name].of if name in DERIVED else name
+    file, form = STORED[stored], (STORED | DERIVED)[name]
+    return About(
+        form.image_shape, file.n_train + file.n_test, file.n_train, file.n_test, file.classes, form.source,
+        file.origin, file.copy_of, stored,
+    )  # fmt: skip
+
+
 def problem(name: str) -> str | None:
     """Why no set of this name can be loaded, fetched or studied, as a sentence; None where nothing is wrong with it."""
     return None if name in NAMES else unknown("data set", name, NAMES)
 
 
 def check(name: str) -> None:
-    """Errors: DataError for a name that is not one of NAMES."""
-    if wrong := problem(name):
-        raise DataError(wrong)
+    """Raises: DataError for a name that is not one of NAMES."""
+    if message := problem(name):
+        raise DataError(message)

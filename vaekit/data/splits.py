@@ -2,7 +2,10 @@
 
 A maker of a split takes n_train (or None, for a split whose size is given) and returns a Split. Training sets drawn
 from one set are prefixes of one permutation, hence nested; the tests are read from its end, so that the first test
-images are the same whatever n_train. Errors: DataError for an n_train that a split cannot have.
+images are the same whatever n_train.
+
+Raises:
+    DataError: an n_train that a split cannot have.
 """
 
 import operator
@@ -67,8 +70,8 @@ def _constant_density(order: Callable[[], Tensor], position: Tensor, n_train: in
     n_train = _between(n_train, half)
     side = (n_train / half) ** (1 / position.shape[1])
     inside = ((position - 0.5).abs() <= side / 2).all(1)
-    whole = _random(order)
-    split = Split(whole.train[inside[whole.train]], whole.test[inside[whole.test]])
+    halves = _random(order)
+    split = Split(halves.train[inside[halves.train]], halves.test[inside[halves.test]])
     if not len(split.train) or not len(split.test):
         raise DataError(f"the box for n_train = {n_train} lacks training or test images: ask for a larger n_train")
     return split

@@ -2,21 +2,18 @@
 
 A file holds the uint8 arrays train_images, train_labels, test_images and test_labels, images as (n, height, width) or
 (n, height, width, 3), and `source`, a sentence for whoever opens it; the first two arrays alone where the set is made
-in one part. Each array's header must be, to the letter, the one that numpy writes for what the set must be; then just
-that many bytes are read. So nothing is unpickled, and a wrong, truncated or hostile file costs no more memory than a
-good one.
+in one part. An array's size is checked before it is read, its kind and contents after. So nothing is unpickled, and a
+wrong, truncated or hostile file costs no more memory than a good one.
 """
 
 import functools
 import hashlib
+import math
 import os
-import struct
 import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import torch
@@ -25,8 +22,7 @@ from vaekit import randomness
 from vaekit.data import splits
 from vaekit.data.images import DataError, ImageSet
 
-_CHUNK = 1 << 20
-_UNREADABLE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError, RuntimeError, MemoryError)
+_HEADER = 128  # bytes that numpy writes before an array
 
 
 @dataclass(frozen=True)
@@ -44,6 +40,8 @@ class Stored:
     sha256: str | None
     classes: int = 10
     downloadable: bool = True
+    origin: str = "original"
+    copy_of: str | None = None
     originals: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -91,6 +89,8 @@ STORED = {
         n_test=10_000,
         sha256="366c0f29bd7879bda749459dd82ea367a3865c7177220681edf58beff745e2f3",
         downloadable=False,
+        origin="JPEG copy",
+        copy_of="cifar10",
     ),
     "svhn": Stored(
         source="SVHN, cropped digits (Netzer et al. 2011)",
@@ -148,7 +148,8 @@ def stored_path(name: str, folder: str | os.PathLike | None = None) -> Path:
 def image_set(name: str, folder: str | os.PathLike | None = None) -> ImageSet:
     """A stored set: images (n, 1, 28, 28), (n, 1, 32, 32) or (n, 3, 32, 32), the training part first, and labels.
 
-    Errors: DataError where its file is absent, cannot be read, or is not what the set must be.
+    Raises:
+        DataError: its file is absent, cannot be read, or is not the set.
     """
     arrays, contents = read(name, folder)
     wanted = STORED[name]
@@ -179,7 +180,7 @@ def image_set(name: str, folder: str | os.PathLike | None = None) -> ImageSet:
 
 
 def absence(name: str) -> str | None:
-    """A sentence where a set's file is not there, with the next step; None where it is. It is not read."""
+    """The sentence for a set whose file is missing, with the next step; None where it is in place. Reads nothing."""
     path = stored_path(name)
     return None if path.is_file() else _absent(name, path)
 
@@ -191,16 +192,17 @@ def _absent(name: str, path: Path) -> str:
 def identity(name: str) -> str:
     """The identity of a stored set, without reading it where its contents are pinned; otherwise its file is read once.
 
-    Errors: DataError, as for `image_set`.
+    Raises:
+        DataError: as for `image_set`.
     """
     if pinned := STORED[name].sha256:
         return _identity(pinned)
     path = stored_path(name)
     try:
-        there = path.stat()
+        file = path.stat()
     except OSError:
         return _identity(read(name)[1])  # which says what is wrong
-    return _identity(_contents(name, path, there.st_mtime_ns, there.st_size))
+    return _identity(_contents(name, path, file.st_mtime_ns, file.st_size))
 
 
 @functools.lru_cache
@@ -214,23 +216,33 @@ def _identity(contents: str) -> str:
 
 
 def read(name: str, folder: str | os.PathLike | None = None) -> tuple[dict[str, np.ndarray], str]:
-    """The arrays of a stored set and their digest. Errors: DataError, as for `image_set`."""
+    """The arrays of a stored set and their digest. Raises: DataError, as for `image_set`."""
     path, wanted = stored_path(name, folder), STORED[name]
     try:
         with zipfile.ZipFile(path) as archive:
-            arrays = {key: _read_array(archive, key, shape) for key, shape in wanted.arrays.items()}
+            for key, shape in wanted.arrays.items():
+                _check_size(archive, key, _HEADER + math.prod(shape))
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in wanted.arrays}
         return arrays, check(arrays, wanted)
     except FileNotFoundError:
         raise DataError(_absent(name, path)) from None
-    except _UNREADABLE as error:
+    except Exception as error:  # a damaged file makes zipfile and numpy raise many kinds
         raise DataError(f"{path} is not a valid copy of {name}: {error}. {_next_step(name, path)}") from error
 
 
 def check(arrays: Mapping[str, np.ndarray], wanted: Stored) -> str:
-    """The digest of a set's arrays; ValueError where labels or digest are not what the set must have."""
-    for key in wanted.arrays:
-        if key.endswith("labels") and arrays[key].max() >= wanted.classes:
-            raise ValueError(f"{key} holds {arrays[key].max()}, but labels are below {wanted.classes}")
+    """The digest of a set's arrays. Raises: ValueError for kinds, shapes, labels or a digest that a set does not have.
+
+    The arrays of a good set are uint8.
+    """
+    for key, shape in wanted.arrays.items():
+        array = arrays[key]
+        if not isinstance(array, np.ndarray) or (array.dtype, array.shape) != (np.uint8, shape):
+            kind = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else "no array"
+            raise ValueError(f"{key} is {kind}, not uint8 {shape}")
+        if key.endswith("labels") and array.max() >= wanted.classes:
+            raise ValueError(f"{key} holds {array.max()}, but labels are below {wanted.classes}")
     contents = digest(arrays)
     if wanted.sha256 not in (None, contents):
         raise ValueError(f"its contents hash to sha256:{contents}, not to sha256:{wanted.sha256}")
@@ -259,32 +271,18 @@ def write(path: Path, arrays: Mapping[str, np.ndarray], source: str) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _read_array(archive: zipfile.ZipFile, key: str, shape: tuple[int, ...]) -> np.ndarray:
-    """The uint8 array `key` of a .npz file; ValueError where it is not of this shape."""
+def _check_size(archive: zipfile.ZipFile, key: str, size: int) -> None:
+    """Raises: ValueError where the array `key` of a .npz file does not take `size` bytes, which zipfile never exceeds.
+
+    Other compressions than deflate are unpacked in whole blocks, whatever their size.
+    """
     if f"{key}.npy" not in archive.namelist():
         raise ValueError(f"it lacks the array {key}")
     member = archive.getinfo(f"{key}.npy")
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError(f"{key} is compressed by method {member.compress_type}, not stored or deflated")
-    with archive.open(member) as file:
-        _expect_header(file, key, shape)
-        array = np.empty(shape, np.uint8)
-        buffer, filled = array.data.cast("B"), 0
-        while filled < array.size and (chunk := file.read(min(_CHUNK, array.size - filled))):
-            buffer[filled : filled + len(chunk)] = chunk
-            filled += len(chunk)
-        if filled < array.size or file.read(1):  # reading on to the end also checks the member's CRC
-            raise ValueError(f"{key} does not hold {array.size:,} bytes, as its header says")
-    return array
-
-
-def _expect_header(file: IO[bytes], key: str, shape: tuple[int, ...]) -> None:
-    """Reads the header of a .npy file, format 1.0 (its length has two bytes); ValueError if it is not this shape's."""
-    wanted = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}"
-    start = file.read(10)
-    came = file.read(int.from_bytes(start[8:], "little")).decode("latin1").strip()
-    if start[:8] != b"\x93NUMPY\x01\x00" or came != wanted:
-        raise ValueError(f"{key} is {came[:120]!r}, not {wanted!r}")
+    if member.file_size != size:
+        raise ValueError(f"{key} takes {member.file_size:,} bytes, not {size:,}")
 
 
 def _next_step(name: str, path: Path) -> str:
@@ -292,8 +290,8 @@ def _next_step(name: str, path: Path) -> str:
     if wanted.originals:
         base = next(iter(wanted.originals)).rpartition("/")[0]
         files = ", ".join(url.rpartition("/")[2] for url in wanted.originals)
-        made = f"`python -m vaekit data {name}` makes it of {files}"
-        return f"{made}, which it downloads from {base} unless they lie in that folder (VAEKIT_DATA names another)."
+        command = f"`python -m vaekit data {name}` makes it of {files}"
+        return f"{command}, which it downloads from {base} unless they lie in that folder (VAEKIT_DATA names another)."
     if wanted.downloadable:
         return f"`python -m vaekit data {name}` downloads it there (VAEKIT_DATA names another folder)."
     return f"{name} is never downloaded: it is there only where it was prepared (VAEKIT_DATA names the folder)."

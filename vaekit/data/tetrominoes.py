@@ -16,6 +16,7 @@ from vaekit.data.images import DataError, ImageSet
 RECIPE = 1  # raised when an image or a split would change
 SOURCE = "Tetrominoes (Bozkurt et al. 2021), made"
 SIDE = 32
+CLASSES = 0  # no labels
 IMAGE_SHAPE = (3, SIDE, SIDE)
 FACTORS = ("angle", "hue", "scale", "x", "y")
 STRATA = (16, 8, 5, 16, 16)
@@ -34,7 +35,10 @@ def image_set(seed: int = 0, angle_range: float = 337.5) -> ImageSet:
     """The data set of one seed. Nothing is drawn before it is asked for; `take` draws only what it is asked for.
 
     `angle_range` is the angle's upper end in degrees: 337.5, whose sixteen strata are like those of the authors' other
-    factors, or 360, as the paper's text has it. Errors: DataError for another angle_range or a seed outside [0, 2**63).
+    factors, or 360, as the paper's text has it.
+
+    Raises:
+        DataError: another angle_range or a seed outside [0, 2**63).
     """
     if angle_range not in ANGLE_RANGES:
         raise DataError(f"angle_range is {' or '.join(f'{a:g}' for a in ANGLE_RANGES)} degrees, not {angle_range!r}")

@@ -13,12 +13,12 @@ as one model with a leading axis (`torch.func.vmap`): the way of a GPU, where a 
 small that Python's overhead rules. The two agree to rounding.
 
 Nothing here knows a disk, a key or a VAE: the objective says what is minimised, and who wants to keep a fleet's state
-in the middle of its training hands over a `Keeper`.
+in the middle of its training hands over a `Checkpointer`.
 """
 
 from vaekit.fleet.cores import workers
 from vaekit.fleet.members import PRECISIONS, Budget, Fleet, FleetMember, Trained, grid
-from vaekit.fleet.state import HISTORY_EVERY, Keeper, State
+from vaekit.fleet.state import HISTORY_EVERY, Checkpointer, State
 from vaekit.fleet.stepping import batch_indices, new_model
 from vaekit.fleet.training import default_backend, device_problem, train_fleet
 
@@ -26,9 +26,9 @@ __all__ = [
     "HISTORY_EVERY",
     "PRECISIONS",
     "Budget",
+    "Checkpointer",
     "Fleet",
     "FleetMember",
-    "Keeper",
     "State",
     "Trained",
     "batch_indices",

@@ -1,7 +1,6 @@
 """The backend of a CPU: a member a core, each an ordinary module stepped by one thread."""
 
 import math
-import queue
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,10 +13,10 @@ from torch import Tensor, nn
 
 from vaekit.fleet import stepping
 from vaekit.fleet.members import FleetMember, Trained
-from vaekit.fleet.state import History, Keeper, State, below, under
+from vaekit.fleet.state import Checkpointer, History, State, below, under
 from vaekit.fleet.stepping import BLOCK, Draws, Task
 
-_POLL = 0.5  # seconds between two looks at whether a checkpoint is due
+_LOOK = 0.5  # seconds after which the main thread wakes: a signal that another thread got is handled by it alone
 
 
 def train(
@@ -25,8 +24,8 @@ def train(
     members: Sequence[FleetMember],
     threads: int,
     threads_each: int,
-    room: int,
-    keeper: Keeper | None,
+    capacity: int,
+    checkpointers: Sequence[Checkpointer],
     interrupted: threading.Event,
     bar,
 ) -> list[Trained]:
@@ -35,81 +34,69 @@ def train(
     Of members that no number of full rounds would hold, the last ones take turns, so that no core is idle while one
     member of three is stepped alone; as far as memory has room for more members than threads.
     """
-    solos = [Solo(task, member, keep=keeper is not None) for member in members]
-    if keeper and (state := keeper.latest()):
-        for i, solo in enumerate(solos):
-            solo.restore(i, state)
-    bar.update(sum(solo.step for solo in solos))
+    savers: Sequence[Checkpointer | None] = checkpointers or [None] * len(members)
+    trainers = [MemberTrainer(task, member, saver) for member, saver in zip(members, savers, strict=True)]
+    bar.update(sum(trainer.step for trainer in trainers))
     stop = threading.Event()
-    rest = len(solos) % threads
-    fits = 2 * threads + rest - 1 <= room  # those that take turns, and the last of the others
-    turns_from = len(solos) - threads - rest if rest and threads < len(solos) and fits else len(solos)
-    waiting = deque((solo, i >= turns_from) for i, solo in enumerate(solos))
+    rest = len(trainers) % threads
+    fits = 2 * threads + rest - 1 <= capacity  # those that take turns, and the last of the others
+    turns_from = len(trainers) - threads - rest if rest and threads < len(trainers) and fits else len(trainers)
+    waiting = deque((trainer, i >= turns_from) for i, trainer in enumerate(trainers))
 
     def work() -> None:
         while waiting and not (stop.is_set() or interrupted.is_set()):
             try:
-                solo, turns = waiting.popleft()
+                trainer, turns = waiting.popleft()
             except IndexError:  # another thread took the last one
                 return
-            if solo.run((stop, interrupted), bar, BLOCK if turns else task.budget.steps):
-                waiting.append((solo, turns))
+            if trainer.run((stop, interrupted), bar, BLOCK if turns else task.budget.steps):
+                waiting.append((trainer, turns))
 
-    if threads == 1 and not keeper:
+    if threads == 1 and not checkpointers:
         # Torch keeps a team of threads for each of Python's, and two teams wait for each other.
         with _settled(threads_each):
             work()
-        return [solo.trained() for solo in solos]
+        return [trainer.trained() for trainer in trainers]
     with workers(threads, threads_each) as pool:
         pending = {pool.submit(work) for _ in range(threads)}
         try:
             while pending:
-                done, pending = wait(pending, _POLL if keeper else None, FIRST_COMPLETED)
+                done, pending = wait(pending, _LOOK, FIRST_COMPLETED)
                 for job in done:
                     job.result()  # an error in one ends all, now and not when the others are done
-                if keeper and pending and not interrupted.is_set() and keeper.due():
-                    state = _state(solos)
-                    if not any(solo.failed for solo in solos):  # what a step that failed left is no state
-                        keeper.save(state)
         finally:
             stop.set()
-    if keeper:
-        keeper.save(_state(solos))
-    return [solo.trained() for solo in solos]
+    for trainer in trainers:
+        trainer.save()
+    return [trainer.trained() for trainer in trainers]
 
 
-class Solo:
-    """One member on its way. It is made on the thread that steps it, so that only what runs takes memory.
+class MemberTrainer:
+    """One member on its way. Its model is made on the thread that steps it, so that only what runs takes memory.
 
-    `keep` leaves weights and moments in place at the end, for a state from which a longer run goes on.
+    With a checkpointer, the thread that steps a member saves its state between two of its steps, and weights and
+    moments stay in place at the end, for a state from which a longer run goes on.
     """
 
-    def __init__(self, task: Task, member: FleetMember, keep: bool):
-        self.task, self.member, self.keep = task, member, keep
+    def __init__(self, task: Task, member: FleetMember, checkpointer: Checkpointer | None):
+        self.task, self.member, self.checkpointer = task, member, checkpointer
         self.result, self.history, self.step = Trained(member), History(), 0
-        self.means = torch.compile(stepping.means) if task.compiled else stepping.means
         self.model: nn.Module | None = None
         self.optimizer: torch.optim.Adam | None = None
         self._draws: Draws | None = None
-        self._given: dict[str, Tensor] | None = None
-        self._asked: queue.SimpleQueue | None = None
-        self._stepping = threading.Lock()  # held by the thread that steps it
-        self.failed = False
+        self._restored: dict[str, Tensor] | None = None
+        if checkpointer and (state := checkpointer.latest()):
+            self._restore(state)
 
     def run(self, stops: tuple[threading.Event, ...], bar, steps: int) -> bool:
         """Step at most `steps` times; return whether there is more to do.
 
         There is not at the end of the budget, at divergence, and where one of `stops` is set.
         """
-        with self._stepping:
-            until = min(self.step + steps, self.task.budget.steps)
-            if self.step < until and self.result.status != "diverged":
-                try:
-                    self._run(stops, bar, until)
-                except BaseException:
-                    self.failed = True  # before anyone can look at what a half step left
-                    raise
-            return self.step == until < self.task.budget.steps
+        until = min(self.step + steps, self.task.budget.steps)
+        if self.step < until and self.result.status != "diverged":
+            self._run(stops, bar, until)
+        return self.step == until < self.task.budget.steps
 
     def _run(self, stops: tuple[threading.Event, ...], bar, until: int) -> None:
         task, budget, member, result = self.task, self.task.budget, self.member, self.result
@@ -129,7 +116,7 @@ class Solo:
             y = None if task.labels is None else task.labels[index]
             noise = {site: values[place, 0] for site, values in draws.noise.items()}
             progress = torch.tensor(float(self.step))
-            means = self.means(model, task.objective, x, y, noise, weights, progress, budget.precision)
+            means = stepping.means(model, task.objective, x, y, noise, weights, progress, budget.precision)
             values = {name: value.item() for name, value in means.items()}
             if not math.isfinite(values["loss"]):
                 result.status, result.reason = "diverged", stepping.diverged_loss(self.step)
@@ -144,23 +131,32 @@ class Solo:
                 if not stepping.finite(state):
                     result.status, result.reason = "diverged", stepping.diverged_weights(self.step + 1)
                     break
-                last = self.step + 1 == budget.steps and not self.keep
-                result.snapshots[self.step + 1] = self._handed_over() if last else _copied(state)
+                is_last = self.step + 1 == budget.steps and not self.checkpointer
+                result.snapshots[self.step + 1] = self._handed_over() if is_last else _copied(state)
             self.step += 1
             bar.update()
-            self.answer()
+            if self.checkpointer and self.checkpointer.due():
+                self.save()
         if self.step == until < budget.steps and result.status != "diverged":
             return  # for now: its turn is over
         self._draws = None
-        if not self.keep:
+        if not self.checkpointer:
             self.model = self.optimizer = None
 
-    def _handed_over(self) -> dict[str, Tensor]:
-        """The model's own weights, which nobody changes any more: no second copy beside gradients and moments."""
+    def save(self) -> None:
+        """Let the checkpointer save the state, if there is one and a step was taken in this session."""
+        if self.checkpointer and self.model is not None:
+            self.checkpointer.save(self.state())
+
+    def state(self) -> State:
+        """All that the member goes on from; its tensors are the member's own. Raises before the first step."""
         assert self.model is not None
-        saved = self.model.state_dict()
-        own = {id(value) for value in self.model.state_dict(keep_vars=True).values()}
-        return {name: value.detach() for name, value in saved.items()} if len(own) == len(saved) else _copied(saved)
+        assert self.optimizer is not None
+        tensors = {"step": torch.tensor(self.step), **under("model.", _all_tensors(self.model))}
+        for name, parameter in self.model.named_parameters():
+            tensors |= {f"adam.{name}.{moment}": value for moment, value in self.optimizer.state[parameter].items()}
+        tensors = {name: value.detach() for name, value in tensors.items()} | under("history.", self.history.tensors())
+        return State(tensors, dict(self.result.snapshots), self.result.status, self.result.reason)
 
     def trained(self) -> Trained:
         """What became of the member, its last window of history closed where it finished."""
@@ -170,73 +166,34 @@ class Solo:
         self.result.snapshots = {s: w for s, w in self.result.snapshots.items() if s in {*self.task.snapshots}}
         return self.result
 
-    def ask(self) -> tuple[dict[str, Tensor], dict[int, dict[str, Tensor]]]:
-        """The member's tensors and snapshots between two of its steps, whoever is stepping it."""
-        asked: queue.SimpleQueue = queue.SimpleQueue()
-        while not self._stepping.acquire(timeout=0.01):
-            self._asked = asked  # again, should a step have ended between another question and its answer
-            try:
-                return asked.get(timeout=0.05)
-            except queue.Empty:
-                continue  # a long step; or its turn has ended
-        try:
-            self._asked = None
-            return self.tensors(), dict(self.result.snapshots)
-        finally:
-            self._stepping.release()
+    def _handed_over(self) -> dict[str, Tensor]:
+        """The model's own weights, which nobody changes any more: no second copy beside gradients and moments."""
+        assert self.model is not None
+        saved = self.model.state_dict()
+        own = {id(value) for value in self.model.state_dict(keep_vars=True).values()}
+        return {name: value.detach() for name, value in saved.items()} if len(own) == len(saved) else _copied(saved)
 
-    def answer(self) -> None:
-        """Give the tensors to who asked for them: called by the thread that steps, between two steps."""
-        if asked := self._asked:
-            self._asked = None
-            asked.put((self.tensors(), dict(self.result.snapshots)))
-
-    def tensors(self) -> dict[str, Tensor]:
-        """All that the member goes on from, but for its snapshots; copies."""
-        if self.model is None or self.optimizer is None:
-            return dict(self._given or {})
-        own = {"step": torch.tensor(self.step), **under("model.", _all_tensors(self.model))}
-        for name, parameter in self.model.named_parameters():
-            own |= {f"adam.{name}.{moment}": value for moment, value in self.optimizer.state[parameter].items()}
-        copied = {name: value.detach().clone() for name, value in own.items()}
-        return copied | under("history.", self.history.tensors())
-
-    def restore(self, i: int, state: State) -> None:
-        """Take up what `tensors` and the snapshots were, as member i of a fleet."""
-        if tensors := below(f"{i}.", state.tensors):
-            self._given, self.step = tensors, int(tensors["step"])
-            self.history = History.of(below("history.", tensors), self.step)
-            self.result.snapshots = {step: dict(w) for (member, step), w in state.snapshots.items() if member == i}
-            if self.step < self.task.budget.steps:  # a run that ends there has not taken the step that diverged
-                self.result.status = state.text.get(f"{i}.status", "finished")
-                self.result.reason = state.text.get(f"{i}.reason", "")
+    def _restore(self, state: State) -> None:
+        self._restored, self.step = state.tensors, int(state.tensors["step"])
+        self.history = History.of(below("history.", state.tensors), self.step)
+        self.result.snapshots = {step: dict(weights) for step, weights in state.snapshots.items()}
+        if self.step < self.task.budget.steps:  # a run that ends there has not taken the step that diverged
+            self.result.status, self.result.reason = state.status, state.reason
 
     def _begin(self) -> tuple[nn.Module, torch.optim.Adam]:
         if self.model is not None and self.optimizer is not None:
             return self.model, self.optimizer  # another turn
         model = self.task.new_model(self.member)
         optimizer = stepping.adam(model.parameters(), self.task.budget)
-        if self._given:
+        if self._restored:
             with torch.no_grad():
                 for name, value in _all_tensors(model).items():
-                    value.copy_(self._given[f"model.{name}"])
+                    value.copy_(self._restored[f"model.{name}"])
             for name, parameter in model.named_parameters():
-                moments = below(f"adam.{name}.", self._given)
+                moments = below(f"adam.{name}.", self._restored)
                 optimizer.state[parameter] = {moment: value.clone() for moment, value in moments.items()}
-        self.model, self.optimizer, self._given = model, optimizer, None
+        self.model, self.optimizer, self._restored = model, optimizer, None
         return model, optimizer
-
-
-def _state(solos: Sequence[Solo]) -> State:
-    """The state of a fleet, each member as it is between two of its own steps."""
-    state = State(text={"backend": "cores"})
-    for i, solo in enumerate(solos):
-        tensors, snapshots = solo.ask()
-        state.tensors |= under(f"{i}.", tensors)
-        state.snapshots |= {(i, step): weights for step, weights in snapshots.items()}
-        if solo.result.status == "diverged":
-            state.text |= {f"{i}.status": "diverged", f"{i}.reason": solo.result.reason}
-    return state
 
 
 def _copied(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -110,7 +110,7 @@ class Fleet(Sequence[Trained]):
     def model(self, i: int, step: int | None = None) -> nn.Module:
         """Member i's model in eval mode, as it was after `step` steps (None: its last snapshot).
 
-        Errors: KeyError names the snapshots there are.
+        Raises: KeyError names the snapshots there are.
         """
         snapshots = self[i].snapshots
         step = max(snapshots, default=0) if step is None else step

@@ -45,8 +45,8 @@ def ran_out(error: BaseException) -> bool:
     """Whether an error says that memory ran out, on a GPU or on a CPU."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    said = ("allocate memory", "out of memory", "ALLOC_FAILED")  # a CPU's, a graph's, cuBLAS's and cuDNN's words
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in said)
+    messages = ("allocate memory", "out of memory", "ALLOC_FAILED")  # a CPU's, a graph's, cuBLAS's and cuDNN's words
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in messages)
 
 
 def _cached(device: str) -> int:

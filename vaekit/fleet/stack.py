@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vaekit.fleet import memory, stepping
 from vaekit.fleet.members import FleetMember, Trained
-from vaekit.fleet.state import HISTORY_EVERY, History, Keeper, State, below, under
+from vaekit.fleet.state import HISTORY_EVERY, Checkpointer, History, State, below, under
 from vaekit.fleet.stepping import BLOCK, Draws, Task
 
 _WARM = 3  # steps taken one operation at a time before the capture: kernels load, and Adam makes its moments
@@ -29,11 +29,11 @@ _UNCAPTURED = (
 
 
 def train(
-    task: Task, members: Sequence[FleetMember], keeper: Keeper | None, interrupted: threading.Event, bar
+    task: Task, members: Sequence[FleetMember], checkpointer: Checkpointer | None, interrupted: threading.Event, bar
 ) -> list[Trained]:
     """Train all members; where `interrupted` is set, return what there is, after the step at hand."""
     stack = Stack(task, members)
-    if keeper and (state := keeper.latest()):
+    if checkpointer and (state := checkpointer.latest()):
         stack.restore(state)
     bar.update(stack.step * len(members))
     try:
@@ -41,10 +41,10 @@ def train(
         while stack.step < task.budget.steps and not interrupted.is_set():
             stack.advance()
             bar.update(len(members))
-            if keeper and keeper.due():
-                keeper.save(stack.state())
-        if keeper:
-            keeper.save(stack.state())
+            if checkpointer and checkpointer.due():
+                checkpointer.save(stack.state())
+        if checkpointer:
+            checkpointer.save(stack.state())
         return stack.trained()
     finally:
         stack.close()
@@ -146,11 +146,11 @@ class Stack:
             own |= {f"adam.{name}.{moment}": value for moment, value in self.optimizer.state[parameter].items()}
         self.history.sums = dict(self.sums)
         tensors = {name: value.detach().to("cpu", copy=True) for name, value in own.items()}
-        state = State(tensors | under("history.", self.history.tensors()), {}, {"backend": "stack"})
-        for step, stacked in self.snapshots.items():
-            rows = range(len(self.members))  # views: what is kept already is not copied again
-            state.snapshots |= {(i, step): {n: stacked[s][i] for n, s in self.saved.items()} for i in rows}
-        return state
+        snapshots = {
+            step: {name: stacked[source] for name, source in self.saved.items()}
+            for step, stacked in self.snapshots.items()
+        }
+        return State(tensors | under("history.", self.history.tensors()), snapshots)
 
     @torch.no_grad()
     def restore(self, state: State) -> None:
@@ -167,10 +167,10 @@ class Stack:
                 self.optimizer.state[parameter] = on
         self.history = History.of(below("history.", tensors), self.step, self.device)
         self.sums = self.history.sums
-        for step in sorted({s for _, s in state.snapshots}):
-            rows = [state.snapshots[i, step] for i in range(len(self.members))]
-            sources = {source: name for name, source in self.saved.items()}
-            self.snapshots[step] = {s: torch.stack([row[name] for row in rows]) for s, name in sources.items()}
+        self.snapshots = {
+            step: {source: stacked[name] for name, source in self.saved.items()}
+            for step, stacked in sorted(state.snapshots.items())
+        }
 
     def _launch(self) -> None:
         """One step: on a GPU as a graph, but for the first few, and for all where it cannot be captured."""
@@ -233,7 +233,6 @@ class Stack:
         by_batch, by_noise = (None if same else 0 for same in (same_batch, same_noise))
         axes = (0, 0, by_batch, None if task.labels is None else by_batch, by_noise, 0, None)
         together = torch.func.vmap(one, in_dims=axes)
-        together = torch.compile(together) if task.compiled else together
 
         def step() -> None:
             place = (self.clock % BLOCK).view(1)

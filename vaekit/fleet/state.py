@@ -1,4 +1,4 @@
-"""What a fleet is in the middle of its training: its state, who keeps it, and the history of its losses."""
+"""A fleet in the middle of its training: its state, who saves it, and the history of its losses."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,29 +12,35 @@ HISTORY_EVERY = 100  # steps that one row of a history is the mean of
 
 @dataclass
 class State:
-    """All that training goes on from: given to a new fleet of the same members, it gives what no break would have.
+    """All that a member on *cores*, or a stack, goes on from: what comes of it is what no break would have given.
 
-    `tensors` are by name, on the CPU; `snapshots` the weights kept so far, by (member, step); `text` the backend and
-    what became of members that are done.
+    Attributes:
+        tensors: by name, on the CPU: weights, Adam's moments, history, "step".
+        snapshots: the weights kept so far, by step; of a stack with a leading axis of members.
+        status: "finished", or "diverged" with a `reason`; a stack has its members' in `tensors`.
     """
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
-    snapshots: dict[tuple[int, int], Mapping[str, Tensor]] = field(default_factory=dict)
-    text: dict[str, str] = field(default_factory=dict)
+    snapshots: Mapping[int, Mapping[str, Tensor]] = field(default_factory=dict)
+    status: str = "finished"
+    reason: str = ""
 
 
-class Keeper(Protocol):
-    """Who keeps a fleet's state while it trains, e.g. on a disk."""
+class Checkpointer(Protocol):
+    """Keeps the state of a member, or of a stack, while it trains, e.g. on a disk."""
 
     def latest(self) -> State | None:
         """What to go on from, None to begin."""
 
     def due(self) -> bool:
-        """Whether it is time to keep the state again."""
+        """Whether it is time to save the state again."""
         ...
 
     def save(self, state: State) -> None:
-        """Keep a state; called at once after an interruption and after the last step, too."""
+        """Save a state; called at once after an interruption and after the last step, too.
+
+        Its tensors change with the next step.
+        """
 
 
 class History:
@@ -73,13 +79,13 @@ class History:
 
     def tensors(self) -> dict[str, Tensor]:
         """Rows and open window as tensors by name, on the CPU."""
-        found = {"step": torch.tensor([r["step"] for r in self.rows], dtype=torch.int64)}
+        named = {"step": torch.tensor([r["step"] for r in self.rows], dtype=torch.int64)}
         for name in (self.rows[0] if self.rows else {}).keys() - {"step"}:
             values = [torch.as_tensor(r[name], dtype=torch.float64) for r in self.rows]
-            found[f"row.{name}"] = torch.stack(values).cpu()
+            named[f"row.{name}"] = torch.stack(values).cpu()
         for name, value in self.sums.items():
-            found[f"sum.{name}"] = torch.as_tensor(value, dtype=torch.float64).cpu().clone()
-        return found
+            named[f"sum.{name}"] = torch.as_tensor(value, dtype=torch.float64).cpu().clone()
+        return named
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor], step: int, device: torch.device | str = "cpu") -> "History":

@@ -29,7 +29,6 @@ class Task:
     labels: Tensor | None
     budget: Budget
     project: Projection | None
-    compiled: bool = False
 
     @property
     def dtype(self) -> torch.dtype:
@@ -105,10 +104,10 @@ class Draws:
         if step // BLOCK != self._block:
             self._block = step // BLOCK
             device = self.rows.device
-            for row, (seed, subset, kept) in zip(self.rows, self._orders, strict=True):
+            for row, (seed, subset, orders) in zip(self.rows, self._orders, strict=True):
                 size = self.size if subset is None else len(subset)
-                found = batch_indices(seed, size, BLOCK * self.batch_size, self._block, device, kept)
-                row.copy_((found if subset is None else subset[found]).view_as(row))
+                places = batch_indices(seed, size, BLOCK * self.batch_size, self._block, device, orders)
+                row.copy_((places if subset is None else subset[places]).view_as(row))
             steps = torch.arange(self._block * BLOCK, (self._block + 1) * BLOCK, device=device).unsqueeze(1)
             for site, shape in self.sites.items():
                 shape = (self.batch_size, *shape)
@@ -166,10 +165,10 @@ def diverged_weights(step: int) -> str:
     return f"the weights after step {step} were not finite"
 
 
-def rehearse(model: nn.Module, task: Task, member: FleetMember) -> int:
+def check_forward(model: nn.Module, task: Task, member: FleetMember) -> int:
     """One forward pass on two images: a mistake in a model or an objective is one clear error, before any work.
 
-    Returns the bytes that a step keeps of each image for its backward pass. Errors: ValueError says what was given and
+    Returns the bytes that a step keeps of each image for its backward pass. Raises: ValueError says what was given and
     what was wanted; what the code itself raised is its cause.
     """
     two = torch.tensor([0, len(task.images) - 1])

@@ -1,4 +1,4 @@
-"""`train_fleet`: check, rehearse, choose the backend, cut the fleet where memory would not hold it, train."""
+"""`train_fleet`: check, choose the backend, cut the fleet where memory would not hold it, train."""
 
 import functools
 import gc
@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from vaekit.fleet import cores, memory, stack, stepping
 from vaekit.fleet.members import Budget, Fleet, FleetMember, Projection, Trained
-from vaekit.fleet.state import Keeper
+from vaekit.fleet.state import Checkpointer
 from vaekit.fleet.stepping import Task
 from vaekit.losses import Objective
 
@@ -37,8 +37,7 @@ def train_fleet(
     backend: str | None = None,
     threads: int | None = None,
     threads_each: int | None = None,
-    compiled: bool = False,
-    keeper: Keeper | None = None,
+    checkpointers: Sequence[Checkpointer] = (),
     progress: bool | None = None,
 ) -> Fleet:
     """Train all members, each as if it were alone.
@@ -62,61 +61,62 @@ def train_fleet(
         backend: "cores", "stack", or None: `default_backend`'s choice.
         threads: how many members *cores* steps at a time; None: torch's number of threads.
         threads_each: with how many intra-op threads *cores* steps each. With 1 a member has the same bits in any
-            company and on any number of cores. None: 1 with a keeper or with `threads`; otherwise a fleet smaller than
-            torch's number of threads shares them out.
-        compiled: run the model and the objective through `torch.compile`: a minute more before the first step, some
-            rounding, and a compiler is needed.
-        keeper: keeps the fleet's state now and then, so that a fleet that is stopped goes on where it was. SIGINT and
-            SIGTERM then end it after the step at hand, with its state kept.
+            company and on any number of cores. None: 1 with checkpointers or with `threads`; otherwise a fleet smaller
+            than torch's number of threads shares them out.
+        checkpointers: save the fleet's state now and then, so that a fleet that is stopped goes on where it was: one a
+            member on *cores*, one in all for a *stack*. SIGINT and SIGTERM then end the training after the step at
+            hand, with its state saved.
         progress: show a bar; None: in a terminal and in a notebook.
 
     Returns a `Fleet`. A member whose loss or weights are no longer finite goes no further and is marked as diverged;
-    the others do not notice. A fleet that memory would not hold at once is trained in parts; with a keeper it is not,
-    since a state is that of one composition. Errors: ValueError, all problems in one, before any work; MemoryError
+    the others do not notice. A fleet that memory would not hold at once is trained in parts; with a checkpointer it is
+    not, since a state is that of one composition. Raises: ValueError, all problems in one, before any work; MemoryError
     where not even one member fits.
     """
     _check(members, images, labels, budget, device, backend)
     images = images.to(device)
     labels = None if labels is None else labels.to(device)
-    task = Task(make_model, objective, images, labels, budget, project, compiled)
+    task = Task(make_model, objective, images, labels, budget, project)
     template = task.new_model(members[0])
     if not isinstance(getattr(template, "noise_sites", None), Mapping):
         raise ValueError(
             f"{type(template).__name__} has no noise_sites; set it to a dictionary from each noise's name to the "
             'shape that one image needs, e.g. {"z": (10,)}'
         )
-    activations = stepping.rehearse(template, task, members[0])
+    activations = stepping.check_forward(template, task, members[0])
     backend = backend or default_backend(device, template, images.shape[1:], len(members))
+    if checkpointers and len(checkpointers) != (wanted := len(members) if backend == "cores" else 1):
+        raise ValueError(f"train_fleet: got {len(checkpointers)} checkpointers; {backend} wants {wanted}")
     hidden = progress is False or (progress is None and "ipykernel" not in sys.modules and not sys.stderr.isatty())
-    room = memory.members_at_once(template, activations, budget, device)
+    capacity = memory.members_at_once(template, activations, budget, device)
     del template  # a model more would be in memory all the while
     begun = time.perf_counter()
     with (
         tqdm(total=len(members) * budget.steps, unit="step", disable=hidden, mininterval=0.5, smoothing=0.05) as bar,
-        _stopping(keeper) as interrupted,
+        _stopping(bool(checkpointers)) as interrupted,
         tf32(budget.precision, torch.device(device)),
         torch.cuda.device(device) if torch.device(device).type == "cuda" else nullcontext(),
     ):
         if backend == "cores":
             if threads_each is None:
-                threads_each = 1 if keeper or threads else max(1, torch.get_num_threads() // len(members))
-            threads = min(threads or torch.get_num_threads(), room, len(members))
-            trained = cores.train(task, members, threads, threads_each, room, keeper, interrupted, bar)
-        elif keeper:
-            trained = stack.train(task, members, keeper, interrupted, bar)
+                threads_each = 1 if checkpointers or threads else max(1, torch.get_num_threads() // len(members))
+            threads = min(threads or torch.get_num_threads(), capacity, len(members))
+            trained = cores.train(task, members, threads, threads_each, capacity, checkpointers, interrupted, bar)
+        elif checkpointers:
+            trained = stack.train(task, members, checkpointers[0], interrupted, bar)
         else:
-            trained = _in_parts(task, members, room, interrupted, bar)
+            trained = _in_parts(task, members, capacity, interrupted, bar)
     seconds = time.perf_counter() - begun
     make = functools.partial(stepping.new_model, make_model, members[0].seed, None, task.dtype)
-    return Fleet(make, budget, backend + ", compiled" * compiled, trained, seconds)
+    return Fleet(make, budget, backend, trained, seconds)
 
 
-def _in_parts(task: Task, members: Sequence[FleetMember], room: int, interrupted, bar) -> list[Trained]:
-    """Train stacks of equal size, as many members at once as there is room for; smaller ones where that was too much.
+def _in_parts(task: Task, members: Sequence[FleetMember], capacity: int, interrupted, bar) -> list[Trained]:
+    """Train stacks of equal size, as many members at once as memory has capacity for; smaller ones where it had not.
 
-    Errors: MemoryError for a single member that does not fit.
+    Raises: MemoryError for a single member that does not fit.
     """
-    parts = math.ceil(len(members) / max(1, min(room, len(members))))
+    parts = math.ceil(len(members) / max(1, min(capacity, len(members))))
     size = math.ceil(len(members) / parts)
     trained: list[Trained] = []
     while len(trained) < len(members):
@@ -153,13 +153,13 @@ def default_backend(
 
 
 @contextmanager
-def _stopping(keeper: Keeper | None) -> Iterator[threading.Event]:
-    """An event that SIGINT or SIGTERM set, where there is a keeper; what they mean follows once the state is kept.
+def _stopping(checkpoints: bool) -> Iterator[threading.Event]:
+    """An event that SIGINT or SIGTERM set, where states are saved; what they mean follows once the last one is.
 
     A second signal ends at once. Handlers can be set by the main thread alone; elsewhere nothing is caught.
     """
     event = threading.Event()
-    if keeper is None or threading.current_thread() is not threading.main_thread():
+    if not checkpoints or threading.current_thread() is not threading.main_thread():
         yield event
         return
     came: list[int] = []

@@ -7,10 +7,9 @@ the number of each image: so a value depends neither on batches nor on the order
 from vaekit.metrics.disentanglement import DCI, MIG, active_units, dci, mig, rate_per_dimension
 from vaekit.metrics.geometry import Dimension, Imbalance, information_imbalance, intrinsic_dimension
 from vaekit.metrics.information import Information, encode, information
-from vaekit.metrics.layers import geometry_table, layer_geometry
 from vaekit.metrics.likelihood import log_likelihood
 from vaekit.metrics.memorisation import Memorisation, memorisation
-from vaekit.metrics.neighbours import Among, Nearest, nearest
+from vaekit.metrics.neighbours import Among, Nearest
 from vaekit.metrics.probes import (
     PROBES,
     Accuracy,
@@ -53,17 +52,14 @@ __all__ = [
     "evaluate",
     "floor",
     "generate_images",
-    "geometry_table",
     "inception_score",
     "information",
     "information_imbalance",
     "intrinsic_dimension",
-    "layer_geometry",
     "log_likelihood",
     "mean_and_se",
     "memorisation",
     "mig",
-    "nearest",
     "probabilities",
     "probe_accuracy",
     "psnr",

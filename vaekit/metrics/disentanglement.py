@@ -1,6 +1,6 @@
-"""Does one dimension of a code hold one factor of an image? And which dimensions does an encoder use at all?
+"""Does one dimension of a latent hold one factor of an image? And which dimensions does an encoder use at all?
 
-Scores of codes against factors that are known, and the two signs of posterior collapse.
+Scores of latents against factors that are known, and the two signs of posterior collapse.
 """
 
 import math
@@ -29,87 +29,95 @@ class DCI(NamedTuple):
     informativeness: float
 
 
-def mig(codes: Tensor, factors: Tensor, bins: int = 20) -> MIG:
-    """The mutual information gap (Chen et al. 2018, "Isolating Sources of Disentanglement in VAEs", section 4.1).
+def mig(latents: Tensor, factors: Tensor, bins: int = 20) -> MIG:
+    """The mutual information gap.
 
-    The two largest I(code dimension; factor), their difference over H(factor), averaged over the factors that vary.
+    The two largest I(latent dimension; factor), their difference over H(factor), averaged over the factors that vary.
     The estimator is the histogram one of disentanglement_lib (Locatello et al. 2019), not Chen's sum over posteriors:
-    each dimension of the codes (posterior means) is cut into `bins` intervals of equal width over its range, and the
+    each dimension of the latents (posterior means) is cut into `bins` intervals of equal width over its range, and the
     mutual information is that of the counts. Three biases follow. Counts overestimate it, by about (bins - 1)(V - 1)/2n
     nats for a factor of V values (Miller 1955), which the difference all but removes, yet noise scores a little above
-    0. A code of a factor with V > bins values tells log(bins) at most, so even a perfect one scores no more than about
-    log(bins)/log(V). And an outlier stretches the intervals until all other codes share a few.
+    0. A latent of a factor with V > bins values tells log(bins) at most: even a perfect one scores no more than about
+    log(bins)/log(V). An outlier stretches the intervals until all other latents share a few.
 
     Args:
-        codes: (n, d), of any float type. Codes that are not finite give NaN.
+        latents: (n, d), of any float type. Values that are not finite give NaN.
         factors: (n, k) discrete values.
         bins: intervals for each dimension.
 
-    Errors: ValueError for shapes that do not fit, no factor that varies, or a factor of so many values that most occur
-    once: its information is then that of the row's number.
+    Raises:
+        ValueError: shapes that do not fit, no factor that varies, or a factor of so many values that most occur once:
+            its information is then that of the row's number.
+
+    References:
+        Chen et al. 2018, "Isolating sources of disentanglement in VAEs", section 4.1.
     """
-    values = _discrete(codes, factors)
-    if not torch.isfinite(codes).all():
+    values = _discrete(latents, factors)
+    if not torch.isfinite(latents).all():
         return MIG(math.nan, [math.nan] * len(values))
-    codes = codes.detach().double().cpu()
-    low, high = codes.min(0).values, codes.max(0).values
+    latents = latents.detach().double().cpu()
+    low, high = latents.min(0).values, latents.max(0).values
     width = torch.where(high > low, high - low, 1.0)
-    cells = ((codes - low) / width * bins).long().clamp(max=bins - 1)
+    cells = ((latents - low) / width * bins).long().clamp(max=bins - 1)
     gaps = []
     for labels, count in values:
         if count == 1:
             gaps.append(math.nan)
             continue
         joint = torch.stack([torch.bincount(column * count + labels, minlength=bins * count) for column in cells.T])
-        p = joint.reshape(-1, bins, count).double() / len(codes)
+        p = joint.reshape(-1, bins, count).double() / len(latents)
         entropy = _entropy(p[0].sum(0))
-        told = entropy + _entropy(p.sum(2)) - _entropy(p.flatten(1))
-        best = torch.cat((told, torch.zeros(1))).topk(2).values  # a single dimension has no rival
+        information = entropy + _entropy(p.sum(2)) - _entropy(p.flatten(1))
+        best = torch.cat((information, torch.zeros(1))).topk(2).values  # a single dimension has no rival
         gaps.append(((best[0] - best[1]) / entropy).item())
-    found = [gap for gap in gaps if not math.isnan(gap)]
-    return MIG(sum(found) / len(found), gaps)
+    finite = [gap for gap in gaps if not math.isnan(gap)]
+    return MIG(sum(finite) / len(finite), gaps)
 
 
-def dci(codes: Tensor, factors: Tensor, seed: int) -> DCI:
-    """Disentanglement, completeness and informativeness (Eastwood & Williams 2018, section 2).
+def dci(latents: Tensor, factors: Tensor, seed: int) -> DCI:
+    """Disentanglement, completeness and informativeness.
 
-    From R[i, j], how important dimension i of the codes is to a predictor of factor j: disentanglement is 1 minus the
+    From R[i, j], how important dimension i of the latents is to a predictor of factor j: disentanglement is 1 minus the
     entropy of R's rows, completeness of its columns (each row or column a distribution, the entropy in units of its
-    most, weighted by the row's or column's share of R), informativeness the accuracy on the 20 % of codes that were not
+    most, weighted by the row's or column's share of R), informativeness the accuracy on the 20 % of rows that were not
     fitted. The predictor is a random forest as in the paper, and as in disentanglement_lib a classifier: ten trees that
-    split on any dimension, with leaves of at least 1 % of the codes. Smaller leaves spend importance on noise: where
+    split on any dimension, with leaves of at least 1 % of the latents. Smaller leaves spend importance on noise: where
     each of five factors has one dimension with a little noise, disentanglement is 1.00 with this forest, 0.76 with
-    leaves of five codes. Gradient boosting, disentanglement_lib's choice, takes minutes where this takes seconds. So
+    leaves of five latents. Gradient boosting, disentanglement_lib's choice, takes minutes where this takes seconds. So
     values compare only with those of the same predictor.
 
     Args:
-        codes: (n, d), n >= 10 and d >= 2, of any float type. Codes that are not finite give NaN.
+        latents: (n, d), n >= 10 and d >= 2, of any float type. Values that are not finite give NaN.
         factors: (n, k) discrete values, of two factors or more that vary; those that do not are left out.
         seed: of the split and of the forests.
 
-    Errors: ValueError as `mig`, or where d or the number of factors that vary is 1: nothing to spread over.
-    ImportError without scikit-learn.
+    Raises:
+        ValueError: as `mig`, or a d or a number of factors that vary of 1: nothing to spread over.
+        ImportError: scikit-learn is not installed.
+
+    References:
+        Eastwood & Williams 2018, "A framework for the quantitative evaluation of disentangled representations", sec. 2.
     """
     from sklearn.ensemble import RandomForestClassifier
 
-    values = [labels for labels, count in _discrete(codes, factors) if count > 1]
-    n, d = codes.shape
+    values = [labels for labels, count in _discrete(latents, factors) if count > 1]
+    n, d = latents.shape
     if n < 10 or d < 2 or len(values) < 2:
-        asked = f"{n} codes of {d} dimensions and {len(values)} factors that vary"
-        raise ValueError(f"DCI was asked of {asked}; it takes ten codes or more, and two or more of both others")
-    if not torch.isfinite(codes).all():
+        given = f"{n} latents of {d} dimensions and {len(values)} factors that vary"
+        raise ValueError(f"DCI was given {given}; it takes ten latents or more, and two or more of both others")
+    if not torch.isfinite(latents).all():
         return DCI(math.nan, math.nan, math.nan)
     order = randomness.permutation(seed, randomness.SPLIT, 0, n)
-    x, fitted = codes.detach().double().cpu()[order].numpy(), n - n // 5
-    columns, right = [], []
+    x, fitted = latents.detach().double().cpu()[order].numpy(), n - n // 5
+    importances, accuracies = [], []
     for labels in values:
         y = labels[order].numpy()
         forest = RandomForestClassifier(10, min_samples_leaf=0.01, max_features=None, random_state=seed % 2**32)
         forest.fit(x[:fitted], y[:fitted])
-        columns.append(torch.from_numpy(forest.feature_importances_))
-        right.append(forest.score(x[fitted:], y[fitted:]))
-    importance = torch.stack(columns, dim=1)
-    return DCI(_concentration(importance), _concentration(importance.T), sum(right) / len(right))
+        importances.append(torch.from_numpy(forest.feature_importances_))
+        accuracies.append(forest.score(x[fitted:], y[fitted:]))
+    importance = torch.stack(importances, dim=1)
+    return DCI(_concentration(importance), _concentration(importance.T), sum(accuracies) / len(accuracies))
 
 
 def active_units(posterior: Gaussian, threshold: float = 0.01) -> float:
@@ -131,18 +139,18 @@ def rate_per_dimension(posterior: Gaussian) -> Tensor:
     return (rate(Gaussian(mu.T, logvar.T)) / len(mu)).cpu()
 
 
-def _discrete(codes: Tensor, factors: Tensor) -> list[tuple[Tensor, int]]:
+def _discrete(latents: Tensor, factors: Tensor) -> list[tuple[Tensor, int]]:
     """Each factor as numbers of its values, (n,), on the CPU, and how many values there are."""
-    if codes.ndim != 2 or factors.ndim != 2 or len(codes) != len(factors):
-        shapes = f"codes have shape {tuple(codes.shape)} and factors {tuple(factors.shape)}"
+    if latents.ndim != 2 or factors.ndim != 2 or len(latents) != len(factors):
+        shapes = f"latents have shape {tuple(latents.shape)} and factors {tuple(factors.shape)}"
         raise ValueError(f"{shapes}; give (n, d) and (n, k), a row for each image")
-    found = [column.unique(return_inverse=True) for column in factors.cpu().T]
-    counts = [len(values) for values, _ in found]
+    columns = [column.unique(return_inverse=True) for column in factors.cpu().T]
+    counts = [len(values) for values, _ in columns]
     if not any(count > 1 for count in counts):
-        raise ValueError(f"none of {len(counts)} factors varies over {len(codes)} images; give one that does")
-    if max(counts) > max(len(codes) // 2, 2):
-        raise ValueError(f"a factor has {max(counts)} values in {len(codes)} images; round it to few, or give more")
-    return [(labels, count) for (_, labels), count in zip(found, counts, strict=True)]
+        raise ValueError(f"none of {len(counts)} factors varies over {len(latents)} images; give one that does")
+    if max(counts) > max(len(latents) // 2, 2):
+        raise ValueError(f"a factor has {max(counts)} values in {len(latents)} images; round it to few, or give more")
+    return [(labels, count) for (_, labels), count in zip(columns, counts, strict=True)]
 
 
 def _entropy(p: Tensor) -> Tensor:
@@ -156,5 +164,5 @@ def _concentration(importance: Tensor) -> float:
     if weight.sum() == 0:
         return 0.0
     rows = importance / torch.where(weight > 0, weight, 1.0).unsqueeze(1)
-    each = 1 - _entropy(rows) / math.log(importance.shape[1])
-    return ((each * weight).sum() / weight.sum()).item()
+    concentrations = 1 - _entropy(rows) / math.log(importance.shape[1])
+    return ((concentrations * weight).sum() / weight.sum()).item()

@@ -1,15 +1,14 @@
-"""What distances alone say of clouds of points: intrinsic dimension, and which of two clouds predicts the other.
+"""Intrinsic dimension and Information Imbalance: what the distances between points say of a cloud, and of two.
 
-Distances are Euclidean, between flattened points. A matrix product of centred points gives all of them fast and a bound
-on their rounding; where the bound leaves in doubt which of two is smaller, both are computed again from differences, in
-float64. So neighbours and ranks are exact whatever the precision of the product, the size of its blocks and the order
-of the points, and memory grows with the number of points times the size of a block.
+Distances are Euclidean, between flattened points, in float64. A matrix product of centred points gives them fast; those
+that its rounding could move by more than the tolerance of a tie are taken from differences. So neighbours and ranks are
+exact whatever the order of the points and wherever they lie. Memory grows with the number of points times that of a
+block.
 """
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -17,14 +16,12 @@ from torch import Tensor
 
 from vaekit import randomness
 
-_CANDIDATES = 16  # neighbours kept of each point; a half-subset lacks two of them once in 3,900
-# Relative rounding allowed in the squared distances of the first four, which give the value, and of the others, which
-# give no more than its error.
-_NEEDED = (1e-10, 1e-4)
+_NEIGHBOURS = 16  # of each point; a half-subset lacks two of them once in 3,900
 _DUPLICATE = 1e-8  # distance of duplicates, of the points' root mean square distance from their mean
 _LEAST = 10  # distinct points
-_TIE = 1e-12  # relative difference of squared distances that are equal but for rounding
+_TIE = 1e-11  # relative difference of squared distances that are equal but for rounding
 _TRIM = 0.9  # share of the ratios that the fit keeps
+_BLOCK = 256  # points whose distances to all others are held at once
 
 
 class Dimension(NamedTuple):
@@ -48,14 +45,12 @@ class Imbalance(NamedTuple):
 
 
 @torch.no_grad()
-def intrinsic_dimension(
-    points: Tensor, half_subsets: int = 10, seed: int = 0, dtype: torch.dtype = torch.float64, block: int = 1024
-) -> Dimension:
-    """The 2NN intrinsic dimension of N points (Facco et al. 2017, "Estimating the intrinsic dimension of datasets").
+def intrinsic_dimension(points: Tensor, half_subsets: int = 10, seed: int = 0) -> Dimension:
+    """The 2NN intrinsic dimension of N points.
 
     With mu = r2 / r1, the ratio of the distances to a point's first two neighbours, -log(1 - F(mu)) = d log mu: the
     slope d is fitted through the origin by least squares to the lowest 90 % of the ratios, F(mu_i) = i / N. The value
-    belongs to its N: compare none across different N. Of duplicates, which would have r1 = 0, one is kept.
+    belongs to its N: values of different N do not compare. Of duplicates, which would have r1 = 0, one is kept.
 
     Args:
         points: (N, ...), flattened, on any device.
@@ -63,32 +58,38 @@ def intrinsic_dimension(
             no error bar (NaN). On clouds of 400 points of known dimension, the 95 % interval by it (Student's, 10
             half-subsets) held the dimension in 91 % of 600; at large d the estimate's own bias comes on top.
         seed: of the half-subsets.
-        dtype: of the matrix product, float64 or float32.
-        block: points in a block of distances.
 
-    NaN with a reason for a constant cloud, fewer than 10 distinct points, points that are not finite, and a lattice
-    (all ratios 1). Errors: ValueError for another dtype, or for a single half-subset.
+    Returns:
+        NaN with a reason for a constant cloud, fewer than 10 distinct points, points that are not finite, and a lattice
+        (all ratios 1).
+
+    Raises:
+        ValueError: a single half-subset.
+
+    References:
+        Facco et al. 2017, "Estimating the intrinsic dimension of datasets by a minimal neighborhood information".
     """
-    _check(half_subsets, dtype)
-    cloud = _Cloud(points, dtype, block)
+    _check(half_subsets)
+    cloud = _Cloud(points)
     if cloud.reason:
         return Dimension(math.nan, math.nan, cloud.n, 0, cloud.reason)
-    kept = cloud.distinct()
-    duplicates = cloud.n - len(kept)
-    if len(kept) < _LEAST:
-        reason = f"{len(kept)} distinct points; 2NN needs {_LEAST} or more"
-        return Dimension(math.nan, math.nan, len(kept), duplicates, reason)
+    distinct = cloud.distinct()
+    duplicates = cloud.n - len(distinct)
+    if len(distinct) < _LEAST:
+        reason = f"{len(distinct)} distinct points; 2NN needs {_LEAST} or more"
+        return Dimension(math.nan, math.nan, len(distinct), duplicates, reason)
     if duplicates:
-        cloud = _Cloud(points[kept], dtype, block)
-    with full_precision(points.device):
-        neighbours, squares = cloud.neighbours(_CANDIDATES)
+        cloud = _Cloud(points[distinct])
+    index = torch.arange(cloud.n, device=points.device)
+    nearest = [cloud.squares(rows).topk(min(_NEIGHBOURS, cloud.n - 1), largest=False) for rows in index.split(_BLOCK)]
+    squares, neighbours = (torch.cat(part) for part in zip(*nearest, strict=True))
     value = _two_nn(squares[:, 0], squares[:, 1])
     of_halves = []
     for half in _halves(cloud.n, half_subsets, seed, points.device) if cloud.n >= 2 * _LEAST else ():
         inside = half[neighbours[half]]
-        place = inside.cumsum(1)
-        whole = place[:, -1] >= 2  # which neighbours fell into the half is chance: leaving the other rows out is, too
-        first, second = (squares[half][whole][(inside & (place == k))[whole]] for k in (1, 2))
+        order = inside.cumsum(1)
+        enough = order[:, -1] >= 2  # which neighbours fell into the half is chance: leaving the other rows out is, too
+        first, second = (squares[half][enough][(inside & (order == k))[enough]] for k in (1, 2))
         of_halves.append(_two_nn(first, second))
     reason = "every point's first two neighbours are equally far" if math.isnan(value) else ""
     return Dimension(value, _error(of_halves), cloud.n, duplicates, reason)
@@ -100,10 +101,8 @@ def information_imbalance(
     pairs: Iterable[tuple[str, str]] | None = None,
     half_subsets: int = 10,
     seed: int = 0,
-    dtype: torch.dtype = torch.float64,
-    block: int = 256,
 ) -> dict[tuple[str, str], Imbalance]:
-    """The Information Imbalance of pairs of layers on all N points, with one neighbour (Glielmo et al. 2022).
+    """The Information Imbalance of pairs of layers on all N points, with one neighbour.
 
     Delta(A -> B) = 2/N times the mean, over the points, of the rank in B of the point's nearest neighbour in A: about 0
     where A predicts B, about 1 where A says nothing of B; Delta(A -> A) = 2/N. The nearest has rank 1; the point itself
@@ -113,13 +112,19 @@ def information_imbalance(
     Args:
         layers: (N, ...) each, of the same N points in the same order; flattened; on one device.
         pairs: the (A, B) wanted; None: all ordered pairs of different layers.
-        half_subsets, seed, dtype: as for `intrinsic_dimension`. What a half-subset costs is a quarter of the ranks.
-        block: points in a block of distances; as many blocks as layers are held at once.
+        half_subsets, seed: as for `intrinsic_dimension`. The ranks in a half-subset cost a quarter of those of all.
 
-    NaN with a reason where a layer is constant or not finite, or where there are fewer than 3 points. Errors:
-    ValueError for a pair that names no layer, for layers of different N, and as for `intrinsic_dimension`.
+    Returns:
+        An `Imbalance` for each pair; NaN with a reason where a layer is constant or not finite, or where there are
+        fewer than 3 points.
+
+    Raises:
+        ValueError: a pair that names no layer, layers of different N, a single half-subset.
+
+    References:
+        Glielmo et al. 2022, "Ranking the information content of distance measures".
     """
-    _check(half_subsets, dtype)
+    _check(half_subsets)
     pairs = list(itertools.permutations(layers, 2) if pairs is None else pairs)
     names = list(dict.fromkeys(itertools.chain(*pairs)))
     if unknown := [name for name in names if name not in layers]:
@@ -127,28 +132,73 @@ def information_imbalance(
     if len({len(points) for points in layers.values()}) > 1:
         sizes = {name: len(points) for name, points in layers.items()}
         raise ValueError(f"layers of different numbers of points: {sizes}; give all of the same points")
-    clouds = {name: _Cloud(layers[name], dtype, block) for name in names}
-    wrong = {name: f"{name}: {cloud.reason}" for name, cloud in clouds.items() if cloud.reason}
-    sound = [pair for pair in pairs if not {*pair} & {*wrong}]
-    ranked = zip(sound, *_imbalances(clouds, sound, half_subsets, seed), strict=True) if sound else ()
-    values = {pair: Imbalance(delta[0], _error(delta[1:]), len(layers[pair[0]]), ties) for pair, delta, ties in ranked}
-    for a, b in pairs:
-        reason = "; ".join(wrong[name] for name in dict.fromkeys((a, b)) if name in wrong)
-        values.setdefault((a, b), Imbalance(math.nan, math.nan, len(layers[a]), 0, reason))
-    return {pair: values[pair] for pair in pairs}
+    clouds = {name: _Cloud(layers[name]) for name in names}
+    reasons = {pair: "; ".join(f"{name}: {clouds[name].reason}" for name in dict.fromkeys(pair) if clouds[name].reason)
+               for pair in pairs}  # fmt: skip
+    sound = [pair for pair, reason in reasons.items() if not reason]
+    values = _imbalances({name: clouds[name] for pair in sound for name in pair}, sound, half_subsets, seed)
+    return {
+        pair: values.get(pair) or Imbalance(math.nan, math.nan, len(layers[pair[0]]), 0, reason)
+        for pair, reason in reasons.items()
+    }
+
+
+def _imbalances(
+    clouds: Mapping[str, "_Cloud"], pairs: list[tuple[str, str]], half_subsets: int, seed: int
+) -> dict[tuple[str, str], Imbalance]:
+    """The imbalances of sound layers, one block of rows of all layers at a time: each distance is computed once."""
+    if not pairs:
+        return {}
+    n, device = clouds[pairs[0][0]].n, clouds[pairs[0][0]].points.device
+    index = torch.arange(n, device=device)
+    views = [index >= 0, *(_halves(n, half_subsets, seed, device) if n >= 6 else ())]
+    ranks = torch.zeros(len(views), len(pairs), dtype=torch.float64, device=device)
+    ties = torch.zeros(len(pairs), dtype=torch.long, device=device)
+    for rows in index.split(_BLOCK):
+        squares = {name: cloud.squares(rows) for name, cloud in clouds.items()}
+        for view, chosen in enumerate(views):
+            parts = {name: block[chosen[rows]][:, chosen] for name, block in squares.items()} if view else squares
+            nearest = {name: _nearest(parts[name]) for name in {a for a, _ in pairs}}
+            for i, (a, b) in enumerate(pairs):
+                rank, tied = _ranks(parts[b], *nearest[a])
+                ranks[view, i] += rank.sum()
+                ties[i] += tied.sum() * (view == 0)
+    delta = 2 * ranks / torch.stack([chosen.sum() for chosen in views]).unsqueeze(1) ** 2
+    return {
+        pair: Imbalance(value, _error(of_halves), n, tied)
+        for pair, (value, *of_halves), tied in zip(pairs, delta.T.tolist(), ties.tolist(), strict=True)
+    }
+
+
+def _nearest(squares: Tensor) -> tuple[Tensor, Tensor]:
+    """Row and column of each row's least value, in the order of the rows; of all that are tied."""
+    row, column = (squares <= squares.amin(1, keepdim=True) * (1 + _TIE)).nonzero(as_tuple=True)
+    return row, column
+
+
+def _ranks(squares: Tensor, row: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each row, the mean rank of these of its values, and whether it has several or another is tied with one."""
+    number = torch.bincount(row, minlength=len(squares))
+    rank = torch.zeros(len(squares), dtype=torch.float64, device=row.device)
+    tied = number > 1
+    for i, j in zip(row.split(_BLOCK), column.split(_BLOCK), strict=True):
+        own, others = squares[i, j].unsqueeze(1), squares if len(row) == len(squares) else squares[i]
+        below = (others < own * (1 - _TIE)).sum(1, dtype=torch.int32)
+        upto = (others <= own * (1 + _TIE)).sum(1, dtype=torch.int32)
+        rank.index_add_(0, i, (below + 1 + upto).double() / 2)
+        tied[i[upto > below + 1]] = True
+    return rank / number, tied
 
 
 class _Cloud:
-    """Points, flattened, and their squared distances: fast ones with a bound on their rounding, and exact ones."""
+    """Points, flattened, and their squared distances."""
 
-    def __init__(self, points: Tensor, dtype: torch.dtype, block: int):
-        self.points, self.dtype, self.block = points.flatten(1), dtype, block
+    def __init__(self, points: Tensor):
+        self.points = points.flatten(1)
         self.n, self.dimension = self.points.shape
-        # Any shift leaves differences as they are, so its own rounding does no harm: but it must be near the mean.
-        self._wide = torch.promote_types(points.dtype, dtype)
-        self._shift = self.points.mean(0, dtype=torch.float64).to(self._wide)
-        self._norms = torch.cat([self._centred(rows).square().sum(1) for rows in self.blocks()])
-        self.scale = self._norms.mean(dtype=torch.float64).sqrt().item()
+        self._mean = self.points.mean(0, dtype=torch.float64)
+        self._norms = torch.cat([self._centred(part).square().sum(1) for part in self.points.split(_BLOCK)])
+        self.scale = self._norms.mean().sqrt().item()
 
     @property
     def reason(self) -> str:
@@ -158,9 +208,7 @@ class _Cloud:
         if not math.isfinite(self.scale):
             return "not all values are finite"
         stored = torch.finfo(self.points.dtype if self.points.is_floating_point() else torch.float64).eps
-        if self.scale <= 4 * stored * self._shift.double().norm().item() or self.scale == 0:
-            return "constant"
-        return ""
+        return "constant" if self.scale <= 4 * stored * self._mean.norm().item() or self.scale == 0 else ""
 
     def distinct(self) -> Tensor:
         """Rows of the points without duplicates, of which the first is kept.
@@ -169,161 +217,43 @@ class _Cloud:
         """
         line = randomness.normal(0, randomness.EVALUATION, 0, "line", (self.dimension,), torch.float64,
                                  self.points.device)  # fmt: skip
-        shift = self._shift.double()
-        order = torch.cat([(self.points[rows].double() - shift) @ line for rows in self.blocks()]).argsort(stable=True)
-        again = self.exact(order[1:], order[:-1]) <= (_DUPLICATE * self.scale) ** 2
+        order = torch.cat([self._centred(part) @ line for part in self.points.split(_BLOCK)]).argsort(stable=True)
+        again = self._exact(order[1:], order[:-1]) <= (_DUPLICATE * self.scale) ** 2
         return order[torch.cat((again.new_ones(1), ~again))].sort().values
 
-    def exact(self, left: Tensor, right: Tensor) -> Tensor:
-        """Squared distances of pairs of rows from their differences, float64."""
-        size = max(1, 2**22 // self.dimension)
-        parts = [
-            (self.points[i].double() - self.points[j].double()).square().sum(1)
-            for i, j in zip(left.split(size), right.split(size), strict=True)
-        ]
-        return torch.cat(parts)
+    def squares(self, rows: Tensor) -> Tensor:
+        """Squared distances of some rows to all points, (rows, n), to half of `_TIE`; infinite to themselves.
 
-    def blocks(self) -> list[slice]:
-        """All rows, a block at a time."""
-        return [slice(start, min(start + self.block, self.n)) for start in range(0, self.n, self.block)]
-
-    def fast(self, rows: slice, several: list[slice]) -> Iterator[Tensor]:
-        """Squared distances of rows to each of several blocks, by a matrix product; infinite to itself."""
-        left = self._centred(rows)
-        for columns in several:
-            product = left @ self._centred(columns).T
-            squares = product.mul_(-2).add_(self._norms[rows].unsqueeze(1)).add_(self._norms[columns])
-            if rows == columns:
-                squares.fill_diagonal_(math.inf)
-            yield squares
-
-    def rounding(self, rows: Tensor, squares: Tensor) -> Tensor:
-        """What a fast squared distance of about `squares` from one of `rows` can be wrong by.
-
-        In terms of |x_i|^2 + d^2, since |x_j|^2 <= 2 |x_i|^2 + 2 d^2. Where one sum after the other is rounded, as on a
-        GPU, a product of D terms is off by eps sqrt(D) / 5 (standard deviation); the rest rounds a few times.
+        Where one sum after the other is rounded, as on a GPU, the product of D terms is off by eps sqrt(D) / 5
+        (standard deviation) of |x_i|^2 + d^2, since |x_j|^2 <= 2 |x_i|^2 + 2 d^2; the rest rounds a few times.
         """
-        return torch.finfo(self.dtype).eps * (8 + math.sqrt(self.dimension)) * (self._norms[rows] + squares)
+        left = self._centred(self.points[rows]).mul_(-2)
+        squares = torch.cat([left @ self._centred(part).T for part in self.points.split(_BLOCK)], dim=1)
+        squares += self._norms[rows].unsqueeze(1)
+        squares += self._norms
+        squares.scatter_(1, rows.unsqueeze(1), math.inf)
+        rounding = torch.finfo(torch.float64).eps * (8 + math.sqrt(self.dimension)) / (_TIE / 2)
+        row, column = (squares <= rounding * self._norms[rows].unsqueeze(1)).nonzero(as_tuple=True)
+        squares[row, column] = self._exact(rows[row], column)
+        return squares
 
-    def neighbours(self, k: int) -> tuple[Tensor, Tensor]:
-        """Rows of the k nearest neighbours of each point, nearest first, and their squared distances, float64.
+    def _exact(self, left: Tensor, right: Tensor) -> Tensor:
+        """Squared distances of pairs of rows from their differences."""
+        squares = self._norms.new_empty(len(left))
+        size = max(1, 2**18 // self.dimension)  # few, so that they stay in the cache
+        for i, j, part in zip(left.split(size), right.split(size), squares.split(size), strict=True):
+            part.copy_((self.points[i].double() - self.points[j]).square_().sum(1))
+        return squares
 
-        The distances are recomputed from differences where a product's rounding would show.
-        """
-        k = min(k, self.n - 1)
-        near = torch.zeros(self.n, k, dtype=torch.long, device=self.points.device)
-        best = torch.full((self.n, k), math.inf, dtype=self.dtype, device=self.points.device)
-        every = self.blocks()
-        index = torch.arange(self.n, device=near.device)
-        for i, rows in enumerate(every):
-            for columns, squares in zip(every[i:], self.fast(rows, every[i:]), strict=True):
-                both_ways = ((rows, columns, squares), (columns, rows, squares.T))
-                for one, other, found in both_ways[: 1 if rows == columns else 2]:
-                    best[one], place = torch.cat((best[one], found), dim=1).topk(k, largest=False)
-                    names = index[other].expand(len(found), -1)
-                    near[one] = torch.cat((near[one], names), dim=1).gather(1, place)
-        needed = torch.where(index[:k] < 4, *_NEEDED)
-        of, place = (self.rounding(index.unsqueeze(1), best) > needed * best).nonzero(as_tuple=True)
-        squares = best.double()
-        squares[of, place] = self.exact(of, near[of, place])
-        squares, order = squares.sort(stable=True)
-        return near.gather(1, order), squares
-
-    def _centred(self, rows: slice) -> Tensor:
-        return (self.points[rows].to(self._wide) - self._shift).to(self.dtype)
-
-
-class _Part(NamedTuple):
-    """Fast squared distances between some rows and some columns of a cloud: where neighbours and ranks are found."""
-
-    cloud: _Cloud
-    rows: Tensor
-    columns: Tensor
-    squares: Tensor
-
-    def exact(self, row: Tensor, column: Tensor) -> Tensor:
-        """Exact squared distances at places of the matrix."""
-        return self.cloud.exact(self.rows[row], self.columns[column])
-
-    def nearest(self) -> tuple[Tensor, Tensor]:
-        """Places (row, column) of each row's nearest neighbour, in the order of the rows; of all that are tied."""
-        least = self.squares.amin(1)
-        near = self.squares <= (least + 2 * self.cloud.rounding(self.rows, least)).unsqueeze(1)
-        row, column = near.nonzero(as_tuple=True)
-        doubt = near.sum(1)[row] > 1
-        exact = self.exact(row[doubt], column[doubt])
-        best = exact.new_full((len(self.rows),), math.inf).scatter_reduce(0, row[doubt], exact, "amin")
-        kept = torch.ones_like(doubt)
-        kept[doubt] = exact <= best[row[doubt]] * (1 + _TIE)
-        return row[kept], column[kept]
-
-    def ranks(self, row: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
-        """Of each row, the mean rank of its places, and whether a tie was met in this cloud or among the places.
-
-        Only counts are needed: of the distances that are smaller for sure, and of those within rounding.
-        """
-        number = torch.bincount(row, minlength=len(self.rows))
-        rank = torch.zeros(len(self.rows), dtype=torch.float64, device=row.device)
-        tied = number > 1
-        for i, j in zip(row.split(self.cloud.block), column.split(self.cloud.block), strict=True):
-            one, met = self._ranks(i, j, self.squares if len(row) == len(self.rows) else self.squares[i])
-            rank.index_add_(0, i, one)
-            tied[i[met]] = True
-        return rank / number, tied
-
-    def _ranks(self, row: Tensor, column: Tensor, squares: Tensor) -> tuple[Tensor, Tensor]:
-        """The rank of each place in its row, `squares` being its row's, and whether it is tied with another."""
-        own = self.squares[row, column]
-        margin = 2 * self.cloud.rounding(self.rows[row], own)
-        low, high = (own - margin).unsqueeze(1), (own + margin).unsqueeze(1)
-        below, upto = ((squares < low).sum(1, dtype=torch.int32), (squares <= high).sum(1, dtype=torch.int32))
-        rank, tied = below + 1.0, upto > below + 1  # in doubt yet
-        if len(doubt := tied.nonzero().squeeze(1)):
-            place, other = ((squares[doubt] >= low[doubt]) & (squares[doubt] <= high[doubt])).nonzero(as_tuple=True)
-            exact, own = self.exact(row[doubt][place], other), self.exact(row[doubt], column[doubt])[place]
-            smaller = torch.bincount(place[exact < own * (1 - _TIE)], minlength=len(doubt))
-            equal = torch.bincount(place[(exact - own).abs() <= own * _TIE], minlength=len(doubt))  # and itself
-            rank[doubt] += smaller + (equal - 1) / 2
-            tied[doubt] = equal > 1
-        return rank.double(), tied
-
-
-def _imbalances(
-    clouds: Mapping[str, _Cloud], pairs: list[tuple[str, str]], half_subsets: int, seed: int
-) -> tuple[list[list[float]], list[int]]:
-    """Of each pair, the imbalances on all points and on each half-subset, and how many of all points met a tie.
-
-    One block of rows at a time, of all layers, so that each distance is computed once.
-    """
-    clouds = {name: clouds[name] for name in dict.fromkeys(itertools.chain(*pairs))}
-    first = clouds[pairs[0][0]]
-    index = torch.arange(first.n, device=first.points.device)
-    views = [index >= 0]
-    views += _halves(first.n, half_subsets, seed, index.device) if first.n >= 6 else []
-    total = torch.zeros(len(pairs), len(views), dtype=torch.float64, device=index.device)
-    ties = torch.zeros(len(pairs), dtype=torch.long, device=index.device)
-    with full_precision(index.device):
-        for rows in first.blocks():
-            whole = {name: torch.cat(list(cloud.fast(rows, first.blocks())), dim=1) for name, cloud in clouds.items()}
-            for view, chosen in enumerate(views):
-                inside, columns = chosen[rows], chosen.nonzero().squeeze(1)
-                parts = {
-                    name: _Part(cloud, index[rows][inside], columns, squares[inside][:, columns] if view else squares)
-                    for (name, squares), cloud in zip(whole.items(), clouds.values(), strict=True)
-                }
-                nearest = {name: parts[name].nearest() for name in {a for a, _ in pairs}}
-                for i, (a, b) in enumerate(pairs):
-                    rank, tied = parts[b].ranks(*nearest[a])
-                    total[i, view] += rank.sum()
-                    ties[i] += tied.sum() * (view == 0)
-    return (2 * total / torch.stack([view.sum() for view in views]) ** 2).tolist(), ties.tolist()
+    def _centred(self, points: Tensor) -> Tensor:
+        return points.to(torch.float64, copy=True).sub_(self._mean)
 
 
 def _two_nn(first: Tensor, second: Tensor) -> float:
     """The slope of the trimmed fit, from the squared distances of the first two neighbours."""
     n = len(first)
     log_mu = ((second / first).log() / 2).sort().values[: int(n * _TRIM)]
-    if not log_mu[-1] > _NEEDED[0]:
+    if not log_mu[-1] > 1e-10:
         return math.nan  # but for rounding, all are 0
     y = -torch.log1p(-torch.arange(1, len(log_mu) + 1, dtype=torch.float64, device=log_mu.device) / n)
     return (log_mu @ y / (log_mu @ log_mu)).item()
@@ -339,20 +269,6 @@ def _error(of_halves: list[float]) -> float:
     return torch.tensor(of_halves, dtype=torch.float64).std().item() * math.sqrt(0.5) if of_halves else math.nan
 
 
-def _check(half_subsets: int, dtype: torch.dtype) -> None:
+def _check(half_subsets: int) -> None:
     if half_subsets < 0 or half_subsets == 1:
         raise ValueError(f"half_subsets is {half_subsets}; use 0 for no error bar, or 2 or more")
-    if dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"dtype is {dtype}; use torch.float64 or torch.float32")
-
-
-@contextmanager
-def full_precision(device: torch.device) -> Iterator[None]:
-    """Products at the precision of their arguments: no TF32, which has 10 bits, and no autocast."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)

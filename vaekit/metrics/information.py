@@ -31,7 +31,8 @@ class Information(NamedTuple):
 def encode(model, images: Tensor, batch_size: int = 1024) -> Gaussian:
     """The posterior of each of n uint8 images by a model's `encode`: parameters of shape (n, latent_dim).
 
-    Errors: ValueError for images that are not uint8.
+    Raises:
+        ValueError: images that are not uint8.
     """
     check_bytes(images)
     dtype = next(model.parameters()).dtype
@@ -53,13 +54,14 @@ def information(
             sample's own component, 1/N q(z|x) + (N - 1)/N times the mean of the others; over all whole batches. It
             overshoots.
 
-    Errors: ValueError for another estimator, or for fewer than two images, samples or images in a batch.
+    Raises:
+        ValueError: another estimator, or fewer than two images, samples or images in a batch.
     """
     posterior = Gaussian(posterior.mu.double(), posterior.logvar.double())
     size = len(posterior.mu)
     if estimator not in ("exact", "batch") or min(size, samples, batch_size) < 2:
-        asked = f"estimator is {estimator!r} on {size} images with {samples} samples in batches of {batch_size}"
-        raise ValueError(f"{asked}; use exact or batch, and two or more of each")
+        given = f"estimator is {estimator!r} on {size} images with {samples} samples in batches of {batch_size}"
+        raise ValueError(f"{given}; use exact or batch, and two or more of each")
     order = randomness.permutation(seed, randomness.EVALUATION, 0, size, posterior.mu.device)
     if estimator == "exact":
         blocks = [(rows, None) for rows in order[:samples].split(256)]
@@ -95,7 +97,7 @@ def information(
 def log_density(z: Tensor, posterior: Gaussian) -> Tensor:
     """log q(z_i|x_j) in nats, (samples, N), of z (samples, d) under the posterior of each of N images, both float64.
 
-    One matrix product, which in float64 loses little, but for the density of a code of tiny variance at its own image.
+    One matrix product, which in float64 loses little, but for the density of a latent of tiny variance at its image.
     """
     precision = (-posterior.logvar).exp()
     constant = (posterior.mu**2 * precision + posterior.logvar + math.log(2 * math.pi)).sum(1)

@@ -22,21 +22,22 @@ def log_likelihood(
     draw k of `evaluate`.
 
     Args:
-        model: a module in eval mode with one code "z" of the prior N(0, I): `encode`, `decode` and `noise_sites`.
+        model: a module in eval mode with one latent "z" of the prior N(0, I): `encode`, `decode` and `noise_sites`.
         images: uint8, (n, C, H, W), on the model's device.
         rows: (n,) numbers of the images, which key their noise.
         seed: of the noise.
         samples: K.
-        batch_size: codes decoded at once: few, so that what a decoder makes of them stays in a CPU's cache.
+        batch_size: latents decoded at once: few, so that what a decoder makes of them stays in a CPU's cache.
 
-    Errors: ValueError for images that are not uint8, for a model with another code, or for no samples.
+    Raises:
+        ValueError: images that are not uint8, a model with another latent, or no samples.
     """
     sites = dict(model.noise_sites)
     if sites.keys() != {"z"} or samples < 1:
-        raise ValueError(f"got {samples} samples of the codes {', '.join(sites)}; give one or more of one code, z")
+        raise ValueError(f"got {samples} samples of the latents {', '.join(sites)}; give one or more of one latent, z")
     posterior = encode(model, images)
     draws = torch.arange(samples, device=images.device)
-    found = []
+    bounds = []
     for image, row, mu, logvar in zip(images, rows.to(images.device), *posterior, strict=True):
         dtype = mu.dtype
         noise = randomness.normal_rows(seed, randomness.EVALUATION, draws, "z", row.view(1), sites["z"], dtype)[:, 0]
@@ -47,5 +48,5 @@ def log_likelihood(
         parts = [
             distortion(as_float(model.decode(part)), x.expand(len(part), *x.shape)) for part in z.split(batch_size)
         ]
-        found.append((log_ratio - torch.cat(parts).double()).logsumexp(0) - math.log(samples))
-    return torch.stack(found).cpu()
+        bounds.append((log_ratio - torch.cat(parts).double()).logsumexp(0) - math.log(samples))
+    return torch.stack(bounds).cpu()

@@ -35,8 +35,11 @@ def memorisation(points: Tensor, targets: Tensor, train: Tensor, control: Tensor
     sum_j n_j s_j / n with s_j = +-1/2 by a draw of m among 2m. Each s_j has variance 1/4 and no two correlate
     positively, so the variance is at most sum_j n_j^2 / (4 n^2): one image that wins all points gives 1/2.
 
-    A point that is not finite is nearer to nothing, and makes both numbers NaN. Errors: ValueError for no points or no
-    images, for targets of another shape, and for unequal numbers of training and control images.
+    A point that is not finite is nearer to nothing, and makes both numbers NaN.
+
+    Raises:
+        ValueError: no points or no images, targets of another shape, and unequal numbers of training and
+            control images.
     """
     if points.shape != targets.shape:
         given = f"points of shape {tuple(points.shape)} and targets of {tuple(targets.shape)}"

@@ -1,4 +1,4 @@
-"""What a code tells about an image's label: four classifiers, the mutual information, and the bound that links them.
+"""What a latent tells about an image's label: four classifiers, the mutual information, and the bound that links them.
 
 Xiao & Bamler 2023 (arXiv 2302.04855), Eqs. 10 and 11, sections 5.3 and 5.6. scikit-learn is imported only where a
 classifier is fitted.
@@ -25,7 +25,7 @@ _SVM_ITERATIONS = 1_000_000
 
 
 class Accuracy(NamedTuple):
-    """The fraction of n codes classified rightly, its binomial standard error, and whether the fit converged."""
+    """The fraction of n latents classified rightly, its binomial standard error, and whether the fit converged."""
 
     value: float
     se: float
@@ -46,10 +46,10 @@ class ClassInformation(NamedTuple):
     entropy: float
 
 
-def probe_accuracy(name: str, codes: Tensor, labels: Tensor, seed: int) -> Accuracy:
-    """Accuracy of a classifier fitted on 80 % of the codes, on the other 20 %.
+def probe_accuracy(name: str, latents: Tensor, labels: Tensor, seed: int) -> Accuracy:
+    """Accuracy of a classifier fitted on 80 % of the latents, on the other 20 %.
 
-    Classifiers and settings are those of the paper's published code: scikit-learn's defaults, on codes as they are.
+    Classifiers and settings are those of the paper's published code: scikit-learn's defaults, on latents as they are.
     These are not standardised, for the prior gives them their unit: a collapsed dimension, all but constant, would be
     blown up to the weight of a used one. `linear_svm` is SVC(kernel="linear"), one class against one with the hinge
     loss, not LinearSVC, one against the rest with the squared one. `logistic` minimises the published code's convex
@@ -57,23 +57,29 @@ def probe_accuracy(name: str, codes: Tensor, labels: Tensor, seed: int) -> Accur
 
     Args:
         name: one of `PROBES`.
-        codes: (n, d) or (n, ...), of any float type; n >= 10. Codes that are not finite give a NaN.
+        latents: (n, d) or (n, ...), of any float type; n >= 10. Values that are not finite give NaN.
         labels: (n,) whole numbers.
-        seed: of the split, which is the same for every classifier and for all codes of n images.
+        seed: of the split, which is the same for every classifier and for all latents of n images.
 
-    Errors: ValueError for another name, for too few codes, labels of another length, or labels that are all one class
-    where they are fitted; ImportError without scikit-learn.
+    Raises:
+        ValueError: another name, too few latents, labels of another length, or labels that are all one class where
+            they are fitted.
+        ImportError: scikit-learn is not installed.
     """
     classifier = _classifier(name)
-    n = len(codes)
+    n = len(latents)
     if n < 10 or labels.shape != (n,):
-        raise ValueError(f"{n} codes come with labels of shape {tuple(labels.shape)}; give ten or more, one label each")
+        raise ValueError(
+            f"{n} latents come with labels of shape {tuple(labels.shape)}; give ten or more, one label each"
+        )
     order = randomness.permutation(seed, randomness.SPLIT, 0, n)
-    x, y = codes.detach().flatten(1).double().cpu()[order].numpy(), labels.cpu()[order].numpy()
+    x, y = latents.detach().flatten(1).double().cpu()[order].numpy(), labels.cpu()[order].numpy()
     fitted = n - n // 5
     if len(set(y[:fitted])) < 2:
-        raise ValueError(f"all {fitted} labels that {name} is fitted on are {y[0]}; give codes of two classes or more")
-    if not torch.isfinite(codes).all():
+        raise ValueError(
+            f"all {fitted} labels that {name} is fitted on are {y[0]}; give latents of two classes or more"
+        )
+    if not torch.isfinite(latents).all():
         return Accuracy(math.nan, math.nan, n - fitted, False)
 
     from sklearn.exceptions import ConvergenceWarning
@@ -119,18 +125,19 @@ def class_information(posterior: Gaussian, labels: Tensor, seed: int, samples: i
         seed: of the noise, and of the choice of images.
         samples: at one z of each of so many images, taken at random; None: of each image, as the paper's code does.
 
-    Errors: ValueError for labels of another length, or fewer than two images or samples.
+    Raises:
+        ValueError: labels of another length, or fewer than two images or samples.
     """
     posterior = Gaussian(posterior.mu.flatten(1).double(), posterior.logvar.flatten(1).double())
     size, device = len(posterior.mu), posterior.mu.device
     n = size if samples is None else min(samples, size)
     if n < 2 or labels.shape != (size,):
-        asked = f"{size} posteriors, labels of shape {tuple(labels.shape)} and {n} samples"
-        raise ValueError(f"class information was asked of {asked}; give a label for each posterior, and two or more")
+        given = f"{size} posteriors, labels of shape {tuple(labels.shape)} and {n} samples"
+        raise ValueError(f"class information was given {given}; give a label for each posterior, and two or more")
     _, classes, counts = labels.to(device).unique(return_inverse=True, return_counts=True)
     by_class = classes.argsort(stable=True)
     mixture = Gaussian(posterior.mu[by_class], posterior.logvar[by_class])
-    found = []
+    values = []
     for rows in randomness.permutation(seed, randomness.EVALUATION, 0, size, device)[:n].split(256):
         shape = (posterior.mu.shape[1],)
         noise = randomness.normal_rows(seed, randomness.EVALUATION, 0, "class information", rows, shape, torch.float64)
@@ -139,11 +146,13 @@ def class_information(posterior: Gaussian, labels: Tensor, seed: int, samples: i
         joint = torch.stack([part.logsumexp(1) for part in parts], dim=1)  # log q(y, z), but for a constant log n
         own = classes[rows]
         of_class = joint.gather(1, own.unsqueeze(1)).squeeze(1) - counts[own].double().log()
-        found.append(of_class - joint.logsumexp(1) + math.log(size))
-    values = torch.cat(found)
+        values.append(of_class - joint.logsumexp(1) + math.log(size))
+    information = torch.cat(values)
     frequencies = counts.double() / size
     entropy = -(frequencies * frequencies.log()).sum().item()
-    return ClassInformation(values.mean().item(), values.std().item() / math.sqrt(n), math.log(len(counts)), n, entropy)
+    return ClassInformation(
+        information.mean().item(), information.std().item() / math.sqrt(n), math.log(len(counts)), n, entropy
+    )
 
 
 def accuracy_bound(information: float, classes: int, entropy: float | None = None) -> float:
@@ -158,7 +167,8 @@ def accuracy_bound(information: float, classes: int, entropy: float | None = Non
         classes: M, two or more.
         entropy: H(y) in nats; None: log M, equally frequent classes, where no information gives 1/M.
 
-    Errors: ValueError for fewer than two classes, or an entropy outside [0, log M].
+    Raises:
+        ValueError: fewer than two classes, or an entropy outside [0, log M].
     """
     ceiling = math.log(classes) if classes > 1 else 0.0
     entropy = ceiling if entropy is None else entropy
@@ -188,7 +198,8 @@ def upper_hull(x: Sequence[float] | Tensor, y: Sequence[float] | Tensor) -> list
     the next one, on one of its sides. Andrew's (1979) monotone chain, O(n log n). A point on an edge between two
     corners is none; of equal points the first is taken; points that are not finite are left out.
 
-    Errors: ValueError for x and y that are not of one length.
+    Raises:
+        ValueError: x and y that are not of one length.
     """
     across, up = (torch.as_tensor(values, dtype=torch.float64) for values in (x, y))
     if across.ndim != 1 or across.shape != up.shape:

@@ -12,7 +12,7 @@ from vaekit.losses import bernoulli_floor, distortion, rate
 
 
 def rate_and_distortion(params: dict, images: Tensor) -> dict[str, Tensor]:
-    """R of a model with one code "z" and D of its likelihood "x", each (batch,), in nats."""
+    """R of a model with one latent "z" and D of its likelihood "x", each (batch,), in nats."""
     return {"distortion": distortion(params["x"], images), "rate": rate(params["z"])}
 
 
@@ -33,21 +33,22 @@ def evaluate(
         images: uint8, (n, C, H, W), on the model's device.
         rows: (n,) numbers of the images, which key their noise.
         seed: of the noise.
-        draw: which of the independent samples of the codes to take; None: their means instead of a sample.
+        draw: which of the independent samples of the latents to take; None: their means instead of a sample.
         of: (params, images in [0, 1]) -> values by name, one an image.
 
-    Errors: ValueError for images that are not uint8.
+    Raises:
+        ValueError: images that are not uint8.
     """
     check_bytes(images)
     first = next(model.parameters())
-    found: dict[str, list[Tensor]] = {}
+    batches: dict[str, list[Tensor]] = {}
     for start in range(0, len(images), batch_size):
         x = images[start : start + batch_size].to(first.dtype) / 255
         ids = rows[start : start + batch_size].to(first.device)
         noise = {site: _noise(seed, draw, site, ids, shape, first.dtype) for site, shape in model.noise_sites.items()}
         for name, values in of(as_float(model(x, noise)), x).items():
-            found.setdefault(name, []).append(values.double().cpu())
-    return {name: torch.cat(parts) for name, parts in found.items()}
+            batches.setdefault(name, []).append(values.double().cpu())
+    return {name: torch.cat(parts) for name, parts in batches.items()}
 
 
 def check_bytes(images: Tensor) -> None:
@@ -79,8 +80,8 @@ def rd_table(fleet, images: Tensor, part: str = "train") -> list[dict]:
     for i, trained in enumerate(fleet):
         for step in sorted(trained.snapshots):
             model = fleet.model(i, step).to(device)
-            found = evaluate(model, images, torch.arange(len(images)), trained.member.seed)
-            for measure, values in found.items():
+            measures = evaluate(model, images, torch.arange(len(images)), trained.member.seed)
+            for measure, values in measures.items():
                 value, se = mean_and_se(values)
                 rows.append(
                     {"member": i, "seed": trained.member.seed, **trained.member.weights}

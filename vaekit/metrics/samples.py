@@ -45,21 +45,23 @@ class InceptionScore(NamedTuple):
 
 
 def psnr(model, images: Tensor, batch_size: int = 1024) -> PSNR:
-    """PSNR of the reconstruction of uint8 images (n, C, H, W) from the modes of the model's codes, in both readings.
+    """PSNR of the reconstruction of uint8 images (n, C, H, W) from the modes of the model's latents, in both readings.
 
-    The reconstruction is the likelihood's mean at zero noise, so the codes are the means of their posteriors, each
+    The reconstruction is the likelihood's mean at zero noise, so the latents are the means of their posteriors, each
     given those above it; it is not cut to [0, 1]. MSEs below that of rounding to bytes count as that: 58.92 dB.
-    Errors: ValueError for images that are not uint8.
+
+    Raises:
+        ValueError: images that are not uint8.
     """
 
     def squares(params: dict, x: Tensor) -> dict[str, Tensor]:
         return {"mse": (params["x"].mean - x).double().square().flatten(1).mean(1)}
 
-    found = evaluate(model, images, torch.arange(len(images)), 0, None, batch_size, squares)["mse"]
-    mse, se = mean_and_se(found)
+    errors = evaluate(model, images, torch.arange(len(images)), 0, None, batch_size, squares)["mse"]
+    mse, se = mean_and_se(errors)
     in_db = 10 / math.log(10)
     return PSNR(
-        -in_db * found.clamp(min=LEAST_MSE).log(),
+        -in_db * errors.clamp(min=LEAST_MSE).log(),
         -in_db * math.log(max(mse, LEAST_MSE)),
         in_db * se / max(mse, LEAST_MSE),
     )
@@ -67,10 +69,12 @@ def psnr(model, images: Tensor, batch_size: int = 1024) -> PSNR:
 
 @torch.no_grad()
 def reconstruct(model, images: Tensor) -> Tensor:
-    """The likelihood's means at the means of the codes of uint8 images: (n, C, H, W), float32, on the model's device.
+    """The likelihood's means at the means of the latents of uint8 images: (n, C, H, W), float32, on the model's device.
 
-    Of a model with several layers of codes, each mean is given those above it. Errors: ValueError for images that are
-    not uint8.
+    Of a model with several layers of latents, each mean is given those above it.
+
+    Raises:
+        ValueError: images that are not uint8.
     """
     check_bytes(images)
     x = images.to(next(model.parameters()).dtype) / 255
@@ -108,7 +112,9 @@ def inception_score(probabilities: Tensor, splits: int = 5) -> InceptionScore:
     exp E[KL(p(y|x) || p(y))] (Salimans et al. 2016) = diversity * sharpness, with diversity exp H[p(y)] in [1, classes]
     and sharpness exp(-E H[p(y|x)]) in [1 / classes, 1], where p(y) is the split's mean (Xiao & Bamler 2023, Eq. 12). It
     grows with the samples in a split, so compare scores of the same n and splits alone.
-    Errors: ValueError unless n is a positive multiple of `splits`.
+
+    Raises:
+        ValueError: n is no positive multiple of `splits`.
     """
     n = len(probabilities)
     if n == 0 or splits < 1 or n % splits:

@@ -36,7 +36,11 @@ __all__ = [
 
 
 def build(name: str, image_shape: tuple[int, ...], **arguments) -> nn.Module:
-    """A new model of a registered family, for images of shape (C, H, W). Errors: KeyError names the families."""
+    """A new model of a registered family, for images of shape (C, H, W).
+
+    Raises:
+        KeyError: There is no family of that name; the error lists them.
+    """
     if name not in MODELS:
         raise KeyError(f"no model {name!r}; the families are {', '.join(MODELS)}")
     return MODELS[name](image_shape=image_shape, **arguments)

@@ -1,4 +1,4 @@
-"""The classifier VAE of study 4: a convolutional VAE whose code is also classified."""
+"""The classifier VAE of study 4: a convolutional VAE whose latent is also classified."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,7 +9,7 @@ from vaekit.models.vae import ConvVAE
 
 
 class ClassifierVAE(ConvVAE):
-    """Beta-VAE-Classif (arXiv 2307.09994, section 3): an encoder, and on its code z a linear classifier and a decoder.
+    """Beta-VAE-Classif (arXiv 2307.09994, section 3): an encoder, a linear classifier of its latent z, and a decoder.
 
     The layers are ours where the paper is silent: stride-2 convolutions (kernel 4, padding 1) with ReLU, mirrored.
     The classifier sees a sample of z in training and mu in eval mode; `forward` gives its logits as "y". Without
@@ -45,11 +45,15 @@ class ClassifierVAE(ConvVAE):
         self.classifier = nn.Linear(latent_dim, classes)
 
     def classify(self, x: Tensor) -> Tensor:
-        """Class logits of each image at the mean of its code, (batch, classes)."""
+        """Class logits of each image at the mean of its latent, (batch, classes)."""
         return self.classifier(self.encode(x).mu)
 
     def decode(self, z: Tensor) -> Bernoulli | Gaussian:
-        """The likelihood p(x|z) of each code. Errors: ValueError for a model without a decoder."""
+        """The likelihood p(x|z) of each latent.
+
+        Raises:
+            ValueError: This model was made without a decoder.
+        """
         if "decoder" not in self._modules:
             raise ValueError("this classifier VAE was made without a decoder; make it with decoder=True")
         return super().decode(z)

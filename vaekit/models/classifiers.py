@@ -16,7 +16,7 @@ from vaekit.data.download import torchvision
 
 
 class Classifier(nn.Module):
-    """p(y|x) by a named network, with the mean and standard deviation of each colour of its training images.
+    """p(y|x) by a named network, with the mean and standard deviation of each channel of its training images.
 
     `record` says how it was trained and how well it does, where it was.
 
@@ -24,7 +24,9 @@ class Classifier(nn.Module):
         name: of the network, one of `NETWORKS`.
         image_shape: (C, H, W).
         classes: labels lie in 0 … classes - 1.
-    Errors: KeyError names the networks.
+
+    Raises:
+        KeyError: There is no network of that name; the error lists them.
     """
 
     mean: Tensor
@@ -68,36 +70,36 @@ class Residual(nn.Module):
         return (self.second(self.first(x)) + short).relu_()
 
 
-def resnet20(colours: int, classes: int) -> nn.Module:
+def resnet20(channels: int, classes: int) -> nn.Module:
     """ResNet-20 for 32 x 32 images (He et al. 2016, section 4.2): three stages of three blocks, 0.27 M weights."""
     widths = [16, 16, 16, 16, 32, 32, 32, 64, 64, 64]
     return nn.Sequential(
-        *_normed(colours, 16, 1),
+        *_normed(channels, 16, 1),
         nn.ReLU(inplace=True),
         *(Residual(before, after, after // before) for before, after in pairwise(widths)),
         *_head(64, classes),
     )
 
 
-def cnn(colours: int, classes: int) -> nn.Module:
+def cnn(channels: int, classes: int) -> nn.Module:
     """Three convolutions with BatchNorm, max pooling between them: 29 k weights, for digits and their like."""
     layers: list[nn.Module] = []
-    for before, after in pairwise([colours, 16, 32, 64]):
+    for before, after in pairwise([channels, 16, 32, 64]):
         layers += [*_normed(before, after, 1), nn.ReLU(inplace=True), nn.MaxPool2d(2)]
     return nn.Sequential(*layers[:-1], *_head(64, classes, side=3))
 
 
-def resnet18(colours: int, classes: int) -> nn.Module:
+def resnet18(channels: int, classes: int) -> nn.Module:
     """torchvision's ResNet-18 for 32 x 32 images: a first convolution of 3 x 3 and stride 1, no pooling after it."""
     network = torchvision("models").resnet18(num_classes=classes)
-    network.conv1, network.maxpool = nn.Conv2d(colours, 64, 3, 1, 1, bias=False), nn.Identity()
+    network.conv1, network.maxpool = nn.Conv2d(channels, 64, 3, 1, 1, bias=False), nn.Identity()
     return network
 
 
-def densenet121(colours: int, classes: int) -> nn.Module:
+def densenet121(channels: int, classes: int) -> nn.Module:
     """torchvision's DenseNet-121 for 32 x 32 images, in the same way."""
     network = torchvision("models").densenet121(num_classes=classes)
-    network.features.conv0, network.features.pool0 = nn.Conv2d(colours, 64, 3, 1, 1, bias=False), nn.Identity()
+    network.features.conv0, network.features.pool0 = nn.Conv2d(channels, 64, 3, 1, 1, bias=False), nn.Identity()
     return network
 
 

@@ -48,19 +48,18 @@ def sub_pixels(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """`F.conv_transpose2d(x, weight, bias, stride=2, padding=1)` with a 4 x 4 kernel, as an ordinary convolution.
 
     A pixel of the output sees two rows and two columns of x. Rows 2p - 1 and 2p see the same two, p - 1 and p: so a
-    2 x 2 convolution with four times the channels gives all of them, and `pixel_shuffle` puts them in place (Shi et al.
-    2016, arXiv 1609.05158).
+    2 x 2 convolution with four times the channels gives all of them, and `pixel_shuffle` puts them in place.
 
-    Args:
-        x: (batch, C, H, W).
-        weight: (C, channels, 4, 4), as `nn.ConvTranspose2d` has it.
-        bias: (channels,), or None.
+    Shape:
+        x (batch, C, H, W), weight (C, channels, 4, 4) as `nn.ConvTranspose2d` has it, bias (channels,) or None; the
+        result is (batch, channels, 2 H, 2 W).
 
-    Returns (batch, channels, 2 H, 2 W).
+    References:
+        Shi et al. 2016, arXiv 1609.05158.
     """
     # Tap k takes row i of x to row 2i - 1 + k of the output: rows 2p - 1 and 2p get taps 2 and 3 of row p - 1, and taps
     # 0 and 1 of row p. The axes of taps: C, channels, row of x, row of the output, column of x, column of the output.
     taps = weight.unflatten(3, (2, 2)).unflatten(2, (2, 2)).flip(2, 4)
     kernel = taps.permute(1, 3, 5, 0, 2, 4).flatten(0, 2)
-    each = None if bias is None else bias.repeat_interleave(4)
-    return F.pixel_shuffle(F.conv2d(x, kernel, each, padding=1), 2)[..., 1:-1, 1:-1].contiguous()
+    biases = None if bias is None else bias.repeat_interleave(4)
+    return F.pixel_shuffle(F.conv2d(x, kernel, biases, padding=1), 2)[..., 1:-1, 1:-1].contiguous()

@@ -21,7 +21,7 @@ PUBLISHED = {28: (16, 20, "bernoulli"), 32: (32, 32, "gaussian")}
 
 
 class HierarchicalVAE(VAE):
-    """What both share: q(z2|x), p(z1|z2) and p(x|z1); a subclass gives q(z1|x, z2).
+    """Base of both models: q(z2|x), p(z1|z2) and p(x|z1); a subclass gives q(z1|x, z2).
 
     z1 is `channels` maps of 4 x 4 numbers; `decode` takes it, and z2 reaches the image through it alone. Standard
     deviations are the softplus of what a layer gives, those of q(z2|x) and p(z1|z2) in both models, as in the authors'
@@ -45,21 +45,21 @@ class HierarchicalVAE(VAE):
         likelihood: str | None = None,
         sigma: float = 0.71,
     ):
-        colours, *sides = image_shape
+        image_channels, *sides = image_shape
         if sides not in ([28, 28], [32, 32]):
             raise ValueError(f"images are of shape {tuple(image_shape)}; these models take 28 x 28 or 32 x 32 pixels")
-        width, codes, family = PUBLISHED[sides[0]]
-        channels = width if channels is None else channels
-        latent_dim = codes if latent_dim is None else latent_dim
+        published_channels, published_dim, published_likelihood = PUBLISHED[sides[0]]
+        channels = published_channels if channels is None else channels
+        latent_dim = published_dim if latent_dim is None else latent_dim
         if channels < 1:
             raise ValueError(f"channels is {channels}; give a number above 0, or None for the paper's")
-        super().__init__(image_shape, 3, latent_dim, likelihood or family, sigma)
+        super().__init__(image_shape, 3, latent_dim, likelihood or published_likelihood, sigma)
         small = (channels, 4, 4)
         features = 16 * channels
         self.noise_sites = {"z2": (latent_dim,), "z1": small}
         # Between maps of a quarter of the image's side and those of 4 x 4: kernel, stride, padding.
         self.middle = (4, 2, 1) if sides[0] == 32 else (4, 1, 0)
-        self.features = _quartering(colours, channels)
+        self.features = _quartering(image_channels, channels)
         self.encoder = nn.Sequential(Conv2d(channels, channels, *self.middle), nn.ReLU(), nn.Flatten())
         self.mu, self.scale = nn.Linear(features, latent_dim), nn.Linear(features, latent_dim)
         self.mu1, self.scale1 = Conv2d(channels, channels, 3, 1, 1), Conv2d(channels, channels, 3, 1, 1)
@@ -72,7 +72,7 @@ class HierarchicalVAE(VAE):
             nn.ReLU(),
             ConvTranspose2d(channels, channels, 4, 2, 1),
             nn.ReLU(),
-            ConvTranspose2d(channels, colours, 4, 2, 1),
+            ConvTranspose2d(channels, image_channels, 4, 2, 1),
         )
         self._add_posterior1(channels, latent_dim)
 
@@ -121,7 +121,7 @@ class HierarchicalVAE(VAE):
         raise NotImplementedError
 
     def _posterior1(self, x: Tensor, features: Tensor, z2: Tensor, prior1: Gaussian) -> Gaussian:
-        """q(z1|x, z2), given what is at hand: the features of x that q(z2|x) sees, and p(z1|z2)."""
+        """q(z1|x, z2), given what is available: the features of x that q(z2|x) sees, and p(z1|z2)."""
         raise NotImplementedError
 
 
@@ -178,6 +178,7 @@ def log_softplus(raw: Tensor) -> Tensor:
     return F.softplus(raw.clamp(min=-20)).log() - F.relu(-20 - raw)
 
 
-def _quartering(colours: int, channels: int) -> nn.Sequential:
+def _quartering(image_channels: int, channels: int) -> nn.Sequential:
     """Two stride-2 convolutions: images to maps of a quarter of their side."""
-    return nn.Sequential(Conv2d(colours, channels, 4, 2, 1), nn.ReLU(), Conv2d(channels, channels, 4, 2, 1), nn.ReLU())
+    first, second = Conv2d(image_channels, channels, 4, 2, 1), Conv2d(channels, channels, 4, 2, 1)
+    return nn.Sequential(first, nn.ReLU(), second, nn.ReLU())

@@ -1,9 +1,10 @@
 """The dense and the convolutional VAE of studies 1 and 3.
 
 A model returns distribution parameters and the sample that links them: `forward(x, noise)` gives {"z": posterior,
-"sample": the code drawn from it, "x": likelihood at that code} for images x of shape (batch, C, H, W) in [0, 1] and
-`noise[site]` of shape (batch, *noise_sites[site]). It knows no loss, no optimiser and no device. `encode`, `decode`,
-`walk` and `representations` are what measures use.
+"sample": the latent drawn from it, "x": likelihood at that latent}. It knows no loss, no optimiser and no device.
+Measures use `encode`, `decode`, `walk` and `representations`.
+
+Shape: images x are (batch, C, H, W) in [0, 1], `noise[site]` is (batch, *noise_sites[site]).
 """
 
 import math
@@ -21,15 +22,15 @@ LIKELIHOODS = ("bernoulli", "gaussian")
 
 
 class VAE(nn.Module):
-    """What the dense and the convolutional VAE share: an encoder and a decoder network around one Gaussian code.
+    """What the dense and the convolutional VAE share: an encoder and a decoder network around one Gaussian latent.
 
-    A subclass sets `encoder` (images to features), `mu` and `logvar` (features to the code's parameters) and `decoder`
-    (codes to logits or means of the shape of the images).
+    A subclass sets `encoder` (images to features), `mu` and `logvar` (features to the latent's parameters) and
+    `decoder` (latents to logits or means of the shape of the images).
 
     Args:
         image_shape: (C, H, W).
         depth: layers of the encoder, and of its mirror.
-        latent_dim: dimensions of the code z.
+        latent_dim: dimensions of the latent z.
         likelihood: "bernoulli" (on logits) or "gaussian" (mean, with one fixed standard deviation).
         sigma: that standard deviation, in units of the images' [0, 1]; unused by "bernoulli".
     """
@@ -59,7 +60,7 @@ class VAE(nn.Module):
         return Gaussian(self.mu(features), self.logvar(features))
 
     def decode(self, z: Tensor) -> Bernoulli | Gaussian:
-        """The likelihood p(x|z) of each code, parameters of shape (batch, C, H, W)."""
+        """The likelihood p(x|z) of each latent, parameters of shape (batch, C, H, W)."""
         return self.likelihood_of(self.decoder(z))
 
     def likelihood_of(self, out: Tensor) -> Bernoulli | Gaussian:
@@ -67,13 +68,13 @@ class VAE(nn.Module):
         return Bernoulli(out) if self.likelihood == "bernoulli" else Gaussian(out, self.logvar_x)
 
     def forward(self, x: Tensor, noise: Mapping[str, Tensor]) -> dict:
-        """{"z": the posterior of each image, "sample": a code of each, "x": the likelihood at it}."""
+        """{"z": the posterior of each image, "sample": a latent of each, "x": the likelihood at it}."""
         q = self.encode(x)
         z = q.sample(noise["z"])
         return {"z": q, "sample": z, "x": self.decode(z)}
 
     def generate(self, noise: Mapping[str, Tensor]) -> Bernoulli | Gaussian:
-        """The likelihood at samples of the prior: `noise`, standard normal, is the code."""
+        """The likelihood at samples of the prior: `noise`, standard normal, is the latent."""
         return self.decode(noise["z"])
 
     def representations(self, x: Tensor, noise: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -81,7 +82,7 @@ class VAE(nn.Module):
         return dict(self.walk(x, noise))
 
     def walk(self, x: Tensor, noise: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-        """The named layers on the way of x, in order: what comes out of each block, the code, the output.
+        """The named layers on the way of x, in order: what comes out of each block, the latent, the output.
 
         "input", "encoder1", …, "mu", "logvar", "z" (a sample), "decoder1", …, "output" (the likelihood's mean). Each is
         computed when it is asked for, and of the large ones only the last is kept.
@@ -99,7 +100,7 @@ class VAE(nn.Module):
 class DenseVAE(VAE):
     """Mirrored fully connected ReLU encoder and decoder (Bozkurt et al. 2021, section 4.3).
 
-    `depth` hidden layers of `hidden` units on either side of the code.
+    `depth` hidden layers of `hidden` units on either side of the latent.
     """
 
     def __init__(
@@ -117,7 +118,7 @@ class DenseVAE(VAE):
 
 
 class ConvVAE(VAE):
-    """`depth` stride-2 convolutions (kernel 4, padding 1), a linear code, and the mirror of them.
+    """`depth` stride-2 convolutions (kernel 4, padding 1), a linear latent, and the mirror of them.
 
     Study 3 (Bozkurt et al. 2021, section 4.3): 64 channels and ReLU; padding 1, the linear heads and the mirrored
     decoder are ours, where the paper is silent. Study 1 (its authors' code): channels (64, 128, 256, 256), `batch_norm`
@@ -136,7 +137,7 @@ class ConvVAE(VAE):
         slope: float = 0.0,
     ):
         super().__init__(image_shape, depth, latent_dim, likelihood, sigma)
-        colours, height, width = image_shape
+        image_channels, height, width = image_shape
         if height % 2**depth or width % 2**depth:
             raise ValueError(f"images are {height} x {width}; {depth} stride-2 layers want multiples of {2**depth}")
         widths = [channels] * depth if isinstance(channels, int) else list(channels)
@@ -150,7 +151,7 @@ class ConvVAE(VAE):
         features = math.prod(small)
         # A single layer gains less by another layout than the copies to and from it cost.
         convolution = Conv2d if depth > 1 else nn.Conv2d
-        down = [block(convolution(i, o, 4, 2, 1), o, nn.BatchNorm2d) for i, o in pairwise([colours, *widths])]
+        down = [block(convolution(i, o, 4, 2, 1), o, nn.BatchNorm2d) for i, o in pairwise([image_channels, *widths])]
         self.encoder = nn.Sequential(*chain(*down), nn.Flatten())
         self.mu, self.logvar = nn.Linear(features, latent_dim), nn.Linear(features, latent_dim)
         up = [block(ConvTranspose2d(i, o, 4, 2, 1), o, nn.BatchNorm2d) for i, o in pairwise(widths[::-1])]
@@ -158,7 +159,7 @@ class ConvVAE(VAE):
             *block(nn.Linear(latent_dim, features), features, nn.BatchNorm1d),
             nn.Unflatten(1, small),
             *chain(*up),
-            ConvTranspose2d(widths[0], colours, 4, 2, 1),
+            ConvTranspose2d(widths[0], image_channels, 4, 2, 1),
         )
 
 
@@ -168,10 +169,10 @@ def _dense_stack(widths: list[int]) -> list[nn.Module]:
 
 def _walk(network: nn.Sequential, h: Tensor, name: str) -> Generator[tuple[str, Tensor], None, Tensor]:
     """Run a network, yield what comes out of each nonlinearity as <name>1, <name>2, …; return what comes out of all."""
-    found = 0
+    number = 0
     for layer in network:
         h = layer(h)
         if isinstance(layer, nn.ReLU | nn.LeakyReLU):
-            found += 1
-            yield f"{name}{found}", h
+            number += 1
+            yield f"{name}{number}", h
     return h

@@ -7,5 +7,5 @@ NAMES = ("id_transition", "hierarchical_rates", "rate_generalisation", "pruning"
 
 
 def study(name: str) -> ModuleType:
-    """A study's package by its name: with `Settings`, `members`, `run` and `DESIGN`."""
+    """A study's package by its name: with `Settings`, `members`, `run` and `SPEC`."""
     return importlib.import_module(f"{__name__}.{name}")

@@ -3,20 +3,25 @@
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
-from vaekit import runs, settings
+import numpy as np
+import pandas as pd
+
+from vaekit import sweep
 from vaekit.data import absence, problem
 from vaekit.fleet import PRECISIONS, device_problem
-from vaekit.runs import Member
-from vaekit.settings import Option, option
-from vaekit.sweep import Design
+from vaekit.settings import Option, Settings, option
+from vaekit.store import Member, Store, StoreError, default_store, results
+from vaekit.store.table import budget_numbers, frame
+from vaekit.sweep import StudySpec
 
 PUBLISHED = "published"  # no scale of its own: the paper's, shown from results/
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudySettings(settings.Settings):
+class StudySettings(Settings):
     """Seeds, data, precision and device, and what can stand against a run before it begins.
 
     At scale "published" the table comes from the `source` "results": what `results/` holds, of what was given.
@@ -34,9 +39,9 @@ class StudySettings(settings.Settings):
         return "results" if self.scale == PUBLISHED else "store"
 
     @property
-    def store(self) -> runs.Store | None:
+    def store(self) -> Store | None:
         """The store that pictures and weights may be taken from; None where results/ alone are shown."""
-        return None if self.source == "results" else runs.default_store()
+        return None if self.source == "results" else default_store()
 
     @classmethod
     def options(cls) -> dict[str, Option]:
@@ -57,20 +62,94 @@ class StudySettings(settings.Settings):
         return dict.fromkeys(filter(None, map(absence, self.data)))
 
     @classmethod
-    def surroundings(cls, scale: str | None) -> Iterable[str]:
+    def environment_problems(cls, scale: str | None) -> Iterable[str]:
         """A store that cannot be written, unless nothing will be trained."""
-        obstacle = None if scale == PUBLISHED else runs.default_store().obstacle()
-        return [obstacle] if obstacle else []
+        problem = None if scale == PUBLISHED else default_store().writability_problem()
+        return [problem] if problem else []
 
 
-def table_of(
-    design: Design, members: Callable[[Any], Sequence[Member]], chosen: StudySettings, source: str | None = None
-):
-    """What a study's notebook shows, as a pandas DataFrame, from the settings' source unless another is given.
+def of_study(
+    spec: StudySpec, members: Callable[[Any], Sequence[Member]], settings: Any, source: str | None = None
+) -> pd.DataFrame:
+    """What a notebook shows: the members asked for, in the column `asked`, beside all that is known of their budgets.
 
-    See `vaekit.table.of_study`.
+    `members` turns the `settings` into what is asked for. The `source` "store" trains what is missing first; "results"
+    trains nothing, and has the members of `results/` that agree with all settings given; None is the settings' own.
+
+    Raises:
+        StoreError: `results/` lacks members; it names the command that would train them.
+        StoreError, DataError: as in `sweep.run`.
     """
-    from vaekit import table  # pandas: a bare machine that only trains does without
+    source = settings.source if source is None else source
+    if source not in ("store", "results"):
+        raise ValueError(f"the source is {source!r}; wanted 'store' or 'results'")
+    if source == "results":
+        return _of_results(spec, settings)
+    wanted = members(settings)
+    plan = sweep.run(spec, wanted, device=settings.device)
+    table = frame(sweep.tables(spec, members=wanted, listed=plan.listed))
+    asked = table["key"].isin({member.key for member in wanted})
+    numbers = budget_numbers(table, spec.axes)
+    alike = numbers.isin(set(numbers[asked]))
+    return table[alike].assign(asked=asked[alike]).reset_index(drop=True)
 
-    source = chosen.source if source is None else source
-    return table.of_study(design, [] if source == "results" else members(chosen), chosen, source)
+
+def _of_results(spec: StudySpec, settings: Settings) -> pd.DataFrame:
+    """The members of `results/` that agree with all settings given, and those that they were derived from."""
+    table = frame(results.read(results.folder(spec.name)))
+    if not len(table):
+        raise StoreError(
+            f"results/{spec.name} holds no member yet; `python -m vaekit train {spec.name} --scale quick` and "
+            f"`python -m vaekit export {spec.name}` make some"
+        )
+    members = table.drop_duplicates("key")
+    if "parent" in members:
+        members = members[~members["key"].isin(members["parent"])]
+    held = _held(members, settings)
+    places = [dict(zip(held, values, strict=True)) for values in product(*held.values())]
+    fitting = [np.logical_and.reduce([held[name][value] for name, value in place.items()]) for place in places]
+    if absent := [place for place, fits in zip(places, fitting, strict=True) if not np.any(fits)]:
+        first = ", ".join(f"{name} {value}" for name, value in absent[0].items())
+        options = " ".join(f"-p {name} '{_shown(getattr(settings, name))}'" for name in sorted(settings.given))
+        raise StoreError(
+            f"results/{spec.name} lacks {len(absent)} of what was asked for, first {first}; train it by "
+            f"`python -m vaekit train {spec.name} --scale {_scale_of(table, settings)} {options}`, then "
+            f"`python -m vaekit export {spec.name}`"
+        )
+    asked = members[np.logical_or.reduce(fitting)] if held else members
+    keys = {*asked["key"], *(asked["parent"].dropna() if "parent" in asked else ())}
+    return table[table["key"].isin(keys)].assign(asked=True).reset_index(drop=True)
+
+
+def _held(members: pd.DataFrame, settings: Settings) -> dict[str, dict[Any, np.ndarray]]:
+    """For each setting given that tells members apart, which of them have each of its values.
+
+    Where the option computes its column, a cell is empty where a member has no use for the setting: it goes with any
+    value that some member has.
+    """
+    options, held = settings.options(), {}
+    for name in sorted(settings.given):
+        column = options[name].column
+        if callable(column):
+            title, cells = name, column(members)
+            free = cells.isna()
+        else:
+            title = column or (name if name in members else name.removesuffix("s"))
+            if title not in members:
+                continue
+            cells, free = members[title], False
+        values = getattr(settings, name)
+        values = values if isinstance(values, tuple) else (values,)
+        alike = {value: cells == value for value in values}
+        held[title] = {value: np.asarray(same | free if same.any() else same) for value, same in alike.items()}
+    return held
+
+
+def _scale_of(table: pd.DataFrame, settings: Settings) -> str:
+    """The scale whose steps the largest budget of `results/` has; short where there is none."""
+    steps = table["steps"].max()
+    return next((name for name, values in settings.SCALES.items() if values.get("steps") == steps), "short")
+
+
+def _shown(value: Any) -> str:
+    return "[" + ", ".join(map(str, value)) + "]" if isinstance(value, tuple) else str(value)

@@ -6,14 +6,19 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from vaekit import claims, results, studies, table
+from vaekit import claims, studies
 from vaekit.claims import Verdict
+from vaekit.store import results, table
 
 OUTCOMES = (claims.REPRODUCED, claims.NOT_REPRODUCED, claims.UNDECIDED, claims.NEEDS_DATA, claims.NOT_RUN)
 
 
 def verdicts() -> list[Verdict]:
-    """The verdict on every claim of every study, in order. Errors: ResultsError for a damaged table."""
+    """The verdict on every claim of every study, in order.
+
+    Raises:
+        StoreError: a table is damaged.
+    """
     return [
         verdict
         for name in studies.NAMES

@@ -6,6 +6,6 @@ page's by `Movable.static`. All sliders are native, so Tab reaches them and the 
 
 from vaekit.widgets.movable import Movable, Page, show
 from vaekit.widgets.network import decoder
-from vaekit.widgets.plot import by_budget, curve, sheet_png
+from vaekit.widgets.plot import by_budget, curve, grid_png
 
-__all__ = ["Movable", "Page", "by_budget", "curve", "decoder", "sheet_png", "show"]
+__all__ = ["Movable", "Page", "by_budget", "curve", "decoder", "grid_png", "show"]

@@ -38,14 +38,12 @@ class Page:
 class Movable:
     """Something to move. JupyterLab shows it as an anywidget, `live`; `static()` is the same for a page.
 
-    Nothing is opened towards a front end until it is shown there: a built page would carry what was opened, as state of
-    a widget that it cannot run.
+    The anywidget is made where it is shown: a built page would carry its state, which no page can run.
 
     Args:
-        kind: what `widget.js` makes of it, "decoder" or "curve".
+        kind: "decoder" or "curve", see `widget.js`.
         says: a sentence that names it, for who cannot see it or runs no JavaScript.
-        data: what it shows, as plain values for JSON.
-        value: what the sliders stand at, as plain values.
+        data, value: its content, and where its sliders stand, as plain values for JSON.
     """
 
     def __init__(self, kind: str, says: str, data: Mapping[str, Any], value: Sequence[Any]):

@@ -31,12 +31,13 @@ def decoder(model: nn.Module, caption: str = "", z: Sequence[float] | Tensor | N
     Args:
         model: in eval mode, with `decoder`, an `nn.Sequential` of Linear, ReLU, LeakyReLU, Tanh, Sigmoid, Flatten and
             Unflatten, from codes to the logits of a `Bernoulli` or the means of a `Gaussian`, of shape (C, H, W) with
-            1 or 3 colours: a `DenseVAE` from `runs.load(key)` or `fleet.model(i)`, or a model of your own.
+            1 or 3 channels: a `DenseVAE` from `store.load(key)` or `fleet.model(i)`, or a model of your own.
         caption: a line below it: which member this is, and its budget.
         z: the code to start from, (latent_dim,); None: the prior's mean.
 
-    Errors: ValueError names the layer that a page cannot run, and what else stands against it: another likelihood or
-    shape, weights that are not finite or take more than 6 MB, a model that still trains.
+    Raises:
+        ValueError: a layer that a page cannot run, another likelihood or shape, weights that are not finite or take
+            more than 6 MB, or a model that still trains.
     """
     name = type(model).__name__
     if model.training:

@@ -11,8 +11,8 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from vaekit.sheets import Sheet
-from vaekit.table import distinct
+from vaekit.store import ImageGrid
+from vaekit.store.table import distinct
 from vaekit.widgets.movable import Movable, Page, show
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -30,30 +30,26 @@ def curve(
 ) -> Movable:
     """Members on a plot, without a kernel: choosing one moves a ring on its curve, its picture and its numbers.
 
-    The last axis has a slider, and the points along it are one curve; each axis before it has radio buttons, or a list
-    where its values are long texts, which choose the curve. What is offered is stored: a slider stops at the values of
-    its curve alone, and what another curve lacks is moved to the nearest that it has. Curves that differ in the axis
-    before the last share the ranges of the plot, where those that are not chosen lie faintly behind the one that is;
-    others have ranges of their own. Half a second after the last move a screen reader is told the point's sentence.
+    The last axis has a slider, and the points along it are one curve. Each axis before it has radio buttons, or a list
+    where its values are long texts, which choose the curve. A slider stops at the values of its curve alone. Curves
+    that differ in the axis before the last share the ranges of the plot; those that are not chosen lie faintly behind.
+    Half a second after the last move a screen reader is told the point's sentence.
 
     Args:
-        points: each a mapping. `axes` are values by name, e.g. {"depth": 3, "beta": 0.1}, the same names in each point.
+        points: mappings. `axes` are values by name, e.g. {"depth": 3, "beta": 0.1}, the same names in all points.
             `series` are (x, y) by name in the units of the labels, e.g. {"train": (12.1, 70.2), "test": (12.4, 75.0)},
-            or (x, y, sd of x, sd of y), which are drawn as bars; four names at most: the first has the blue dots of
-            training images, the second the orange squares of test images. `numbers` are texts by name, e.g.
-            {"D (test), nats": "75.0 ± 0.3"}. `picture` is a PNG or None. `alt` says what the picture shows, and is
-            its caption; without a picture it stands in its place. `says` is the sentence for who cannot see the plot;
-            without it, the axes and the numbers.
+            or (x, y, sd of x, sd of y), which are drawn as bars; four names at most. `numbers` are texts by name, e.g.
+            {"D (test), nats": "75.0 ± 0.3"}. `picture` is a PNG or None; `alt` its caption, or what stands in its
+            place. `says` is the sentence for who cannot see the plot; without it, the axes and the numbers.
         caption: a line below it: which members these are, and their budget.
-        x: label of the horizontal axis, with its unit.
-        y: label of the vertical axis, with its unit.
+        x, y: labels of the axes, with their units.
         start: the axes' values to begin with; None: those of the middle point.
-        series: the names of the series in the order of their looks; those that come without stand behind.
-        diagonals: what x + y is, e.g. "D + R": lines of equal sum are drawn behind the curves, at a distance that suits
-            the plot; "" for none.
+        series: the names of the series in the order of their looks; the others come behind.
+        diagonals: what x + y is, e.g. "D + R", for lines of equal sum behind the curves; "" for none.
 
-    Errors: ValueError for no points, points without a common set of axes, two at one place, coordinates that are not
-    finite, a picture that is no PNG or has no words, and a start that no slider reaches.
+    Raises:
+        ValueError: no points, points without a common set of axes, two at one place, coordinates that are not finite, a
+            picture that is no PNG or has no words, or a start that no slider reaches.
     """
     if not points:
         raise ValueError("there are no points to move over; give one at least")
@@ -63,7 +59,7 @@ def curve(
     places = [tuple(_plain(value) for value in point["axes"].values()) for point in points]
     for place, times in Counter(places).items():
         if times > 1:
-            raise ValueError(f"two points are at {_said(names, place)}; give one for each place")
+            raise ValueError(f"two points are at {_in_words(names, place)}; give one for each place")
     columns = zip(*places, strict=True)
     axes = [{"name": name, "values": _ordered(values)} for name, values in zip(names, columns, strict=True)]
     begin = places[len(places) // 2] if start is None else tuple(_plain(start.get(name)) for name in names)
@@ -78,24 +74,22 @@ def curve(
     for place, point in zip(places, points, strict=True):
         curves[place[:-1]] |= dict.fromkeys(point.get("numbers", {}))
     numbers = list(dict.fromkeys(name for names_of_curve in curves.values() for name in names_of_curve))
-    shown = []
+    packed = []
     for place, point in zip(places, points, strict=True):
         # Places as ranks and numbers by the place of their name: what is long is written once, not for every point.
-        own = {name: point.get("numbers", {}).get(name, "–") for name in curves[place[:-1]]}
-        packed = {
-            "place": [rank[value] for rank, value in zip(ranks, place, strict=True)],
-            "numbers": [[numbers.index(name), str(text)] for name, text in own.items()],
-        }
-        shown.append(packed | _shown(point, _said(names, place), series))
-    shown.sort(key=lambda point: point["place"])
-    if not any(pair for point in shown for pair in point["series"]):
+        texts = {name: point.get("numbers", {}).get(name, "–") for name in curves[place[:-1]]}
+        ranked = [rank[value] for rank, value in zip(ranks, place, strict=True)]
+        numbered = [[numbers.index(name), str(text)] for name, text in texts.items()]
+        packed.append({"place": ranked, "numbers": numbered} | _packed(point, _in_words(names, place), series))
+    packed.sort(key=lambda point: point["place"])
+    if not any(pair for point in packed for pair in point["series"]):
         raise ValueError("no point has coordinates; give one at least an (x, y)")
     for axis in axes:
         axis["labels"] = [_text(value) for value in axis["values"]]
     plots: dict[tuple, list[list[float]]] = defaultdict(list)  # by the ranks of all axes but the last two
-    for point in shown:
+    for point in packed:
         plots[tuple(point["place"][:-2])] += filter(None, point["series"])
-    data = {"caption": caption, "axes": axes, "points": shown, "series": series, "numbers": list(map(str, numbers))}
+    data = {"caption": caption, "axes": axes, "points": packed, "series": series, "numbers": list(map(str, numbers))}
     data |= {"x": x, "y": y, "plots": [_plot(of, pairs, diagonals) for of, pairs in plots.items()]}
     moved = " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
     says = f"Choose {moved}: the point on the curve, its picture and its numbers follow."
@@ -108,13 +102,13 @@ def by_budget(
     start: Mapping[str, Any] | None = None,
     **how: Any,
 ) -> Movable | Page:
-    """What a study's page shows of the points of several budgets: one `curve`, whose first axis chooses the budget.
+    """A study's explorer of several budgets: one `curve`, whose first axis chooses the budget.
 
     Where there is one budget, its label is the caption. Where no point has coordinates, a sentence says so.
 
     Args:
         source: that of the settings, see `show`.
-        budgets: a label and its points, as `curve` takes them, of each; the first is where it begins.
+        budgets: their labels and points, as `curve` takes them.
         start: the axes' values to begin with in the first budget; None: those of its middle point.
         how: for `curve`.
     """
@@ -134,18 +128,18 @@ def by_budget(
     return show(source, curve(points, start={"budget": labels[0], **begin}, **how))
 
 
-def sheet_png(sheet: Sheet) -> bytes:
-    """A sheet of pictures as the PNG of a point: row by row, a white pixel between two of them."""
-    tiles = np.pad(sheet.pictures, [(0, 0), (0, 0), (0, 1), (0, 1), (0, 0)], constant_values=255)
-    rows, columns, height, width, colours = tiles.shape
-    whole = tiles.swapaxes(1, 2).reshape(rows * height, columns * width, colours)
+def grid_png(grid: ImageGrid) -> bytes:
+    """A grid of pictures as the PNG of a point: row by row, a white pixel between two of them."""
+    tiles = np.pad(grid.images, [(0, 0), (0, 0), (0, 1), (0, 1), (0, 0)], constant_values=255)
+    rows, columns, height, width, channels = tiles.shape
+    pixels = tiles.swapaxes(1, 2).reshape(rows * height, columns * width, channels)
     content = io.BytesIO()
-    Image.fromarray(whole.squeeze(2) if colours == 1 else whole).save(content, "png", optimize=True)
+    Image.fromarray(pixels.squeeze(2) if channels == 1 else pixels).save(content, "png", optimize=True)
     return content.getvalue()
 
 
-def _shown(point: Mapping[str, Any], where: str, series: Sequence[str]) -> dict[str, Any]:
-    """What is drawn of a point, its words and its picture, as `widget.js` takes them."""
+def _packed(point: Mapping[str, Any], where: str, series: Sequence[str]) -> dict[str, Any]:
+    """A point's series, words and picture, as `widget.js` takes them."""
     return {
         "series": [_pair(point["series"].get(name), where) for name in series],
         "says": point.get("says") or f"{where}: {_listed(point.get('numbers', {}))}",
@@ -168,7 +162,7 @@ def _text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
-def _said(names: Sequence[str], place: Sequence[Any]) -> str:
+def _in_words(names: Sequence[str], place: Sequence[Any]) -> str:
     return ", ".join(f"{name} {_text(value)}" for name, value in zip(names, place, strict=True))
 
 

@@ -68,7 +68,7 @@ const normal = () => Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * 
 
 function decoder(model) {
     const { shape, layers, weights, rest, start, limit, caption } = model.get("data");
-    const [colours, height, width] = shape;
+    const [channels, height, width] = shape;
     const decode = network(layers, numbers(Int16Array, weights), numbers(Float32Array, rest));
     const choose = (code) => {
         model.set("value", code);
@@ -94,7 +94,7 @@ function decoder(model) {
         const image = context.createImageData(width, height);
         for (let i = 0; i < width * height; i++) {
             // The array rounds and clips to whole numbers from 0 to 255 by itself.
-            for (let c = 0; c < 3; c++) image.data[4 * i + c] = 255 * pixels[(c % colours) * width * height + i];
+            for (let c = 0; c < 3; c++) image.data[4 * i + c] = 255 * pixels[(c % channels) * width * height + i];
             image.data[4 * i + 3] = 255;
         }
         context.putImageData(image, 0, 0);

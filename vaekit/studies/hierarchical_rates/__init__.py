@@ -14,8 +14,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from vaekit import judges
-from vaekit.data import at_hand, image_shape
+from vaekit.classifiers import load as load_classifier
+from vaekit.data import available, image_shape
 from vaekit.distributions import Gaussian
 from vaekit.losses import distortion, gaussian_kl, rate
 from vaekit.metrics import (
@@ -32,16 +32,16 @@ from vaekit.metrics import (
 )
 from vaekit.models.classifiers import Classifier
 from vaekit.models.hierarchical import PUBLISHED
-from vaekit.runs import Member
 from vaekit.settings import canonical, option
-from vaekit.studies.base import StudySettings, table_of
-from vaekit.sweep import Design, Examples, Measure, Pictures, Value, fifths, log_spaced
+from vaekit.store import Member
+from vaekit.studies.base import StudySettings, of_study
+from vaekit.sweep import Examples, GridSpec, Measure, StudySpec, Value, compared_steps, fifths, log_spaced
 
 GRID = tuple(canonical(10 ** (-1 + k / 10)) for k in range(21))  # of either beta
 SUBGRID = GRID[::4]  # where mu1 is classified, too: a classifier of 512 numbers takes long
 EPOCHS, PAPER_BATCH = 500, 256  # of the authors' published example
 TRAINED_ON = {"svhn": 73_257, "mnist_binary": 60_000, "tetrominoes": 16_384}  # training images; else 50,000
-JUDGES = {"svhn": "resnet18", "cifar10": "densenet121", "cifar10_jpeg": "densenet121"}  # the paper's own
+CLASSIFIERS = {"svhn": "resnet18", "cifar10": "densenet121", "cifar10_jpeg": "densenet121"}  # the paper's own
 SHOWN = 10_000  # training images on which rates are measured, samples that are judged
 PICTURED = 8  # samples, and test images with their reconstructions
 INFORMED = 2_000  # codes at which the class information is averaged
@@ -68,8 +68,8 @@ class Settings(StudySettings):
     SCALES: ClassVar = {
         "quick": _COMMON
         | {"betas2": (0.1, 1, 10), "betas1": (0.1, 1, 10), "steps": 120, "batch_size": 32, "n_test": 500}
-        | {"data": partial(at_hand, "mnist_binary", "cifar10", "cifar10_jpeg", "tetrominoes")},
-        "short": _COMMON | {"steps": 57_000, "batch_size": 128, "data": partial(at_hand, *_FIRST)},
+        | {"data": partial(available, "mnist_binary", "cifar10", "cifar10_jpeg", "tetrominoes")},
+        "short": _COMMON | {"steps": 57_000, "batch_size": 128, "data": partial(available, *_FIRST)},
         "paper": _PAPER,
     }
 
@@ -120,14 +120,9 @@ def _member(chosen: Settings, seed: int, model: str, data: str, beta2: float, be
     )
 
 
-def snapshots(member: Member) -> tuple[int, ...]:
+def measured_steps(member: Member) -> tuple[int, ...]:
     """Fifths of the budget, and 1, 2 and 5 times the powers of ten from 100."""
     return tuple(sorted({*fifths(member.steps), *log_spaced(member.steps)}))
-
-
-def kept(member: Member) -> tuple[int, ...]:
-    """The steps whose weights are stored, and at which all is measured: 0.8 and 1.0 of the budget (rule 4)."""
-    return fifths(member.steps)[-2:]
 
 
 def rates(model: nn.Module, member: Member, step: int, images: Examples) -> Iterator[Value]:
@@ -138,11 +133,11 @@ def rates(model: nn.Module, member: Member, step: int, images: Examples) -> Iter
     n = min(SHOWN, member.n_test or SHOWN)
     for part, shown, rows in images.parts():
         shown, rows = (shown[:n], rows[:n]) if part == "train" else (shown, rows)
-        found = evaluate(model, shown, rows, member.seed, of=_rates)
-        yield Value.mean(part, "distortion", "samples=1", found["distortion"])
-        yield Value.mean(part, "rate", "", found["rate_z2"] + found["rate_z1"])
-        yield Value.mean(part, "rate", "layer=z2", found["rate_z2"])
-        yield Value.mean(part, "rate", "layer=z1", found["rate_z1"])
+        values = evaluate(model, shown, rows, member.seed, of=_rates)
+        yield Value.mean(part, "distortion", "samples=1", values["distortion"])
+        yield Value.mean(part, "rate", "", values["rate_z2"] + values["rate_z1"])
+        yield Value.mean(part, "rate", "layer=z2", values["rate_z2"])
+        yield Value.mean(part, "rate", "layer=z1", values["rate_z1"])
     if step == member.steps:
         yield Value("model", "parameters", "", sum(weight.numel() for weight in model.parameters()), 0.0, 1)
 
@@ -154,23 +149,22 @@ def _rates(params: dict, x: Tensor) -> dict[str, Tensor]:
 
 def reconstructions(model: nn.Module, member: Member, step: int, images: Examples) -> Iterator[Value]:
     """PSNR of the test images' reconstructions from the modes of both codes, in both readings, in dB."""
-    if step in kept(member):
-        found = psnr(model, images.test)
-        yield Value.mean("test", "psnr", "of=images", found.of_images)
-        yield Value("test", "psnr", "of=global", found.of_all, found.of_all_se, len(images.test))
+    quality = psnr(model, images.test)
+    yield Value.mean("test", "psnr", "of=images", quality.of_images)
+    yield Value("test", "psnr", "of=global", quality.of_all, quality.of_all_se, len(images.test))
 
 
 def samples(model: nn.Module, member: Member, step: int, images: Examples) -> Iterator[Value]:
-    """The Inception Score and its two factors by each classifier at hand, and that classifier's own accuracy.
+    """The Inception Score and its two factors by each classifier there is, and that classifier's own accuracy.
 
     On the decoder's means at 10,000 samples of z2 and z1, or as many as test images are measured.
     """
-    if step not in kept(member) or not (found := judges_of(member.data)):
+    if not (classifiers := classifiers_of(member.data)):
         return
     drawn = generate_images(model, min(SHOWN, len(images.test)) // 5 * 5, member.seed)
-    for judge in found:
-        judge, record = judge.to(drawn.device), judge.record
-        score = inception_score(probabilities(judge, drawn))
+    for classifier in classifiers:
+        classifier, record = classifier.to(drawn.device), classifier.record
+        score = inception_score(probabilities(classifier, drawn))
         by = f"classifier={record['network']}"
         yield Value("samples", "inception_score", by, score.score, score.score_se, score.n)
         yield Value("samples", "diversity", by, score.diversity, score.diversity_se, score.n)
@@ -178,29 +172,29 @@ def samples(model: nn.Module, member: Member, step: int, images: Examples) -> It
         yield Value("test", "judge_accuracy", by, record["accuracy"], record["accuracy_se"], record["n"])
 
 
-def judges_of(data: str) -> list[Classifier]:
+def classifiers_of(data: str) -> list[Classifier]:
     """The classifiers that judge samples of a data set: ours, and the paper's where it was trained."""
-    found = (judges.load_judge(data, network) for network in dict.fromkeys((None, JUDGES.get(data))))
-    return [judge for judge in found if judge]
+    classifiers = (load_classifier(data, network) for network in dict.fromkeys((None, CLASSIFIERS.get(data))))
+    return [classifier for classifier in classifiers if classifier]
 
 
 def information(model: nn.Module, member: Member, step: int, images: Examples) -> Iterator[Value]:
     """I_q(y; z2) on the test images, its ceiling, and the bounds on accuracy by it and by the rates (Eq. 11)."""
     labels = images.test_labels
-    if labels is None or step not in kept(member):
+    if labels is None:
         return
 
     def of(params: dict, x: Tensor) -> dict[str, Tensor]:
         return {"mu": params["z2"].mu, "logvar": params["z2"].logvar, **_rates(params, x)}
 
-    found = evaluate(model, images.test, images.test_rows, member.seed, of=of)
-    posterior = Gaussian(*(found[name].to(images.test.device) for name in ("mu", "logvar")))
-    code = class_information(posterior, labels, member.seed, INFORMED)
-    yield Value("test", "class_information", "on=z2", code.value, code.se, code.n)
-    yield Value("test", "class_information_ceiling", "", code.ceiling, 0.0, len(labels))
-    r2, r1 = found["rate_z2"].mean().item(), found["rate_z1"].mean().item()
-    for by, most in (("class_information", code.value), ("rate_z2", r2), ("rate", r2 + r1)):
-        bound = accuracy_bound(most, len(labels.unique()), code.entropy)
+    values = evaluate(model, images.test, images.test_rows, member.seed, of=of)
+    posterior = Gaussian(*(values[name].to(images.test.device) for name in ("mu", "logvar")))
+    latent = class_information(posterior, labels, member.seed, INFORMED)
+    yield Value("test", "class_information", "on=z2", latent.value, latent.se, latent.n)
+    yield Value("test", "class_information_ceiling", "", latent.ceiling, 0.0, len(labels))
+    r2, r1 = values["rate_z2"].mean().item(), values["rate_z1"].mean().item()
+    for by, most in (("class_information", latent.value), ("rate_z2", r2), ("rate", r2 + r1)):
+        bound = accuracy_bound(most, len(labels.unique()), latent.entropy)
         yield Value("test", "accuracy_bound", f"by={by}", bound, 0.0, len(labels))
 
 
@@ -210,11 +204,11 @@ def probes(model: nn.Module, member: Member, step: int, images: Examples) -> Ite
     Fitted on 80 % of the test images, as the paper's are, and measured on the others.
     """
     labels = images.test_labels
-    if labels is None or step not in kept(member):
+    if labels is None:
         return
     weights = dict(member.weights)
     layers = ("mu2", "mu1") if {weights["beta2"], weights["beta1"]} <= set(SUBGRID) else ("mu2",)
-    codes = evaluate(
+    means = evaluate(
         model,
         images.test,
         images.test_rows,
@@ -222,11 +216,11 @@ def probes(model: nn.Module, member: Member, step: int, images: Examples) -> Ite
         of=lambda params, x: {name: params[f"z{name[-1]}"].mu.flatten(1) for name in layers},
     )
     for on, probe in product(layers, PROBES):
-        found = probe_accuracy(probe, codes[on], labels, member.seed)
-        yield Value("test", "accuracy", f"probe={probe},on={on}", found.value, found.se, found.n)
+        accuracy = probe_accuracy(probe, means[on], labels, member.seed)
+        yield Value("test", "accuracy", f"probe={probe},on={on}", accuracy.value, accuracy.se, accuracy.n)
 
 
-def pictures(model: nn.Module, member: Member, step: int, images: Examples) -> Tensor | None:
+def image_grid(model: nn.Module, member: Member, step: int, images: Examples) -> Tensor | None:
     """Samples of the prior, the first test images, and their reconstructions at the modes of both codes.
 
     uint8, (3, 8, C, H, W), cut to [0, 1]. None where a picture is not finite, and where none is wanted (`pictured`).
@@ -251,21 +245,21 @@ def pictured(beta2: float, beta1: float) -> bool:
 
 
 def run(chosen: Settings, source: str | None = None):
-    """The tidy table of what was chosen, as a pandas DataFrame (see `studies.base.table_of`)."""
-    return table_of(DESIGN, members, chosen, source)
+    """The tidy table of what was chosen, as a pandas DataFrame (see `studies.base.of_study`)."""
+    return of_study(SPEC, members, chosen, source)
 
 
-DESIGN = Design(
+SPEC = StudySpec(
     name="hierarchical_rates",
     measures=(
         Measure("rates", 1, rates),
-        Measure("reconstructions", 1, reconstructions),
-        Measure("samples", 1, samples),
-        Measure("information", 1, information),
-        Measure("probes", 1, probes, needs=("sklearn",)),
+        Measure("reconstructions", 1, reconstructions, at=compared_steps),
+        Measure("samples", 1, samples, at=compared_steps),
+        Measure("information", 1, information, at=compared_steps),
+        Measure("probes", 1, probes, at=compared_steps),
     ),
-    snapshots=snapshots,
-    kept=kept,
+    measured_steps=measured_steps,
+    saved_steps=compared_steps,
     axes=("beta2", "beta1"),
-    pictures=Pictures(1, ("sample", "test image", "reconstruction"), pictures),
+    grid=GridSpec(1, ("sample", "test image", "reconstruction"), image_grid),
 )

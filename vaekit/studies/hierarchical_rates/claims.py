@@ -24,8 +24,7 @@ from vaekit.claims.curves import (
     evidence_by_budget,
     selection_seed,
 )
-from vaekit.claims.rules import Claim, Part, holm
-from vaekit.claims.scope import of_the_paper
+from vaekit.claims.rules import Claim, Criterion, holm
 from vaekit.claims.statistics import (
     Statistic,
     exact,
@@ -42,13 +41,14 @@ from vaekit.studies.hierarchical_rates import Settings, paper_steps
 
 AXES = ("beta2", "beta1")
 OF_MODEL = (*AXES, "model")
-GRID = of_the_paper(Settings, "betas2")
+_SETTINGS = Settings.SCALES["paper"]
+GRID = _SETTINGS["betas2"]
 LEAST, MOST = GRID[0], GRID[-1]
 _BUDGET = ("data", "objective", "steps", "batch_size")  # what a command that trains fresh seeds must name
 COLOUR = ("svhn", "cifar10")
 COLOURED = (*COLOUR, "cifar10_jpeg", "tetrominoes")  # sets of 32 x 32 colour images: their models have the same layers
-# Where two classifiers have judged as many members, the paper's own is heard.
-JUDGES = ("resnet18", "densenet121", "resnet20", "cnn")
+# Where two classifiers have judged as many members, the paper's own counts.
+CLASSIFIERS = ("resnet18", "densenet121", "resnet20", "cnn")
 SAMPLED = ("inception_score", "diversity", "sharpness")  # measured on samples, the rest on test images
 
 Measured = tuple[str, Mapping[str, Any]]  # a measure and its arguments
@@ -59,7 +59,7 @@ BOUND = ("accuracy_bound", {"by": "class_information"})
 
 
 def probed(probe: str, on: str = "mu2") -> Measured:
-    """The accuracy of a classifier of a code."""
+    """The accuracy of a probe of a latent."""
     return "accuracy", {"probe": probe, "on": on}
 
 
@@ -75,7 +75,7 @@ def scales(*names: str, objective: str = "hierarchical") -> dict[str, PaperScale
     return {
         name: PaperScale(
             steps=paper_steps(name),
-            batch_size=of_the_paper(Settings, "batch_size"),
+            batch_size=_SETTINGS["batch_size"],
             seeds=1,
             grid=dict.fromkeys(AXES, GRID),
             settings=published(name) | {"objective": objective, "n_train": None, "n_test": None},
@@ -103,17 +103,17 @@ def surfaces(evidence: Evidence, *measured: Measured, model: str = "ghvae") -> t
     return complete_grid(*(surface(evidence, what, model) for what in measured))
 
 
-def _judge(evidence: Evidence) -> str:
+def _classifier(evidence: Evidence) -> str:
     """The classifier that has judged most members of this evidence."""
     scores = evidence.measures.get("inception_score")
     counts = {} if scores is None else scores["classifier"].value_counts().to_dict()
-    usual = "cnn" if evidence.of == "mnist_binary" else "resnet20"
-    return max(JUDGES, key=lambda name: (counts.get(name, 0), name == usual and not counts))
+    usual = "cnn" if evidence.data_set == "mnist_binary" else "resnet20"
+    return max(CLASSIFIERS, key=lambda name: (counts.get(name, 0), name == usual and not counts))
 
 
-def judged(evidence: Evidence, measure: str) -> Measured:
+def scored(evidence: Evidence, measure: str) -> Measured:
     """A measure of samples by that classifier."""
-    return measure, {"classifier": _judge(evidence)}
+    return measure, {"classifier": _classifier(evidence)}
 
 
 def _share(values: np.ndarray) -> np.ndarray:
@@ -161,7 +161,7 @@ def _held_out(
     note="The layers as the paper's tables print them sum to other numbers; read as the published code has them, they "
     "sum to the tables' own totals.",
 )
-def parameter_counts(evidence: Evidence) -> Sequence[Part]:
+def parameter_counts(evidence: Evidence) -> Sequence[Criterion]:
     """Exactly, in members of the paper's architecture."""
     return [
         number(_count(evidence, name, model, data), count)
@@ -187,7 +187,7 @@ def _count(evidence: Evidence, name: str, model: str, data: tuple[str, ...]) -> 
     steps=0,  # true whatever the training
     by_construction=True,
 )
-def rates_add_up(evidence: Evidence) -> Sequence[Part]:
+def rates_add_up(evidence: Evidence) -> Sequence[Criterion]:
     """The largest |R - R(z2) - R(z1|z2)| is below 0.001 nats, and the least rate at least 0."""
     curves = surfaces(evidence, RATE, RATE2, RATE1)
     off = paired("largest |R - R(z2) - R(z1|z2)|", lambda r, a, b: np.abs(r - a - b).max(axis=-1), *curves)
@@ -212,7 +212,7 @@ def _falling(evidence: Evidence, model: str = "ghvae") -> list[Statistic]:
     note="Of pairs of members that are neighbours on the grid. Where both rates are below 0.05 nats the layer is "
     "empty: a tie, left out.",
 )
-def rates_fall_with_their_betas(evidence: Evidence) -> Sequence[Part]:
+def rates_fall_with_their_betas(evidence: Evidence) -> Sequence[Criterion]:
     """In 95 % of adjacent pairs, for either layer."""
     return [effect(share, at_least=0.95) for share in _falling(evidence)]
 
@@ -228,11 +228,11 @@ def rates_fall_with_their_betas(evidence: Evidence) -> Sequence[Part]:
     scale=scales("svhn"),
     note="The best member off the diagonal and the diagonal's best, (1, 1) included, are named by one seed's grid.",
 )
-def no_one_model_fits_all(evidence: Evidence) -> Sequence[Part]:
+def no_one_model_fits_all(evidence: Evidence) -> Sequence[Criterion]:
     """Three different argmaxes; and each metric's best member beats the diagonal's best on fresh seeds (Holm)."""
     metrics = (
         ("PSNR", PSNR, "dB"),
-        (f"IS ({_judge(evidence)})", judged(evidence, "inception_score"), ""),
+        (f"IS ({_classifier(evidence)})", scored(evidence, "inception_score"), ""),
         ("RBF accuracy", probed("rbf_svm"), ""),
     )
     curves = surfaces(evidence.at(1), *(what for _, what, _ in metrics))
@@ -261,7 +261,7 @@ def _psnr_and_rate(evidence: Evidence, model: str = "ghvae") -> Statistic:
     "PSNR rises with the total rate",
     paper="reconstruction performance improves as total rate grows (section 5.4, Figures 3 and 8)",
 )
-def psnr_rises_with_rate(evidence: Evidence) -> Sequence[Part]:
+def psnr_rises_with_rate(evidence: Evidence) -> Sequence[Criterion]:
     """Spearman(PSNR, R) over the grid is at least 0.95."""
     return [effect(_psnr_and_rate(evidence), at_least=0.95)]
 
@@ -322,7 +322,7 @@ def _at_equal_rate(evidence: Evidence, model: str = "ghvae") -> Statistic:
     note="PSNR is interpolated linearly in R and averaged over the rates that both sides reach, six members a side. "
     "That the convex hull lies above the diagonal is so by construction, and not counted.",
 )
-def less_rate_in_z2_reconstructs_better(evidence: Evidence) -> Sequence[Part]:
+def less_rate_in_z2_reconstructs_better(evidence: Evidence) -> Sequence[Criterion]:
     """PSNR at equal R, beta2 > beta1 minus the diagonal, on fresh seeds: above 0."""
     return [effect(_at_equal_rate(evidence), above=0)]
 
@@ -337,9 +337,9 @@ def less_rate_in_z2_reconstructs_better(evidence: Evidence) -> Sequence[Part]:
     "(section 5.5, Figure 5)",
     scale=scales("svhn"),
 )
-def samples_want_rate_in_z2(evidence: Evidence) -> Sequence[Part]:
+def samples_want_rate_in_z2(evidence: Evidence) -> Sequence[Criterion]:
     """Fresh seeds: the best of beta2 < beta1 minus the best of the rest; along beta1 = 10, the best minus the end."""
-    score, judge = judged(evidence, "inception_score"), _judge(evidence)
+    score, classifier = scored(evidence, "inception_score"), _classifier(evidence)
 
     def end(beta2: np.ndarray, beta1: np.ndarray) -> np.ndarray:
         return np.isclose(beta1, MOST) & np.isclose(beta2, LEAST)
@@ -347,8 +347,8 @@ def samples_want_rate_in_z2(evidence: Evidence) -> Sequence[Part]:
     def row(beta2: np.ndarray, beta1: np.ndarray) -> np.ndarray:
         return np.isclose(beta1, MOST) & ~np.isclose(beta2, LEAST)
 
-    of_sides = f"IS ({judge}), the best with beta2 < beta1 minus the best of the rest"
-    of_row = f"IS ({judge}) at beta1 = 10, the best minus that at beta2 = 0.1"
+    of_sides = f"IS ({classifier}), the best with beta2 < beta1 minus the best of the rest"
+    of_row = f"IS ({classifier}) at beta1 = 10, the best minus that at beta2 = 0.1"
     return [
         effect(_held_out(evidence, of_sides, score, _below, _not(_below)), above=0),
         effect(_held_out(evidence, of_row, score, row, end), above=0),
@@ -357,8 +357,8 @@ def samples_want_rate_in_z2(evidence: Evidence) -> Sequence[Part]:
 
 def _by_sharpness(evidence: Evidence, model: str = "ghvae") -> tuple[Statistic, Statistic]:
     """(Cov(log IS, log sharpness) / Var(log IS), Spearman's rho of sharpness and R(z2) given R(z1|z2))."""
-    judge = _judge(evidence)
-    score, sharpness = (judged(evidence, name) for name in ("inception_score", "sharpness"))
+    classifier = _classifier(evidence)
+    score, sharpness = (scored(evidence, name) for name in ("inception_score", "sharpness"))
     curves = surfaces(evidence, score, sharpness, RATE2, RATE1, model=model)
 
     def ratio(score: np.ndarray, sharpness: np.ndarray) -> np.ndarray:
@@ -367,8 +367,8 @@ def _by_sharpness(evidence: Evidence, model: str = "ghvae") -> tuple[Statistic, 
             return (a * b).mean(axis=-1) / (a**2).mean(axis=-1)
 
     return (
-        over_grid(f"Cov(log IS, log sharpness) / Var(log IS) ({judge})", ratio, *curves[:2]),
-        over_grid(f"rho(sharpness, R(z2) | R(z1|z2)) ({judge})", partial_spearmans, *curves[1:]),
+        over_grid(f"Cov(log IS, log sharpness) / Var(log IS) ({classifier})", ratio, *curves[:2]),
+        over_grid(f"rho(sharpness, R(z2) | R(z1|z2)) ({classifier})", partial_spearmans, *curves[1:]),
     )
 
 
@@ -379,7 +379,7 @@ def _by_sharpness(evidence: Evidence, model: str = "ghvae") -> tuple[Statistic, 
     scale=scales("svhn"),
     note="log IS = log diversity + log sharpness in each split of the samples.",
 )
-def score_is_sharpness(evidence: Evidence) -> Sequence[Part]:
+def score_is_sharpness(evidence: Evidence) -> Sequence[Criterion]:
     """Sharpness has more than half of the variance of log IS; rho(sharpness, R(z2) | R(z1|z2)) > 0.5."""
     share, follows = _by_sharpness(evidence)
     return [effect(share, above=0.5), effect(follows, above=0.5)]
@@ -391,10 +391,10 @@ def score_is_sharpness(evidence: Evidence) -> Sequence[Part]:
     paper="optimal IS in MNIST occurs for high R(z1|z2) rather than high R(z2) (appendix A.2.1, Figure 8)",
     scale=scales("mnist_binary"),
 )
-def digits_want_rate_in_z1(evidence: Evidence) -> Sequence[Part]:
+def digits_want_rate_in_z1(evidence: Evidence) -> Sequence[Criterion]:
     """Fresh seeds: the best with beta1 < beta2 minus the best of the rest, above 0."""
-    name = f"IS ({_judge(evidence)}), the best with beta1 < beta2 minus the best of the rest"
-    score = judged(evidence, "inception_score")
+    name = f"IS ({_classifier(evidence)}), the best with beta1 < beta2 minus the best of the rest"
+    score = scored(evidence, "inception_score")
     return [effect(_held_out(evidence, name, score, _above, _not(_above)), above=0)]
 
 
@@ -406,7 +406,7 @@ def digits_want_rate_in_z1(evidence: Evidence) -> Sequence[Part]:
     "The mutual information of label and z2 depends mainly on R(z2)",
     paper="I_q(y; z2) depends mainly on R(z2), as expected from Eq. 10 (section 5.6, Figure 7)",
 )
-def information_follows_rate2(evidence: Evidence) -> Sequence[Part]:
+def information_follows_rate2(evidence: Evidence) -> Sequence[Criterion]:
     """|rho(I, R(z2) | R(z1|z2))| - |rho(I, R(z1|z2) | R(z2))| > 0.3."""
     curves = surfaces(evidence, INFORMATION, RATE2, RATE1)
 
@@ -423,7 +423,7 @@ def information_follows_rate2(evidence: Evidence) -> Sequence[Part]:
     note="An empirical check: the theorem is about classifiers of samples of z2, and these see mu2. The bound is taken "
     "by I_q(y; z2), the tightest of the three.",
 )
-def accuracy_obeys_the_bound(evidence: Evidence) -> Sequence[Part]:
+def accuracy_obeys_the_bound(evidence: Evidence) -> Sequence[Criterion]:
     """No member's accuracy lies above its bound, by binomial intervals with Bonferroni over members x classifiers."""
     return [absence(exact(_exceeding(evidence)), margin=0.5)]
 
@@ -436,8 +436,8 @@ def _exceeding(evidence: Evidence) -> Statistic:
     accuracies = evidence.select("accuracy", part="test", model="ghvae", probe=PROBES, on="mu2")
     rows = accuracies.merge(bounds[["key", "value"]], on="key", suffixes=("", "_bound"))
     if grid.missing or not len(rows):
-        lacking = replace(grid, missing=grid.missing or "no accuracy (test) of a probe on mu2")
-        return Statistic("members above the bound", pd.Series(dtype=float), (lacking,))
+        absent = replace(grid, missing=grid.missing or "no accuracy (test) of a probe on mu2")
+        return Statistic("members above the bound", pd.Series(dtype=float), (absent,))
     right, n = (rows["value"] * rows["n"]).round(), rows["n"]
     # Clopper and Pearson's; NaN where none is right
     low = beta_distribution.ppf(0.025 / len(rows), right, n - right + 1)
@@ -454,18 +454,18 @@ def _exceeding(evidence: Evidence) -> Statistic:
     scale=scales(*COLOUR),
     note="Of classifiers that see mu2.",
 )
-def which_rate_classifiers_want(evidence: Evidence) -> Sequence[Part]:
+def which_rate_classifiers_want(evidence: Evidence) -> Sequence[Criterion]:
     """SVHN, RBF and kNN: rho(accuracy, R(z2) | R(z1|z2)) > 0.5. Else rho(accuracy, R(z1|z2) | R(z2)) > 0.2."""
-    parts = []
+    criteria = []
     for probe in PROBES:
         accuracy, r2, r1 = surfaces(evidence, probed(probe), RATE2, RATE1)
-        if evidence.of == "svhn" and probe in ("rbf_svm", "knn"):
+        if evidence.data_set == "svhn" and probe in ("rbf_svm", "knn"):
             follows = over_grid(f"rho({probe}, R(z2) | R(z1|z2))", partial_spearmans, accuracy, r2, r1)
-            parts.append(effect(follows, above=0.5))
+            criteria.append(effect(follows, above=0.5))
         else:
             follows = over_grid(f"rho({probe}, R(z1|z2) | R(z2))", partial_spearmans, accuracy, r1, r2)
-            parts.append(effect(follows, above=0.2))
-    return parts
+            criteria.append(effect(follows, above=0.2))
+    return criteria
 
 
 # Table 1: the best over the grid, in per cent, by set, code and classifier (in the order of PROBES).
@@ -490,15 +490,15 @@ TABLE_1 = {
     note="13 of 16 must lie within 2 points, 3 where our grid is coarser than the paper's (mu1 is classified on a 6 x "
     "6 sub-grid); 7 of 8 where one set is at hand. A largest value of 441 is optimistic, theirs and ours.",
 )
-def best_accuracies(evidence: Evidence) -> Sequence[Part]:
+def best_accuracies(evidence: Evidence) -> Sequence[Criterion]:
     """The largest accuracy over the grid, of each classifier on mu2 and on mu1."""
-    parts = []
+    criteria = []
     for on in ("mu2", "mu1"):
-        for probe, accuracy in zip(PROBES, TABLE_1[evidence.of, on], strict=True):
+        for probe, accuracy in zip(PROBES, TABLE_1[evidence.data_set, on], strict=True):
             (curve,) = surfaces(evidence, probed(probe, on))
             best = paired(f"best {probe} on {on}", lambda values: 100 * values.max(axis=-1), curve, unit="%")
-            parts.append(number(best, accuracy, within=2 if curve.values.shape[1] == len(GRID) ** 2 else 3))
-    return parts
+            criteria.append(number(best, accuracy, within=2 if curve.values.shape[1] == len(GRID) ** 2 else 3))
+    return criteria
 
 
 @CLAIMS.claim(
@@ -513,9 +513,9 @@ def best_accuracies(evidence: Evidence) -> Sequence[Part]:
     note="`.venv/bin/python -m vaekit classifier DATA --model NETWORK` trains them. The small ones that judge here at "
     "every scale are no part of this claim.",
 )
-def judges_are_as_good(evidence: Evidence) -> Sequence[Part]:
+def judges_are_as_good(evidence: Evidence) -> Sequence[Criterion]:
     """Within 0.5 points."""
-    network, accuracy = {"svhn": ("resnet18", 95.02), "cifar10": ("densenet121", 94.34)}[evidence.of]
+    network, accuracy = {"svhn": ("resnet18", 95.02), "cifar10": ("densenet121", 94.34)}[evidence.data_set]
     curve = evidence.distinct("judge_accuracy", part="test", classifier=network, missing=f"no {network}")
     ours = Statistic(f"test accuracy of {network}", 100 * curve.values[""], (curve,), "%")
     return [number(ours, accuracy, within=0.5)]
@@ -532,7 +532,7 @@ def judges_are_as_good(evidence: Evidence) -> Sequence[Part]:
     note="The signs of 2.3, 2.5, 2.6 and 2.8: rates fall in more than half of the pairs, the others lie above 0, and "
     "sharpness has more than half of the variance of log IS. The paper shows it on SVHN.",
 )
-def ladder_is_alike(evidence: Evidence) -> Sequence[Part]:
+def ladder_is_alike(evidence: Evidence) -> Sequence[Criterion]:
     """The signs of 2.3, 2.5, 2.6 and 2.8 in LVAEs."""
     share, follows = _by_sharpness(evidence, "lvae")
     return [
@@ -557,9 +557,9 @@ def to_decide(table: pd.DataFrame, claims: Iterable[Claim] = CLAIMS) -> pd.DataF
     for evidence in evidence_by_budget(table, OF_MODEL):
         budget = {name: evidence.budget[name] for name in _BUDGET}
         for claim in claims:
-            scale = None if isinstance(claim.scale, PaperScale) else claim.scale.get(evidence.of)
+            scale = None if isinstance(claim.scale, PaperScale) else claim.scale.get(evidence.data_set)
             if claim.steps and scale and scale.settings["objective"] == budget["objective"]:
-                points = [point for part in claim.parts(evidence) for point in part.statistic.chosen]
+                points = [point for criterion in claim.criteria(evidence) for point in criterion.statistic.chosen]
                 rows += [(*budget.values(), *point, claim.number) for point in dict.fromkeys(points)]
     needed = pd.DataFrame(rows, columns=[*_BUDGET, *AXES, "claims"])
     return needed.groupby([*_BUDGET, *AXES], sort=False, dropna=False, as_index=False)["claims"].agg(", ".join)

@@ -1,7 +1,7 @@
-"""Study 2's pictures and explorer: what members make of images, in JupyterLab and on a page alike.
+"""Study 2's pictures and explorer.
 
-Numbers are those of the seed that has most of a budget's grid; pictures those of any seed of a member, first of those
-that were asked for, and say which.
+Numbers are of the seed that has most of a budget's grid. Pictures are of any seed of a member, first of those that were
+asked for; the caption says which.
 """
 
 from collections.abc import Iterator
@@ -12,11 +12,10 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from vaekit import figures, pictures, widgets
+from vaekit import figures, widgets
 from vaekit.data import DataError
-from vaekit.runs import Store, StoreError
-from vaekit.sheets import Sheet
-from vaekit.studies.hierarchical_rates import DESIGN, Settings, pictured
+from vaekit.store import ImageGrid, Store, StoreError
+from vaekit.studies.hierarchical_rates import SPEC, Settings, pictured
 from vaekit.studies.hierarchical_rates.figures import (
     AXES,
     INFORMATION,
@@ -32,6 +31,7 @@ from vaekit.studies.hierarchical_rates.figures import (
     points_of,
     titled,
 )
+from vaekit.sweep import image_grids
 
 NONE_STORED = "No pictures of this member are stored: ask for a seed of your own, say seeds = [7]."
 NONE_IN_RESULTS = "results/ has no pictures of this member."
@@ -40,18 +40,18 @@ NONE_IN_RESULTS = "results/ has no pictures of this member."
 def figure_4(table: pd.DataFrame, settings: Settings) -> Figure:
     """Figure 4: samples and reconstructions of three members: the best PSNR, the best samples, and betas of 1.
 
-    Of the largest budget that has pictures of one of them; without any, a figure that says so.
+    They are of the largest budget that has pictures of one of them.
     """
     for label, rows in budgets(table):
         chosen, members = _telling(points_of(rows)), _by_point(rows)
-        sheets = {what: _sheet(members[point], settings.store) for what, point in chosen.items()}
-        if any(sheet for sheet, _ in sheets.values()):
-            return _three(label, chosen, sheets)
+        grids = {title: _grid(members[point], settings.store) for title, point in chosen.items()}
+        if any(grid for grid, _ in grids.values()):
+            return _three(label, chosen, grids)
     return figures.nothing("No pictures of these members are stored; those that are trained here have some.")
 
 
 def _telling(points: pd.DataFrame) -> dict[str, Any]:
-    """The members of figure 4 by what they are, as points (beta2, beta1)."""
+    """The members of figure 4 by their titles, as points (beta2, beta1)."""
     worth = [metric for metric in (PSNR, IS) if metric in points and not (metric == IS and alike(points, IS))]
     chosen: dict[str, Any] = {f"best {metric.partition(' (')[0]}": points[metric].idxmax() for metric in worth}
     nearest = min(points.index, key=lambda point: np.abs(np.log10(np.maximum(point, 1e-9))).sum())
@@ -59,13 +59,13 @@ def _telling(points: pd.DataFrame) -> dict[str, Any]:
     return chosen
 
 
-def _three(label: str, chosen: dict[str, Any], sheets: dict[str, tuple[Sheet | None, str]]) -> Figure:
+def _three(label: str, chosen: dict[str, Any], grids: dict[str, tuple[ImageGrid | None, str]]) -> Figure:
     figure, axes = figures.panels(1, len(chosen), width=3.6, height=1.8)
-    for ax, (what, (sheet, words)) in zip(axes[0], sheets.items(), strict=True):
-        ax.set_title(f"{what}, {named(chosen[what])}" + (f", {words}" if sheet else ""))
-        if sheet:
-            flat = torch.from_numpy(sheet.pictures).flatten(0, 1).permute(0, 3, 1, 2)
-            figures.pictures(flat, sheet.pictures.shape[1], ax)
+    for ax, (title, (grid, words)) in zip(axes[0], grids.items(), strict=True):
+        ax.set_title(f"{title}, {named(chosen[title])}" + (f", {words}" if grid else ""))
+        if grid:
+            flat = torch.from_numpy(grid.images).flatten(0, 1).permute(0, 3, 1, 2)
+            figures.pictures(flat, grid.images.shape[1], ax)
         else:
             figures.say(ax, words)
     figure.suptitle(label, x=0.01, ha="left", fontweight="bold", fontsize=9, parse_math=False)
@@ -75,7 +75,7 @@ def _three(label: str, chosen: dict[str, Any], sheets: dict[str, tuple[Sheet | N
 def explore(table: pd.DataFrame, settings: Settings) -> Any:
     """Move over the grid: a member's place among the two rates, its pictures and its numbers.
 
-    It begins in the middle of the largest budget. Where no member was trained to its end, a sentence says so.
+    It begins in the middle of the largest budget.
     """
     points = [(label, _points(rows, settings)) for label, rows in budgets(table)]
     return widgets.by_budget(settings.source, points, x=R2, y=R1)
@@ -83,52 +83,49 @@ def explore(table: pd.DataFrame, settings: Settings) -> Any:
 
 def _points(rows: pd.DataFrame, settings: Settings) -> Iterator[dict[str, Any]]:
     """The members of one budget as points of the widget."""
-    shown, seed, members = points_of(rows), drawn_seed(rows), _by_point(rows)
-    for point, values in shown.dropna(subset=[R2, R1]).iterrows():
+    points, seed, members = points_of(rows), drawn_seed(rows), _by_point(rows)
+    for point, values in points.dropna(subset=[R2, R1]).iterrows():
         beta2, beta1 = map(float, point)
         numbers = {"seed": f"{seed}", R2: f"{values[R2]:.1f}", R1: f"{values[R1]:.1f}"}
-        for metric in values[[name for name in WORTH if name in shown]].dropna().index:
+        for metric in values[[name for name in WORTH if name in points]].dropna().index:
             digits = 2 if metric in (PSNR, INFORMATION) else 3
-            numbers[titled(shown, metric)] = f"{values[metric].round(digits) + 0:.{digits}f}"
-        sheet, words = _sheet(members[point], settings.store)
-        if sheet:
-            words = f"{named(point)}, {words}; rows from above: {', '.join(sheet.labels)}"
+            numbers[titled(points, metric)] = f"{values[metric].round(digits) + 0:.{digits}f}"
+        grid, words = _grid(members[point], settings.store)
+        if grid:
+            words = f"{named(point)}, {words}; rows from above: {', '.join(grid.labels)}"
         rates = f"R(z2) {values[R2]:.1f} nats, R(z1|z2) {values[R1]:.1f} nats"
-        quality = f", PSNR {values[PSNR]:.2f} dB" if PSNR in shown else ""
+        quality = f", PSNR {values[PSNR]:.2f} dB" if PSNR in points else ""
         yield {
             "axes": {"beta2": beta2, "beta1": beta1},
             "series": {"members": (values[R2], values[R1])},
             "numbers": numbers,
-            "picture": widgets.sheet_png(sheet) if sheet else None,
+            "picture": widgets.grid_png(grid) if grid else None,
             "alt": words,
             "says": f"beta2 {beta2:g}, beta1 {beta1:g}: {rates}{quality}",
         }
 
 
 def _by_point(rows: pd.DataFrame) -> dict[Any, pd.DataFrame]:
-    """The members at each point, in the order in which their pictures are wanted.
-
-    Seeds that were asked for come first, and among them the one that is drawn.
-    """
+    """The members at each point: first those asked for, and among them the seed that is drawn."""
     members = rows.drop_duplicates("key")
     members = members.assign(unasked=~members["asked"], undrawn=members["seed"] != drawn_seed(rows))
     members = members.sort_values(["unasked", "undrawn", "seed"])
     return dict(iter(members.groupby(AXES)))
 
 
-def _sheet(members: pd.DataFrame, store: Store | None) -> tuple[Sheet | None, str]:
+def _grid(members: pd.DataFrame, store: Store | None) -> tuple[ImageGrid | None, str]:
     """The pictures of the first member that has some, and its seed in words; or None, and why."""
     if not pictured(*members[AXES].iloc[0]):
         return None, "Pictures are made on the 6 × 6 sub-grid and at betas of 1."
     why = NONE_STORED if store else NONE_IN_RESULTS
     for key, seed, data in zip(members["key"], members["seed"], members["data"], strict=True):
         try:
-            sheet = pictures.of(DESIGN, key, store)
+            grid = image_grids.of(SPEC, key, store)
         except DataError:
             why = f"The images of {data} are not on this machine."
         except StoreError:
             continue  # damaged weights, which `vaekit runs verify` names
         else:
-            if sheet:
-                return sheet, f"seed {seed}"
+            if grid:
+                return grid, f"seed {seed}"
     return None, why

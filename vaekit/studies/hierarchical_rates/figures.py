@@ -15,11 +15,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter
 
 from vaekit import figures
-from vaekit import table as tables
 from vaekit.figures import BLUE, GREY, ORANGE, PURPLE, say
 from vaekit.metrics import PROBES, accuracy_bound, upper_hull
-from vaekit.studies.hierarchical_rates.claims import TABLE_1
-from vaekit.table import having, select
+from vaekit.store import table as tidy
+from vaekit.store.table import having, select
+from vaekit.studies.hierarchical_rates import claims
 
 AXES = ["beta2", "beta1"]
 R2, R1, R = "R(z2) (nats)", "R(z1|z2) (nats)", "total rate R (nats)"
@@ -27,20 +27,18 @@ PSNR, IS, RBF, INFORMATION = "PSNR (dB)", "Inception Score", "accuracy, RBF SVM"
 CLASSIFIERS = dict(zip(PROBES, ("logistic regression", "linear SVM", "RBF SVM", "kNN"), strict=True))
 ACCURACIES = {f"accuracy, {name}": probe for probe, name in CLASSIFIERS.items()}
 BOUND = "bound by I(y; z2)"
-# The measure, and values of the table's columns, by what stands on an axis. Scores are those of one judge.
-METRICS: dict[str, tuple[str, dict[str, Any]]] = {
-    R2: ("rate", {"layer": "z2"}),
-    R1: ("rate", {"layer": "z1"}),
-    R: ("rate", {"layer": None}),
-    PSNR: ("psnr", {"of": "images"}),
-    IS: ("inception_score", {}),
-    "diversity": ("diversity", {}),
-    "sharpness": ("sharpness", {}),
-    INFORMATION: ("class_information", {"on": "z2"}),
-    **{name: ("accuracy", {"probe": probe, "on": "mu2"}) for name, probe in ACCURACIES.items()},
-    BOUND: ("accuracy_bound", {"by": "class_information"}),
+SCORES = (IS, "diversity", "sharpness")  # by one classifier
+# The measure, and values of the table's columns, by what stands on an axis.
+METRICS: dict[str, claims.Measured] = {
+    R2: claims.RATE2,
+    R1: claims.RATE1,
+    R: claims.RATE,
+    PSNR: claims.PSNR,
+    **{score: (score.lower().replace(" ", "_"), {}) for score in SCORES},
+    INFORMATION: claims.INFORMATION,
+    **{name: claims.probed(probe) for name, probe in ACCURACIES.items()},
+    BOUND: claims.BOUND,
 }
-SCORES = (IS, "diversity", "sharpness")
 WORTH = (PSNR, *SCORES, INFORMATION, *ACCURACIES)  # what a member may be best at
 BEST = {PSNR: "^", IS: "D", RBF: "o"}  # the paper's markers of the best at each of three applications
 
@@ -48,27 +46,27 @@ BEST = {PSNR: "^", IS: "D", RBF: "o"}  # the paper's markers of the best at each
 def figure_1(table: pd.DataFrame) -> Figure:
     """Figure 1: what each member is worth to three applications, together and over (beta2, beta1), the best marked."""
 
-    def draw(axes: Sequence[Axes], rows: pd.DataFrame) -> None:
+    def draw(axes: np.ndarray, rows: pd.DataFrame) -> None:
         points = points_of(rows)
-        surface_3d(axes[0], points, list(BEST))
+        surface_3d(axes, points, list(BEST))
         for ax, (metric, marker) in zip(axes[1:], BEST.items(), strict=True):
             landscape(ax, points, metric, marker)
 
-    return _grid(table, draw, 4, [R2, R1, *BEST], wrap=2, projections=("3d",))
+    return _grid(table, draw, 4, [R2, R1, *BEST], wrap=2)
 
 
 def figure_3(table: pd.DataFrame) -> Figure:
     """Figure 3: PSNR over the two rates, in three dimensions and in two, and over their sum, with its upper hull."""
 
-    def draw(axes: Sequence[Axes], rows: pd.DataFrame) -> None:
+    def draw(axes: np.ndarray, rows: pd.DataFrame) -> None:
         points = points_of(rows)
-        surface_3d(axes[0], points, [R2, R1, PSNR])
+        surface_3d(axes, points, [R2, R1, PSNR])
         over_rates(axes[1], points, PSNR)
         over_total(axes[2], points, PSNR)
         if PSNR in points:
             axes[2].legend(loc="lower right")
 
-    return _grid(table, draw, 3, [R2, R1, R, PSNR], projections=("3d",))
+    return _grid(table, draw, 3, [R2, R1, R, PSNR])
 
 
 def figure_5(table: pd.DataFrame) -> Figure:
@@ -82,7 +80,7 @@ def figure_6(table: pd.DataFrame) -> Figure:
     Dashed: the bound by R, the paper's. Crosses: the tight bound, by each member's own I(y; z2).
     """
 
-    def draw(axes: Sequence[Axes], rows: pd.DataFrame) -> None:
+    def draw(axes: np.ndarray, rows: pd.DataFrame) -> None:
         (ax,), points = axes, points_of(rows)
         over_total(ax, points, RBF)
         if RBF in points:
@@ -113,7 +111,7 @@ def figure_9(table: pd.DataFrame) -> Figure:
 def learning_curves(table: pd.DataFrame) -> Figure:
     """The two rates on test images over training steps, of the grid's corners and its middle."""
 
-    def draw(axes: Sequence[Axes], rows: pd.DataFrame) -> None:
+    def draw(axes: np.ndarray, rows: pd.DataFrame) -> None:
         points = points_of(rows).index
         low, high = points[0], points[-1]
         corners = [(low[0], low[1]), (low[0], high[1]), (high[0], low[1]), high, points[len(points) // 2]]
@@ -136,46 +134,46 @@ def best(table: pd.DataFrame) -> pd.DataFrame:
     "Hull above the diagonal": at equal total rate, averaged over the diagonal's rates; never negative, by construction.
     Where the members are alike (`points_of`), none is named as the best.
     """
-    shown = []
+    lines = []
     for label, rows in budgets(table):
         points = points_of(rows)
         diagonal = points[np.isclose(*_betas(points))]
         for metric in filter(points.__contains__, WORTH):
-            values, own = points[metric].dropna(), diagonal[metric].dropna()
             digits = ".3f" if metric in SCORES else ".3g"
-            same = alike(points, metric) and len(values) > 1
-
-            def highest(of: pd.Series, digits: str = digits, same: bool = same) -> str:
-                return f"{of.max():{digits}} {'all alike' if same else _text(of.idxmax())}" if len(of) else "none here"
-
+            same = alike(points, metric) and points[metric].count() > 1
             gap = _gap(points, diagonal, metric)
-            shown.append(
+            lines.append(
                 {
                     "budget": label,
                     "metric": titled(points, metric),
-                    "best member": highest(values),
-                    "best with beta2 = beta1": highest(own),
+                    "best member": _highest(points[metric], digits, same),
+                    "best with beta2 = beta1": _highest(diagonal[metric], digits, same),
                     "hull above the diagonal": f"{gap:{digits}}" if np.isfinite(gap) and not same else "",
                 }
             )
-    return pd.DataFrame(shown)
+    return pd.DataFrame(lines)
+
+
+def _highest(values: pd.Series, digits: str, same: bool) -> str:
+    values = values.dropna()
+    return f"{values.max():{digits}} {'all alike' if same else _text(values.idxmax())}" if len(values) else "none here"
 
 
 def table_1(table: pd.DataFrame) -> pd.DataFrame:
     """Table 1: the best accuracies over the grid in per cent, beside the paper's in parentheses, as text."""
-    shown = []
+    lines = []
     for label, rows in budgets(table):
         ends = having(select(rows, "accuracy"), seed=drawn_seed(rows))
         for on in ("mu2", "mu1"):
             accuracies = {probe: having(ends, probe=probe, on=on)["value"] for probe in PROBES}
             if members := max(map(len, accuracies.values())):
-                paper = TABLE_1.get((rows["data"].iloc[0].removesuffix("_jpeg"), on), ("",) * 4)
+                paper = claims.TABLE_1.get((rows["data"].iloc[0].removesuffix("_jpeg"), on), ("",) * 4)
                 row = {"budget": label, "code": on, "members": members}
                 for (probe, name), published in zip(CLASSIFIERS.items(), paper, strict=True):
                     value = f"{100 * accuracies[probe].max():.2f}" if len(accuracies[probe]) else "none"
                     row[name] = f"{value} ({published:.2f})" if published else value
-                shown.append(row)
-    return pd.DataFrame(shown)
+                lines.append(row)
+    return pd.DataFrame(lines)
 
 
 # Panels ---------------------------------------------------------------------------------------------------------------
@@ -186,15 +184,13 @@ def over_rates(ax: Axes, points: pd.DataFrame, metric: str) -> None:
     if metric not in points:
         say(ax, _absent(metric))
         return
-    low, high = _span(points, metric)
-    how = {"vmin": low, "vmax": high, "cmap": "viridis", "linewidths": 0}
-    shown = ax.scatter(points[R2], points[R1], c=points[metric], s=24, **how)
-    ax.figure.colorbar(shown, ax=ax, pad=0.02, format=_plain())
+    dots = ax.scatter(points[R2], points[R1], s=24, **_by_colour(points, metric))
+    ax.figure.colorbar(dots, ax=ax, pad=0.02, format=_plain())
     for total in np.linspace(0, points[R].max(), 6)[1:]:
         ax.plot([0, total], [total, 0], color="#cccccc", lw=0.7, ls="--", zorder=0)
+    (x, y) = (points[rate].max() for rate in (R2, R1))
     ax.set(xlabel=R2, ylabel=R1, title=titled(points, metric))
-    ax.set(xlim=(-0.04 * points[R2].max(), 1.06 * points[R2].max() + 0.1))
-    ax.set(ylim=(-0.04 * points[R1].max(), 1.06 * points[R1].max() + 0.1))
+    ax.set(xlim=(-0.04 * x, 1.06 * x + 0.1), ylim=(-0.04 * y, 1.06 * y + 0.1))
     _mark(ax, points, R2, R1, metric)
 
 
@@ -220,8 +216,7 @@ def landscape(ax: Axes, points: pd.DataFrame, metric: str, marker: str) -> None:
     beta2, beta1 = _betas(points)
     low, high = _span(points, metric)
     share = ((points[metric] - low) / (high - low)).fillna(0.0) if high > low else 0 * points[metric]
-    how = {"vmin": low, "vmax": high, "cmap": "viridis", "linewidths": 0, "clip_on": False}
-    ax.scatter(beta2, beta1, s=4 + 60 * share, c=points[metric], **how)
+    ax.scatter(beta2, beta1, s=4 + 60 * share, clip_on=False, **_by_colour(points, metric))
     ends = min(*beta2, *beta1), max(*beta2, *beta1)
     ax.plot(ends, ends, color=ORANGE, ls="--", lw=1)
     if not alike(points, metric):
@@ -230,10 +225,16 @@ def landscape(ax: Axes, points: pd.DataFrame, metric: str, marker: str) -> None:
     ax.set(xscale="log", yscale="log", xlabel="beta2", ylabel="beta1", title=titled(points, metric))
 
 
-def surface_3d(ax: Any, points: pd.DataFrame, along: Sequence[str]) -> None:
-    """Members as points over three columns, coloured from more rate in z1 (blue) to more in z2 (red)."""
-    if lacking := [name for name in along if name not in points]:
-        say(ax, _absent(lacking[0]))
+def surface_3d(axes: np.ndarray, points: pd.DataFrame, along: Sequence[str]) -> None:
+    """Members as points over three columns, coloured from more rate in z1 (blue) to more in z2 (red).
+
+    A panel of three dimensions takes the place of the first of the `axes`.
+    """
+    place = axes[0].get_subplotspec()
+    axes[0].remove()
+    ax = axes[0] = axes[1].figure.add_subplot(place, projection="3d")
+    if absent := [name for name in along if name not in points]:
+        say(ax, _absent(absent[0]))
         return
     beta2, beta1 = _betas(points)
     ax.scatter(*(points[name] for name in along), c=np.log10(beta1 / beta2), cmap="coolwarm", s=12, depthshade=False)
@@ -253,34 +254,34 @@ def surface_3d(ax: Any, points: pd.DataFrame, along: Sequence[str]) -> None:
 
 def budgets(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """The label and the rows of each budget that has a rate at the end of training."""
-    groups = [rows for rows in tables.budgets(table, AXES) if len(select(rows, "rate", layer=None))]
+    groups = [rows for rows in tidy.budgets(table, AXES) if len(select(rows, "rate", layer=None))]
     models = ["GHVAE" if rows["model"].iloc[0] == "ghvae" else "LVAE" for rows in groups]
-    return [(f"{model}: {tables.label(rows, AXES)}", rows) for model, rows in zip(models, groups, strict=True)]
+    return [(f"{model}: {tidy.budget_label(rows, AXES)}", rows) for model, rows in zip(models, groups, strict=True)]
 
 
 def points_of(rows: pd.DataFrame) -> pd.DataFrame:
     """The members of a budget that are drawn, at the end of training: (beta2, beta1) x metrics.
 
-    Metrics that none of them has are no column; `attrs["judge"]` names the classifier of the scores, `attrs["alike"]`
-    the metrics of which best and worst agree: within their standard errors or, of scores, in the three decimals shown.
+    A metric that none of them has is no column. `attrs["classifier"]` names the classifier of the scores,
+    `attrs["alike"]` the metrics whose best and worst agree: within their standard errors, scores also in the three
+    decimals shown.
     """
-    measured = {metric: rows_of(rows, metric) for metric in METRICS}
-    measured = {metric: own for metric, own in measured.items() if len(own)}
+    measured = {metric: metric_rows for metric in METRICS if len(metric_rows := rows_of(rows, metric))}
     points = pd.DataFrame({metric: own.set_index(AXES)["value"].astype(float) for metric, own in measured.items()})
     points = points.sort_index()
-    points.attrs["judge"] = measured[IS]["classifier"].iloc[0] if IS in measured else ""
+    points.attrs["classifier"] = measured[IS]["classifier"].iloc[0] if IS in measured else ""
     points.attrs["alike"] = tuple(metric for metric, own in measured.items() if _agree(own, metric in SCORES))
     return points
 
 
 def rows_of(rows: pd.DataFrame, metric: str, at: str = "end") -> pd.DataFrame:
-    """The rows of a metric of the seed that is drawn, on test images or samples; of scores by the commonest judge."""
+    """A metric of the seed that is drawn, on test images or samples; a score by the commonest classifier."""
     measure, where = METRICS[metric]
-    own = select(rows, measure, at, part=("test", "samples"), seed=drawn_seed(rows), **where)
-    own = own[own["value"].notna()]
-    if metric in SCORES and len(own):
-        own = having(own, classifier=own["classifier"].value_counts().idxmax())
-    return own
+    measured = select(rows, measure, at, part=("test", "samples"), seed=drawn_seed(rows), **where)
+    measured = measured[measured["value"].notna()]
+    if metric in SCORES and len(measured):
+        measured = having(measured, classifier=measured["classifier"].value_counts().idxmax())
+    return measured
 
 
 def drawn_seed(rows: pd.DataFrame) -> int:
@@ -290,7 +291,7 @@ def drawn_seed(rows: pd.DataFrame) -> int:
 
 def _grid(
     table: pd.DataFrame,
-    draw: Callable[[Sequence[Axes], pd.DataFrame], None],
+    draw: Callable[[np.ndarray, pd.DataFrame], None],
     count: int,
     metrics: Sequence[str],
     history: bool = False,
@@ -313,7 +314,7 @@ def _all_metrics(table: pd.DataFrame, what: str, option: str) -> Figure:
 
 
 def _all_over_rates(table: pd.DataFrame, metrics: Sequence[str]) -> Figure:
-    def draw(axes: Sequence[Axes], rows: pd.DataFrame) -> None:
+    def draw(axes: np.ndarray, rows: pd.DataFrame) -> None:
         points = points_of(rows)
         for ax, metric in zip(axes, metrics, strict=True):
             over_rates(ax, points, metric)
@@ -334,6 +335,11 @@ def _mark(ax: Axes, points: pd.DataFrame, x: str, y: str, metric: str) -> None:
         ring(hull[x], hull[y], mec=PURPLE, ms=7, label="upper hull")
     ring(diagonal[x], diagonal[y], mec=ORANGE, ms=5, label="beta2 = beta1")
     ring(ones[x], ones[y], mec="black", ms=9, label="both 1")
+
+
+def _by_colour(points: pd.DataFrame, metric: str) -> dict[str, Any]:
+    low, high = _span(points, metric)
+    return {"c": points[metric], "vmin": low, "vmax": high, "cmap": "viridis", "linewidths": 0}
 
 
 def _hull(points: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -391,11 +397,10 @@ def _betas(points: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
 
 
 def titled(points: pd.DataFrame, metric: str) -> str:
-    """A metric's name, of a score with its judge in parentheses."""
-    judge = points.attrs.get("judge") if metric in SCORES else ""
-    return f"{metric} ({judge})" if judge else metric
+    """A metric's name, of a score with its classifier in parentheses."""
+    classifier = points.attrs.get("classifier") if metric in SCORES else ""
+    return f"{metric} ({classifier})" if classifier else metric
 
 
 def _absent(metric: str) -> str:
-    judged = metric in SCORES
-    return f"No {metric} here:\n{'no classifier has judged samples' if judged else 'it was not measured'}."
+    return f"No {metric} here:\n{'no classifier has judged samples' if metric in SCORES else 'it was not measured'}."

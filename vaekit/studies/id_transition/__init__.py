@@ -19,20 +19,18 @@ import torch
 from torch import Tensor, nn
 
 from vaekit import randomness
-from vaekit.data import NAMES, at_hand, image_shape
-from vaekit.data.derived import DERIVED
-from vaekit.data.stored import STORED
+from vaekit.data import NAMES, about, available, image_shape
 from vaekit.metrics import Dimension, evaluate, information_imbalance, intrinsic_dimension
-from vaekit.results import ResultsError
-from vaekit.runs import Member
 from vaekit.settings import option
-from vaekit.studies.base import StudySettings, table_of
-from vaekit.sweep import Design, Examples, Measure, Value, cached
+from vaekit.store import Member, StoreError
+from vaekit.studies.base import StudySettings, of_study
+from vaekit.sweep import Examples, Measure, StudySpec, Value, cached
 
 DIMS = (2, 4, 8, 16, 32, 64, 128)
 EPOCHS = (0, 1, 2, 5, 10, 20, 50, 75, 100, 150, 200)
 CIFAR_TRAIN, MNIST_TRAIN = 40_000, 48_000  # 80 % of the sets' training images
 LAYERS = range(11)
+ENCODER, LATENT, DECODER, OUTPUT = range(1, 5), 5, range(6, 10), 10
 DEPTH = 4
 # Of the model's own names for what comes out of each layer (`ConvVAE.representations`) to the paper's numbers.
 NUMBER_OF = {"input": "0", **{f"encoder{i}": str(i) for i in range(1, 5)}, "mu": "mu", "z": "5"}
@@ -74,17 +72,16 @@ class Settings(StudySettings):
     SCALES: ClassVar = {
         "quick": _COMMON
         | {"latent_dims": (2, 8, 32), "epochs": (0, 1, 2, 5), "seeds": (0,), "n_train": 1_024}
-        | {"data": partial(at_hand, "cifar10", "cifar10_jpeg", "tetrominoes")}
+        | {"data": partial(available, "cifar10", "cifar10_jpeg", "tetrominoes")}
         | {"width": 16, "batch_size": 64, "n_test": 500},
         "short": _COMMON
-        | {"epochs": (0, 1, 2, 5, 10, 20, 50), "seeds": (0,), "data": partial(at_hand, "cifar10", "cifar10_jpeg")},
+        | {"epochs": (0, 1, 2, 5, 10, 20, 50), "seeds": (0,), "data": partial(available, "cifar10", "cifar10_jpeg")},
         "paper": _PAPER,
     }
 
     def images_of(self, name: str) -> int:
         """How many images of a set are trained on."""
-        origin = DERIVED[name].of if name in DERIVED else name
-        return self.n_train or (STORED[origin].n_train * 4 // 5 if origin in STORED else CIFAR_TRAIN)
+        return self.n_train or about(name).n_train * 4 // 5 or CIFAR_TRAIN
 
     def problems(self) -> Iterable[str]:
         """Checkpoints out of order or without training, and what `StudySettings` finds."""
@@ -130,12 +127,12 @@ def members(chosen: Settings) -> list[Member]:
     ]
 
 
-def snapshots(member: Member) -> tuple[int, ...]:
+def measured_steps(member: Member) -> tuple[int, ...]:
     """The steps of `EPOCHS` before the end, 0.8 of the steps, and the end."""
     return tuple(sorted({*(step for step in _steps(member, EPOCHS) if step < member.steps), *_ends(member)}))
 
 
-def kept(member: Member) -> tuple[int, ...]:
+def saved_steps(member: Member) -> tuple[int, ...]:
     """The steps whose weights are stored: the ends, and those of the epochs 1, 10 and 50, which a claim names."""
     return tuple(sorted({*(step for step in _steps(member, (1, 10, 50)) if step < member.steps), *_ends(member)}))
 
@@ -152,9 +149,9 @@ def _ends(member: Member) -> tuple[int, int]:
 def rate_distortion(model: nn.Module, member: Member, step: int, images: Examples) -> Iterator[Value]:
     """R, and D with one sample of z, on training and test images."""
     for part, shown, rows in images.parts():
-        found = evaluate(model, shown, rows, member.seed)
-        yield Value.mean(part, "rate", "", found["rate"])
-        yield Value.mean(part, "distortion", "samples=1", found["distortion"])
+        values = evaluate(model, shown, rows, member.seed)
+        yield Value.mean(part, "rate", "", values["rate"])
+        yield Value.mean(part, "distortion", "samples=1", values["distortion"])
 
 
 def dimensions(model: nn.Module, member: Member, step: int, images: Examples) -> Iterator[Value]:
@@ -164,25 +161,21 @@ def dimensions(model: nn.Module, member: Member, step: int, images: Examples) ->
     """
     clouds = layers(model, images.test, images.test_rows, member.seed)
     for name, points in clouds.items():
-        found = _of_images(images) if name == "0" else _dimension(points)
-        yield Value("test", "intrinsic_dimension", f"layer={name}", found.value, found.se, found.n)
-        yield Value("test", "duplicates", f"layer={name}", float(found.duplicates), 0.0, len(points))
+        dimension = _of_images(images) if name == "0" else intrinsic_dimension(points)
+        yield Value("test", "intrinsic_dimension", f"layer={name}", dimension.value, dimension.se, dimension.n)
+        yield Value("test", "duplicates", f"layer={name}", float(dimension.duplicates), 0.0, len(points))
     if step == member.steps:
         size = clouds["5"].shape[1:]
         rows = torch.arange(len(images.test), device=images.test.device)
         prior = randomness.normal_rows(member.seed, randomness.EVALUATION, 0, "prior", rows, size)
-        found = _dimension(prior)
-        yield Value("test", "prior_dimension", "", found.value, found.se, found.n)
-
-
-def _dimension(points: Tensor) -> Dimension:
-    return intrinsic_dimension(points, dtype=torch.float32)
+        dimension = intrinsic_dimension(prior)
+        yield Value("test", "prior_dimension", "", dimension.value, dimension.se, dimension.n)
 
 
 @cached(maxsize=1)
 def _of_images(images: Examples) -> Dimension:
     """The ID of the test images themselves, which no member changes."""
-    return _dimension(images.test.float() / 255)
+    return intrinsic_dimension(images.test.float() / 255)
 
 
 def imbalances(model: nn.Module, member: Member, step: int, images: Examples) -> Iterator[Value]:
@@ -196,8 +189,8 @@ def imbalances(model: nn.Module, member: Member, step: int, images: Examples) ->
     names = list(clouds)
     near = [pair for a, b in [*pairwise(names), (names[0], names[-1])] for pair in ((a, b), (b, a))]
     pairs = list(permutations(names, 2)) if last else near
-    found = information_imbalance(clouds, pairs, half_subsets=10 if last else 4, dtype=torch.float32)
-    for (a, b), delta in found.items():
+    deltas = information_imbalance(clouds, pairs, half_subsets=10 if last else 4)
+    for (a, b), delta in deltas.items():
         yield Value("test", "information_imbalance", f"from={a},to={b}", delta.value, delta.se, delta.n)
 
 
@@ -209,7 +202,7 @@ def layers(model, images: Tensor, rows: Tensor, seed: int, batch_size: int = 102
     net take 1.4 GB.
     """
     dtype = next(model.parameters()).dtype
-    found: dict[str, Tensor] = {}
+    clouds: dict[str, Tensor] = {}
     for place in torch.arange(len(images)).split(batch_size):
         ids = rows[place].to(images.device)
         noise = {
@@ -218,27 +211,30 @@ def layers(model, images: Tensor, rows: Tensor, seed: int, batch_size: int = 102
         }
         for name, values in model.representations(images[place].to(dtype) / 255, noise).items():
             if name in NUMBER_OF:
-                whole = found.setdefault(NUMBER_OF[name], values.new_empty(len(images), *values.shape[1:]))
-                whole[place] = values
-    return found
+                cloud = clouds.setdefault(NUMBER_OF[name], values.new_empty(len(images), *values.shape[1:]))
+                cloud[place] = values
+    return clouds
 
 
 def run(chosen: Settings, source: str | None = None):
-    """The tidy table of what was chosen, as a pandas DataFrame (see `studies.base.table_of`).
+    """The tidy table of what was chosen, as a pandas DataFrame (see `studies.base.of_study`).
 
     Where `epochs` were given, it has their steps alone, and 0.8 and 1.0 of all steps; from results/, of the members
-    that end with the last of them. Errors: ResultsError where there is none.
+    that end with the last of them.
+
+    Raises:
+        StoreError: no member of `results/` ends with the last of them.
     """
-    table = table_of(DESIGN, members, chosen, source)
+    table = of_study(SPEC, members, chosen, source)
     if "epochs" not in chosen.given:
         return table
     epochs = {epoch: (epoch * table["n_train"] / table["batch_size"]).round() for epoch in chosen.epochs}
     table = table[table["steps"] == epochs[chosen.epochs[-1]]]
     if not len(table):
-        raise ResultsError(
-            f"results/{DESIGN.name} has no member of {chosen.epochs[-1]} epochs; train some by "
-            f"`python -m vaekit train {DESIGN.name} --scale short -p epochs '{list(chosen.epochs)}'`, then "
-            f"`python -m vaekit export {DESIGN.name}`"
+        raise StoreError(
+            f"results/{SPEC.name} has no member of {chosen.epochs[-1]} epochs; train some by "
+            f"`python -m vaekit train {SPEC.name} --scale short -p epochs '{list(chosen.epochs)}'`, then "
+            f"`python -m vaekit export {SPEC.name}`"
         )
     shown = table["step"] >= (0.8 * table["steps"]).round()
     for step in epochs.values():
@@ -246,14 +242,14 @@ def run(chosen: Settings, source: str | None = None):
     return table[shown].reset_index(drop=True)
 
 
-DESIGN = Design(
+SPEC = StudySpec(
     name="id_transition",
     measures=(
         Measure("rate_distortion", 1, rate_distortion),
         Measure("dimensions", 1, dimensions),
         Measure("imbalances", 1, imbalances),
     ),
-    snapshots=snapshots,
-    kept=kept,
+    measured_steps=measured_steps,
+    saved_steps=saved_steps,
     axes=("latent_dim",),
 )

@@ -19,26 +19,35 @@ from numpy import ndarray
 
 from vaekit.claims import Claims, PaperScale, absence, complete, effect, number, paired
 from vaekit.claims.curves import Curve, Evidence
-from vaekit.claims.rules import Part, in_range
-from vaekit.claims.scope import of_the_paper
+from vaekit.claims.rules import Criterion, in_range
 from vaekit.claims.statistics import Statistic
-from vaekit.studies.id_transition import CIFAR_TRAIN, LAYERS, MNIST_TRAIN, Settings, step_of
+from vaekit.studies.id_transition import (
+    CIFAR_TRAIN,
+    DECODER,
+    ENCODER,
+    LATENT,
+    LAYERS,
+    MNIST_TRAIN,
+    OUTPUT,
+    Settings,
+    step_of,
+)
 
-ENCODER, CODE, DECODER, OUTPUT = range(1, 5), 5, range(6, 10), 10
-LAST_EPOCH = of_the_paper(Settings, "epochs")[-1]
-DIMS = of_the_paper(Settings, "latent_dims")
+_SETTINGS = Settings.SCALES["paper"]
+LAST_EPOCH = _SETTINGS["epochs"][-1]
+DIMS = _SETTINGS["latent_dims"]
 TARGETS = tuple(dim for dim in DIMS if dim != 16)
 STEPS = step_of(LAST_EPOCH, CIFAR_TRAIN)
 
 PAPER = PaperScale(
     steps=STEPS,
-    batch_size=of_the_paper(Settings, "batch_size"),
+    batch_size=_SETTINGS["batch_size"],
     seeds=1,
     data=("cifar10",),
     grid={"latent_dim": TARGETS},
     settings={
         "data": "cifar10",
-        "n_test": of_the_paper(Settings, "n_test"),
+        "n_test": _SETTINGS["n_test"],
         "objective": "beta",
         "channels": (64, 128, 256, 256),
         "lr": 1e-3,
@@ -87,19 +96,18 @@ def _on(what: str) -> PaperScale:
     return replace(PAPER, grid={"latent_dim": tuple(PUBLISHED[what])})
 
 
-def _at_the_end(
-    evidence: Evidence, measure: str, arguments: Sequence[Mapping[str, Any]], dims: Sequence[int], data: Mapping = CIFAR
-) -> tuple[Curve, ...]:
+Curves = tuple[Curve, ...]
+
+
+def _at_the_end(evidence: Evidence, measure: str, arguments: Sequence[Mapping], dims: Sequence[int], **where) -> Curves:
     """A measure of the test images over K, with each of the `arguments`, on the seeds that have all of `dims`."""
-    curves = (evidence.curve(measure, part="test", over="latent_dim", **named, **data) for named in arguments)
+    where = where or CIFAR
+    curves = (evidence.curve(measure, part="test", over="latent_dim", **named, **where) for named in arguments)
     return complete(*curves, holding=dims)
 
 
-def _dimensions(
-    evidence: Evidence, layers: Sequence[int], dims: Sequence[int], data: Mapping = CIFAR
-) -> tuple[Curve, ...]:
-    arguments = [{"layer": layer} for layer in layers]
-    return _at_the_end(evidence, "intrinsic_dimension", arguments, dims, data)
+def _dimensions(evidence: Evidence, layers: Sequence[int], dims: Sequence[int], **where) -> Curves:
+    return _at_the_end(evidence, "intrinsic_dimension", [{"layer": layer} for layer in layers], dims, **where)
 
 
 def _steps(first: float, last: float) -> tuple[int, int]:
@@ -125,8 +133,8 @@ def _inside(curve: Curve, first: float, last: float) -> ndarray:
 
 
 def _each(
-    what: str, published: Mapping[int, float], curves: Sequence[Curve], judge: Callable[[Statistic, float], Part]
-) -> list[Part]:
+    what: str, published: Mapping[int, float], curves: Sequence[Curve], judge: Callable[[Statistic, float], Criterion]
+) -> list[Criterion]:
     """A number for each K, the largest of the curves there, held against the published one by `judge`."""
 
     def highest(*layers: ndarray) -> ndarray:
@@ -138,7 +146,7 @@ def _each(
     ]
 
 
-def _as_published(what: str, evidence: Evidence, layers: Sequence[int], relative: float) -> list[Part]:
+def _as_published(what: str, evidence: Evidence, layers: Sequence[int], relative: float) -> list[Criterion]:
     """The largest dimension of `layers` for each K of which the paper has a number, within this share of it."""
     published = PUBLISHED[what]
     curves = _dimensions(evidence, layers, tuple(published))
@@ -154,7 +162,7 @@ def _as_published(what: str, evidence: Evidence, layers: Sequence[int], relative
     copies_decide=False,
     note="It needs the original images: 5,000 test images at random of the JPEG copy have 29.7.",
 )
-def data_have_about_30_dimensions(evidence: Evidence) -> Sequence[Part]:
+def data_have_about_30_dimensions(evidence: Evidence) -> Sequence[Criterion]:
     """31.0 within 0.5; the images are the same whatever was trained, and so is the value of every K."""
     images = CIFAR | {"n_test": PAPER.settings["n_test"]}
     curve = evidence.curve("intrinsic_dimension", part="test", layer=0, over="latent_dim", at="last", **images)
@@ -168,7 +176,7 @@ def data_have_about_30_dimensions(evidence: Evidence) -> Sequence[Part]:
     note="The paper's text has small bottlenecks without a double hump; its numbers have the encoder's hump for every "
     "K. The numbers decide.",
 )
-def the_encoder_has_a_hump(evidence: Evidence) -> Sequence[Part]:
+def the_encoder_has_a_hump(evidence: Evidence) -> Sequence[Criterion]:
     """The largest ID of layers 1 to 4 of each K, within 15 %."""
     return _as_published("ID at the encoder's peak", evidence, ENCODER, relative=0.15)
 
@@ -180,9 +188,9 @@ def the_encoder_has_a_hump(evidence: Evidence) -> Sequence[Part]:
     note="2NN finds about the same in as many draws from the prior N(0, I), and found it in the untrained networks' "
     "codes (2.0, 4.1, 7.9, 25.0, 38.6, 58.6): the value is that of Gaussian noise and tells little of the data.",
 )
-def the_codes_have_their_own_dimension(evidence: Evidence) -> Sequence[Part]:
+def the_codes_have_their_own_dimension(evidence: Evidence) -> Sequence[Criterion]:
     """Layer 5 of each K, within 8 %, which is four times 2NN's own spread on 5,000 images."""
-    return _as_published("ID of z", evidence, [CODE], relative=0.08)
+    return _as_published("ID of z", evidence, [LATENT], relative=0.08)
 
 
 @CLAIMS.claim(
@@ -193,9 +201,9 @@ def the_codes_have_their_own_dimension(evidence: Evidence) -> Sequence[Part]:
     note="The paper's text has a transition where K passes the data's ID, about 30; its numbers have no step there. "
     "The numbers decide. K = 16 counts, as one end of two doublings.",
 )
-def the_decoders_hump_grows_gradually(evidence: Evidence) -> Sequence[Part]:
+def the_decoders_hump_grows_gradually(evidence: Evidence) -> Sequence[Criterion]:
     """max(ID of layers 6 to 9) / max(ID of 5 and 10): argmax at K >= 32, no doubling of K is half of the whole rise."""
-    curves = _dimensions(evidence, [CODE, OUTPUT, *DECODER], DIMS)
+    curves = _dimensions(evidence, [LATENT, OUTPUT, *DECODER], DIMS)
     wide = DIMS.index(32)
 
     def prominence(code: ndarray, output: ndarray, *decoder: ndarray) -> ndarray:
@@ -222,7 +230,7 @@ def the_decoders_hump_grows_gradually(evidence: Evidence) -> Sequence[Part]:
     paper=_in_words("ID at the decoder's peak"),
     scale=_on("ID at the decoder's peak"),
 )
-def the_decoder_peaks(evidence: Evidence) -> Sequence[Part]:
+def the_decoder_peaks(evidence: Evidence) -> Sequence[Criterion]:
     """The largest ID of layers 6 to 9, within 15 %."""
     return _as_published("ID at the decoder's peak", evidence, DECODER, relative=0.15)
 
@@ -233,7 +241,7 @@ def the_decoder_peaks(evidence: Evidence) -> Sequence[Part]:
     paper=_in_words("ID of the output") + "; the data's is 31.0",
     scale=_on("ID of the output"),
 )
-def outputs_have_fewer_dimensions(evidence: Evidence) -> Sequence[Part]:
+def outputs_have_fewer_dimensions(evidence: Evidence) -> Sequence[Criterion]:
     """Layer 10 within 15 %, and below layer 0 for each of these K."""
     published = PUBLISHED["ID of the output"]
     dims = tuple(published)
@@ -253,13 +261,13 @@ THIRD_LAYER = {1: 18.5, 10: 27.0, 50: 47.0, 200: 72.7}
     paper="K = 64, layer 3: 18.5, 27.0, 47.0, 72.7 at epochs 1, 10, 50, 200",
     scale=replace(PAPER, grid={"latent_dim": (64,)}),
 )
-def dimensions_grow_in_two_phases(evidence: Evidence) -> Sequence[Part]:
+def dimensions_grow_in_two_phases(evidence: Evidence) -> Sequence[Criterion]:
     """Layer 3 of K = 64 at each of these epochs, within 20 %; epoch 200 is where this evidence is read."""
     *passed, last = THIRD_LAYER
     epochs = [(epoch, epoch) for epoch in passed]
     curve = _while_training(evidence, "intrinsic_dimension", 64, epochs, part="test", layer=3)
 
-    def at(epoch: int) -> Part:
+    def at(epoch: int) -> Criterion:
         step = evidence.step if epoch == last else step_of(epoch, CIFAR_TRAIN)
         dimension = paired(f"ID of layer 3, epoch {epoch}", lambda values: values[:, 0], curve, at=[step], unit="")
         return number(dimension, THIRD_LAYER[epoch], relative=0.2)
@@ -273,15 +281,12 @@ def dimensions_grow_in_two_phases(evidence: Evidence) -> Sequence[Part]:
     paper="K = 64: about 24, 30, 17 nats as logged",
     scale=replace(PAPER, grid={"latent_dim": (64,)}),
 )
-def the_kl_peaks_and_falls(evidence: Evidence) -> Sequence[Part]:
+def the_kl_peaks_and_falls(evidence: Evidence) -> Sequence[Criterion]:
     """R on the training images, K = 64: its peak between epochs 3 and 30, and at least 25 % less at the end."""
     curve = _while_training(evidence, "rate", 64, [(1, 2), (3, 30)], part="train")
     near = _inside(curve, 3, 30)
-    lead = paired(
-        "KL at its peak of epochs 3 to 30 minus the highest of the others",
-        lambda kl: kl[:, near].max(axis=1) - kl[:, ~near].max(axis=1),
-        curve,
-    )
+    name = "KL at its peak of epochs 3 to 30 minus the highest of the others"
+    lead = paired(name, lambda kl: kl[:, near].max(axis=1) - kl[:, ~near].max(axis=1), curve)
     fall = paired("fall of KL from its peak", lambda kl: 1 - kl[:, -1] / kl.max(axis=1), curve, unit="")
     return [effect(lead, above=0), effect(fall, at_least=0.25)]
 
@@ -296,27 +301,19 @@ BACK = {"from_layer": OUTPUT, "to_layer": 0}
     ".0754, .0109, .0622 (128)",
     scale=replace(PAPER, grid={"latent_dim": (32, 64, 128)}),
 )
-def the_output_forgets_the_image(evidence: Evidence) -> Sequence[Part]:
+def the_output_forgets_the_image(evidence: Evidence) -> Sequence[Criterion]:
     """Delta(out -> in) from epoch 1 on has its minimum between epochs 5 and 20, and ends at 3 times it or more."""
 
-    def parts(dim: int) -> list[Part]:
+    def criteria(dim: int) -> list[Criterion]:
         curve = _while_training(evidence, "information_imbalance", dim, [(1, 2), (5, 20)], part="test", **BACK)
         near = _inside(curve, 5, 20)
-        place = paired(
-            f"Delta, least of the other epochs over that of 5 to 20, K = {dim}",
-            lambda delta: delta[:, ~near].min(axis=1) / delta[:, near].min(axis=1),
-            curve,
-            unit="",
-        )
-        rise = paired(
-            f"Delta at the end over its minimum, K = {dim}",
-            lambda delta: delta[:, -1] / delta[:, near].min(axis=1),
-            curve,
-            unit="",
-        )
+        name = f"Delta, least of the other epochs over that of 5 to 20, K = {dim}"
+        place = paired(name, lambda delta: delta[:, ~near].min(axis=1) / delta[:, near].min(axis=1), curve, unit="")
+        name = f"Delta at the end over its minimum, K = {dim}"
+        rise = paired(name, lambda delta: delta[:, -1] / delta[:, near].min(axis=1), curve, unit="")
         return [effect(place, above=1), effect(rise, at_least=3)]
 
-    return [part for dim in (32, 64, 128) for part in parts(dim)]
+    return [criterion for dim in (32, 64, 128) for criterion in criteria(dim)]
 
 
 @CLAIMS.claim(
@@ -326,7 +323,7 @@ def the_output_forgets_the_image(evidence: Evidence) -> Sequence[Part]:
     scale=replace(PAPER, grid={"latent_dim": (2,)}),
     note="The largest value after the minimum is taken within each seed, which noise can only raise.",
 )
-def a_narrow_code_forgets_nothing(evidence: Evidence) -> Sequence[Part]:
+def a_narrow_code_forgets_nothing(evidence: Evidence) -> Sequence[Criterion]:
     """No effect: from epoch 1 on, no later Delta(out -> in) is 1.5 times its minimum."""
     curve = _while_training(evidence, "information_imbalance", 2, [(1, 2), (5, 20)], part="test", **BACK)
 
@@ -343,7 +340,7 @@ def a_narrow_code_forgets_nothing(evidence: Evidence) -> Sequence[Part]:
     "How well the output predicts the image, at the end",
     paper="Delta(out → in) is " + _in_words("Delta(out → in)"),
 )
-def outputs_predict_images(evidence: Evidence) -> Sequence[Part]:
+def outputs_predict_images(evidence: Evidence) -> Sequence[Criterion]:
     """Delta(out -> in) of each K, within a factor of 1.5: from 2/3 of the published number to 3/2 of it."""
     published = PUBLISHED["Delta(out → in)"]
     curves = _at_the_end(evidence, "information_imbalance", [BACK], tuple(published))
@@ -356,7 +353,7 @@ def outputs_predict_images(evidence: Evidence) -> Sequence[Part]:
     paper="relative difference of adjacent layers: encoder negative, decoder positive for K = 64, about 0 for K = 4",
     scale=replace(PAPER, grid={"latent_dim": (4, 64)}),
 )
-def the_decoder_expands(evidence: Evidence) -> Sequence[Part]:
+def the_decoder_expands(evidence: Evidence) -> Sequence[Criterion]:
     """(Delta(l -> l+1) - Delta(l+1 -> l)) / their mean, over the pairs 0-1 to 4-5 and 5-6 to 9-10, each averaged.
 
     K = 64: encoder below 0, decoder above 0; K = 4: the decoder's size less than a third of that.
@@ -371,7 +368,7 @@ def the_decoder_expands(evidence: Evidence) -> Sequence[Part]:
         def both(*arrays: ndarray) -> ndarray:
             rise, fall = np.split(np.stack(arrays), 2)
             relative = 2 * (rise - fall) / (rise + fall)
-            return of(relative[:CODE].mean(axis=0).T, relative[CODE:].mean(axis=0).T)
+            return of(relative[:LATENT].mean(axis=0).T, relative[LATENT:].mean(axis=0).T)
 
         return paired(name, both, *curves, at=(4, 64), unit="")
 
@@ -392,9 +389,9 @@ def the_decoder_expands(evidence: Evidence) -> Sequence[Part]:
     scale=MNIST,
     steps=MNIST.steps,
 )
-def digits_have_a_plateau(evidence: Evidence) -> Sequence[Part]:
+def digits_have_a_plateau(evidence: Evidence) -> Sequence[Criterion]:
     """max(ID of layers 6 to 9) within 25 %, and the output's between 9 and 19, for both K."""
-    output, *decoder = _dimensions(evidence, [OUTPUT, *DECODER], tuple(PLATEAUS), DIGITS)
+    output, *decoder = _dimensions(evidence, [OUTPUT, *DECODER], tuple(PLATEAUS), **DIGITS)
     return [
         *_each("ID at the decoder's peak", PLATEAUS, decoder, partial(number, relative=0.25)),
         *_each("ID of the output", PLATEAUS, [output], lambda dimension, _: in_range(dimension, 9, 19)),

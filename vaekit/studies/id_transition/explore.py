@@ -1,4 +1,4 @@
-"""Study 1's explorer: layer by layer through its networks, in JupyterLab and on a page alike."""
+"""Study 1's explorer: layer by layer through its networks."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,24 +7,19 @@ import pandas as pd
 
 from vaekit import widgets
 from vaekit.figures import mean_sd
-from vaekit.studies.id_transition import LAYERS, Settings
-from vaekit.studies.id_transition.figures import CODE, DECODER, ENCODER, OUTPUT, budgets, of_layers
-from vaekit.table import select
+from vaekit.store.table import select
+from vaekit.studies.id_transition import DECODER, ENCODER, LATENT, LAYERS, OUTPUT, Settings
+from vaekit.studies.id_transition.figures import budgets, of_layers
 
 
 def explore(table: pd.DataFrame, settings: Settings) -> Any:
     """Move through the layers of a network: its dimensions there, at each epoch of each K of each budget.
 
-    Points are means over seeds with their standard deviations. It begins with the largest budget's middle. Where no
-    member was trained to its end, a sentence says so.
+    Points are means over seeds with their standard deviations. It begins with the largest budget's middle.
     """
-    groups = budgets(table, "intrinsic_dimension")
-    return widgets.by_budget(
-        settings.source,
-        [(label, _points(rows)) for label, rows in groups],
-        x="layer: 0 image, 5 code z, 10 output",
-        y="intrinsic dimension (2NN)",
-    )
+    points = [(label, _points(rows)) for label, rows in budgets(table, "intrinsic_dimension")]
+    x = "layer: 0 image, 5 code z, 10 output"
+    return widgets.by_budget(settings.source, points, x=x, y="intrinsic dimension (2NN)")
 
 
 def _points(rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
@@ -37,12 +32,12 @@ def _points(rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
     deltas = {place: mean_sd(values, ".3f") for place, values in pairs}
     for (dim, epoch), network in ids.groupby(["latent_dim", "epoch"]):
         profile = _profile(dim, epoch, network)
-        for layer, own in network.groupby("layer"):
-            values, count = own["value"], own["seed"].nunique()
+        for layer, at_layer in network.groupby("layer"):
+            values, count = at_layer["value"], at_layer["seed"].nunique()
             numbers = {
                 "intrinsic dimension": mean_sd(values),
-                "error of one seed, from half-subsets": f"{own['se'].mean():.1f}",
-                "images N": f"{own['n'].max():,.0f}",
+                "error of one seed, from half-subsets": f"{at_layer['se'].mean():.1f}",
+                "images N": f"{at_layer['n'].max():,.0f}",
                 "duplicates left out": f"{left_out.get((dim, epoch, layer), 0):g}",
                 "seeds": f"{count}",
             }
@@ -75,6 +70,6 @@ def _profile(dim: int, epoch: float, network: pd.DataFrame) -> str:
     mean = network.groupby("layer")["value"].mean().reindex(LAYERS)
     return (
         f"K = {dim:g} after {epoch:g} epochs: the data has {mean[0]:.1f} dimensions, the encoder's peak "
-        f"{mean[[*ENCODER]].max():.1f}, z {mean[CODE]:.1f}, the decoder's peak {mean[[*DECODER]].max():.1f}, "
+        f"{mean[[*ENCODER]].max():.1f}, z {mean[LATENT]:.1f}, the decoder's peak {mean[[*DECODER]].max():.1f}, "
         f"the output {mean[OUTPUT]:.1f}."
     )

@@ -14,15 +14,13 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from vaekit import figures
-from vaekit import table as tables
 from vaekit.figures import BLUE, GREEN, GREY, ORANGE, line, looks, mean_sd
-from vaekit.studies.id_transition import EPOCHS, LAYERS
-from vaekit.table import having, select
+from vaekit.store import table as tidy
+from vaekit.store.table import having, select
+from vaekit.studies.id_transition import DECODER, ENCODER, EPOCHS, LATENT, LAYERS, OUTPUT
 
 AXES = ("latent_dim",)
 PAPERS_NET = "64, 128, 256, 256"
-CODE, OUTPUT = 5, 10
-ENCODER, DECODER = (1, 2, 3, 4), (6, 7, 8, 9)
 NAMES = ["0\nimage", "1", "2", "3", "4", "5\nz", "6", "7", "8", "9", "10\noutput"]
 BACK = {"from_layer": OUTPUT, "to_layer": 0}
 
@@ -58,7 +56,7 @@ def over_dims(table: pd.DataFrame) -> Figure:
             hump.axvline(images["value"].mean(), color=GREY, ls="--", lw=1, label="ID of the data")
         hump.set(ylabel="prominence of the decoder's hump")
         kinds: tuple[tuple[str, pd.DataFrame, dict[str, Any]], ...] = (
-            ("z", having(last, layer=CODE), {"color": BLUE, "marker": "o"}),
+            ("z", having(last, layer=LATENT), {"color": BLUE, "marker": "o"}),
             ("mean of z", having(last, layer="mu"), {"color": GREEN, "marker": "^"}),
             ("the prior N(0, I)", select(rows, "prior_dimension"), {"color": ORANGE, "marker": "s", "ls": "--"}),
         )
@@ -127,10 +125,10 @@ def differences(table: pd.DataFrame) -> Figure:
         (ax,) = axes
         pairs = _both_ways(rows)
         pairs = pairs[pairs["to_layer"] == pairs["from_layer"] + 1]
-        relative = 2 * (pairs["there"] - pairs["back"]) / (pairs["there"] + pairs["back"])
+        relative = 2 * (pairs["upwards"] - pairs["downwards"]) / (pairs["upwards"] + pairs["downwards"])
         _curves(ax, pairs.assign(value=relative), "latent_dim", "K = {:g}", over="from_layer")
         ax.axhline(0, color=GREY, lw=1)
-        ax.axvline(CODE - 0.5, color=GREY, ls=":", lw=1)
+        ax.axvline(LATENT - 0.5, color=GREY, ls=":", lw=1)
         ax.set_xticks(LAYERS[:-1], [f"{layer}–{layer + 1}" for layer in LAYERS[:-1]])
         ax.set(xlabel="layers", ylabel="relative difference of Δ")
         _legend_beside(ax)
@@ -149,24 +147,24 @@ def plane(table: pd.DataFrame) -> Figure:
         pairs = _both_ways(rows)
         for ax, dim in _some(axes, pairs["latent_dim"]):
             own = having(pairs, latent_dim=dim)
-            means = own.groupby(["from_layer", "to_layer"])[["there", "back"]].mean().reset_index()
+            means = own.groupby(["from_layer", "to_layer"])[["upwards", "downwards"]].mean().reset_index()
             adjacent = means["to_layer"] == means["from_layer"] + 1
             ends = (means["from_layer"] == 0) & (means["to_layer"] == OUTPUT)
             kinds = (
-                ("encoder", BLUE, "o", adjacent & (means["to_layer"] <= CODE)),
-                ("decoder", ORANGE, "s", adjacent & (means["to_layer"] > CODE)),
+                ("encoder", BLUE, "o", adjacent & (means["to_layer"] <= LATENT)),
+                ("decoder", ORANGE, "s", adjacent & (means["to_layer"] > LATENT)),
                 ("image and output", GREEN, "*", ends),
             )
             for name, colour, marker, which in kinds:
                 points = means[which]
                 look = {"color": colour, "marker": marker, "ms": 10 if marker == "*" else 5, "lw": 0, "label": name}
-                ax.plot(points["there"], points["back"], **look)
+                ax.plot(points["upwards"], points["downwards"], **look)
                 for a, b, x, y in points.itertuples(index=False):
                     ax.annotate(f"{a}–{b}", (x, y), (4, 3), textcoords="offset points", fontsize=7)
-            least = means[["there", "back"]].to_numpy().min()
+            least = means[["upwards", "downwards"]].to_numpy().min()
             ax.axline((least, least), (1, 1), color=GREY, lw=1)
             ax.set(xscale="log", yscale="log", xlabel="Δ(A → B)", ylabel="Δ(B → A)", title=f"K = {dim}")
-            if figures.leftmost(ax):
+            if ax is axes[0]:
                 _legend(ax, title="A–B")
 
     return _grid(table, "information_imbalance", draw, columns=3, width=3.6)
@@ -212,7 +210,7 @@ def numbers(table: pd.DataFrame) -> pd.DataFrame:
                     "left out": f"{select(own, 'duplicates')['value'].max():.0f}",
                     "data": mean_sd(by_layer[0]),
                     "encoder's peak": mean_sd(by_layer[[*ENCODER]].max(axis=1)),
-                    "z": mean_sd(by_layer[CODE]),
+                    "z": mean_sd(by_layer[LATENT]),
                     "prior": mean_sd(select(own, "prior_dimension")["value"]),
                     "decoder's peak": mean_sd(by_layer[[*DECODER]].max(axis=1)),
                     "output": mean_sd(by_layer[OUTPUT]),
@@ -227,20 +225,19 @@ def numbers(table: pd.DataFrame) -> pd.DataFrame:
 def budgets(table: pd.DataFrame, measure: str) -> list[tuple[str, pd.DataFrame]]:
     """The label and the rows of each budget of finished members that has a measure at its end, with their `epoch`.
 
-    The label says what `table.label` leaves out: epochs, training images, N, and the net where it is not the paper's.
+    The label adds to `table.budget_label` epochs, training images, N, and the net where it is not the paper's.
     """
     table = table[(table["status"] == "finished") & table["value"].notna()]
     table = table.assign(epoch=(table["step"] * table["batch_size"] / table["n_train"]).round(1))
-    groups = tables.budgets(table, (*AXES, "epoch"))
+    groups = tidy.budgets(table, (*AXES, "epoch"))
     return [(_label(rows), rows) for rows in groups if len(select(rows, measure))]
 
 
 def _label(rows: pd.DataFrame) -> str:
     first = rows.iloc[0]
     epochs = round(first["steps"] * first["batch_size"] / first["n_train"], 1)
-    label = f"{epochs:g} epoch{'' if epochs == 1 else 's'} of {first['n_train']:,.0f} images, "
-    label += f"N = {first['n_test']:,.0f}: "
-    label += tables.label(rows, AXES)
+    trained = f"{epochs:g} epoch{'' if epochs == 1 else 's'} of {first['n_train']:,.0f} images"
+    label = f"{trained}, N = {first['n_test']:,.0f}: {tidy.budget_label(rows, AXES)}"
     net = ", ".join(map(str, first["channels"]))
     return label if net == PAPERS_NET else f"{label}, channels {net}"
 
@@ -267,17 +264,18 @@ def prominences(rows: pd.DataFrame) -> pd.DataFrame:
     """The prominence of the decoder's hump of each member, as `value`; members that lack a layer are left out."""
     ids = of_layers(select(rows, "intrinsic_dimension"))
     layers = ids.pivot_table(index=["seed", "latent_dim"], columns="layer", values="value").reindex(columns=LAYERS)
-    hump = layers[[*DECODER]].max(axis=1, skipna=False) / layers[[CODE, OUTPUT]].max(axis=1, skipna=False)
+    hump = layers[[*DECODER]].max(axis=1, skipna=False) / layers[[LATENT, OUTPUT]].max(axis=1, skipna=False)
     return hump.dropna().rename("value").reset_index()
 
 
 def _both_ways(rows: pd.DataFrame) -> pd.DataFrame:
-    """A row for each member and pair of layers, the lower first: `there` is the Delta upwards, `back` downwards."""
+    """A row for each member and pair of layers, the lower first: `upwards` and `downwards` are its Deltas."""
     pairs = select(rows, "information_imbalance").astype({"from_layer": int, "to_layer": int})
-    upwards = pairs["from_layer"] < pairs["to_layer"]
-    down = pairs[~upwards].rename(columns={"from_layer": "to_layer", "to_layer": "from_layer", "value": "back"})
+    rising = pairs["from_layer"] < pairs["to_layer"]
+    down = pairs[~rising].rename(columns={"from_layer": "to_layer", "to_layer": "from_layer", "value": "downwards"})
     on = ["seed", "latent_dim", "from_layer", "to_layer"]
-    return pairs[upwards].rename(columns={"value": "there"})[[*on, "there", "se"]].merge(down[[*on, "back"]], on=on)
+    up = pairs[rising].rename(columns={"value": "upwards"})
+    return up[[*on, "upwards", "se"]].merge(down[[*on, "downwards"]], on=on)
 
 
 def _curves(ax: Axes, rows: pd.DataFrame, by: str, name: str, over: str) -> None:
@@ -294,7 +292,7 @@ def _some(axes: Sequence[Axes], values: pd.Series) -> list[tuple[Axes, int]]:
 
 
 def _layer_axis(ax: Axes) -> None:
-    ax.axvline(CODE, color=GREY, ls=":", lw=1)
+    ax.axvline(LATENT, color=GREY, ls=":", lw=1)
     ax.set_xticks(LAYERS, NAMES)
     ax.set(xlabel="layer", ylabel="intrinsic dimension (2NN)")
 

@@ -5,7 +5,7 @@ to disentangle stand more pruning? Here are the study's settings, its members an
 and `claims` beside it read the tidy table.
 
 Where the paper is silent the choices are ours: the convolutions, the size of the code, Adam's 1e-3 and 1e-4, batches of
-128, the ramp of the pruning, and the reduction of the reconstruction, of which both readings are run (`READINGS`).
+128, the ramp of the pruning, and the reduction of the reconstruction, both of which are run (`REDUCTIONS`).
 """
 
 from collections.abc import Iterable, Iterator
@@ -16,20 +16,18 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from vaekit import losses, pruning
-from vaekit.data import DERIVED, STORED, at_hand, dsprites, image_shape, is_at_hand, problem
-from vaekit.data.names import MADE
+from vaekit.data import MADE, NAMES, about, available, dsprites, image_shape, is_available, problem
 from vaekit.metrics import encode, evaluate
 from vaekit.metrics.disentanglement import active_units, dci, mig, rate_per_dimension
-from vaekit.runs import Member
 from vaekit.settings import option
-from vaekit.studies.base import StudySettings, table_of
-from vaekit.sweep import Design, Examples, Measure, Value, fifths
+from vaekit.store import Member
+from vaekit.studies.base import StudySettings, of_study
+from vaekit.sweep import Examples, Measure, StudySpec, Value, compared_steps, fifths, last_step
 
-CLASSES = {name: STORED[DERIVED[name].of if name in DERIVED else name].classes for name in (*STORED, *DERIVED)}
-CLASSES["dsprites_like"] = len(dsprites.SHAPES)
+CLASSES = {name: known.classes for name in NAMES if (known := about(name)).classes}
 # "sum": all terms summed over an image's values, in nats; "pixel_mean": the reconstruction averaged over its P pixel
 # values, which is the sum with beta P and lambda P. Where beta collapses the code depends on which the paper meant.
-READINGS = {"sum": "classifier_sum", "pixel_mean": "classifier_pixel_mean"}
+REDUCTIONS = {"sum": "classifier_sum", "pixel_mean": "classifier_pixel_mean"}
 # What is pruned and how (gradual is the paper's), and two ways to train what is then pruned.
 ARMS = {
     **pruning.ARMS,
@@ -43,7 +41,7 @@ AXES = ("beta", "lambda", "objective", "reconstruction", "decoder", "sampled", "
 _COMMON = {
     "betas": (1, 3, 5, 10),
     "lambdas": (100,),
-    "readings": tuple(READINGS),
+    "readings": tuple(REDUCTIONS),
     "sparsities": (0.5,),
     "epochs": 30,
     "tuning_epochs": 2,
@@ -53,32 +51,27 @@ _COMMON = {
     "n_test": 10_000,
     "width": 32,
 }
-_PAPER = _COMMON | {
-    "seeds": (0, 1, 2, 3, 4),
-    "data": ("mnist", "cifar10"),
-    "lambdas": (100, 1),
-    "arms": tuple(ARMS),
-}
+_PAPER = _COMMON | {"seeds": (0, 1, 2, 3, 4), "data": ("mnist", "cifar10"), "lambdas": (100, 1), "arms": tuple(ARMS)}
 
 
 def _quick_betas() -> tuple[float, ...]:
     """The paper's where MNIST is at hand; its ends where not: the made set's images are five times as large."""
-    return _COMMON["betas"] if is_at_hand("mnist") else (1, 10)
+    return _COMMON["betas"] if is_available("mnist") else (1, 10)
 
 
 def _unlabelled(name: str) -> str | None:
     return problem(name) or (None if name in CLASSES else f"{name} has no labels; there are {', '.join(CLASSES)}")
 
 
-def _reading(table):
-    """The reading of each row of a tidy table; empty for the baseline, which has no reconstruction."""
-    return table["objective"].map({objective: name for name, objective in READINGS.items()})
+def _reduction(table):
+    """The reduction of each row of a tidy table; empty for the baseline, which has no reconstruction."""
+    return table["objective"].map({objective: name for name, objective in REDUCTIONS.items()})
 
 
-def ways(table):
+def variants(table):
     """How each row of a tidy table was trained and pruned, a name of `ARMS`; empty for what was not derived."""
-    way = table["arm"].mask(table["parent_decoder"].eq(False), "no_decoder")
-    return way.mask(table["parent_sampled"].eq(False), "baseline")
+    variant = table["arm"].mask(table["parent_decoder"].eq(False), "no_decoder")
+    return variant.mask(table["parent_sampled"].eq(False), "baseline")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,14 +89,14 @@ class Settings(StudySettings):
         at_least=0,
         column=lambda table: table["lambda"],
     )
-    readings: tuple[str, ...] = option("how the reconstruction is reduced", choices=READINGS, column=_reading)
+    readings: tuple[str, ...] = option("how the reconstruction is reduced", choices=REDUCTIONS, column=_reduction)
     sparsities: tuple[float, ...] = option(
         "shares of the weights that are pruned",
         at_least=0,
         below=1,
         column=lambda table: table["sparsity"].mask(table["arm"] == "dense"),
     )
-    arms: tuple[str, ...] = option("ways to train and to prune", choices=ARMS, column=lambda table: ways(table))
+    arms: tuple[str, ...] = option("ways to train and to prune", choices=ARMS, column=variants)
     epochs: int = option("epochs of training", at_least=1, at_most=10_000)
     tuning_epochs: int = option("epochs of pruning, on top", at_least=1, at_most=10_000)
     n_train: int = option("training images; 0: the set's own", at_least=0)
@@ -112,7 +105,7 @@ class Settings(StudySettings):
 
     SCALES: ClassVar = {
         "quick": _COMMON
-        | {"data": partial(at_hand, "mnist", "dsprites_like"), "betas": _quick_betas, "arms": ("gradual", "dense")}
+        | {"data": partial(available, "mnist", "dsprites_like"), "betas": _quick_betas, "arms": ("gradual", "dense")}
         | {"seeds": (0,), "epochs": 2, "n_train": 4_096, "n_test": 1_024, "width": 8},
         "short": _COMMON | {"seeds": (0, 1, 2), "data": ("mnist",), "arms": ("gradual", "dense")},
         "paper": _PAPER,
@@ -128,8 +121,8 @@ class Settings(StudySettings):
         if self.source == "results":
             fixed = self.given & {"epochs", "tuning_epochs", "n_train"}
             return [f"{name}: scale published shows the budgets that results/ holds" for name in sorted(fixed)]
-        made = [name for name in self.data if name in MADE and not self.n_train]
-        sizes = [f"n_train: {name} has no training images of its own; say how many" for name in made]
+        unsized = [name for name in self.data if name in MADE and not self.n_train]
+        sizes = [f"n_train: {name} has no training images of its own; say how many" for name in unsized]
         return [*sizes, *super().problems()]
 
 
@@ -146,15 +139,15 @@ def members(chosen: Settings) -> list[Member]:
 
 def _trained(chosen: Settings, name: str, seed: int) -> Iterator[tuple[Member, tuple[str, ...]]]:
     """What is trained from the start on one set with one seed, each with the arms of its children."""
-    colours, height, _ = image_shape(name)
+    channels, height, _ = image_shape(name)
     model_args = {
-        "latent_dim": 64 if colours > 1 else 10,
+        "latent_dim": 64 if channels > 1 else 10,
         "channels": tuple(chosen.width * 2**layer for layer in range(3 if height % 8 == 0 else 2)),
         "classes": CLASSES[name],
         "decoder": True,
         "sampled": True,
     }
-    whole = partial(
+    trained = partial(
         Member,
         model="classifier_vae",
         data=name,
@@ -173,14 +166,14 @@ def _trained(chosen: Settings, name: str, seed: int) -> Iterator[tuple[Member, t
         for lamda in chosen.lambdas if reading == "sum" or "lambdas" in chosen.given else (1,):
             for beta in chosen.betas:
                 weights = {"beta": beta, "lambda": lamda, "reconstruction": 1}
-                objective = READINGS[reading]
+                objective = REDUCTIONS[reading]
                 if asked:
-                    yield whole(model_args=model_args, objective=objective, weights=weights), asked
+                    yield trained(model_args=model_args, objective=objective, weights=weights), asked
                 if "no_decoder" in chosen.arms:
                     weights |= {"reconstruction": 0}
-                    yield whole(model_args=alone, objective=objective, weights=weights), ("gradual",)
+                    yield trained(model_args=alone, objective=objective, weights=weights), ("gradual",)
     if "baseline" in chosen.arms:
-        yield whole(model_args=alone | {"sampled": False}, objective="cross_entropy"), ("gradual", "dense")
+        yield trained(model_args=alone | {"sampled": False}, objective="cross_entropy"), ("gradual", "dense")
 
 
 def _tuned(chosen: Settings, parent: Member, arms: Iterable[str]) -> Iterator[Member]:
@@ -203,18 +196,13 @@ def _tuned(chosen: Settings, parent: Member, arms: Iterable[str]) -> Iterator[Me
 
 def _steps(chosen: Settings, name: str, epochs: int) -> int:
     """So many epochs in steps, the last batch of each drawn into the next epoch."""
-    n_train = chosen.n_train or STORED[DERIVED[name].of if name in DERIVED else name].n_train
+    n_train = chosen.n_train or about(name).n_train
     return max(1, round(epochs * n_train / BATCH))
 
 
-def snapshots(member: Member) -> tuple[int, ...]:
+def measured_steps(member: Member) -> tuple[int, ...]:
     """Fifths of the training; of the tuning, which is short, the last two."""
-    return kept(member) if member.arm else fifths(member.steps)
-
-
-def kept(member: Member) -> tuple[int, ...]:
-    """0.8 and 1.0 of the steps, which a verdict compares; what is pruned starts from the last."""
-    return fifths(member.steps)[-2:]
+    return compared_steps(member) if member.arm else fifths(member.steps)
 
 
 def quality(model: nn.Module, member: Member, step: int, images: Examples) -> Iterator[Value]:
@@ -226,18 +214,18 @@ def quality(model: nn.Module, member: Member, step: int, images: Examples) -> It
         if part == "train" and step < member.steps:
             continue
         labels = getattr(images, f"{part}_labels")
-        found = evaluate(model, shown, rows, member.seed, of=_terms)
-        yield Value.mean(part, "accuracy", "", (found["logits"].argmax(1) == labels).double())
-        yield Value.mean(part, "cross_entropy", "", losses.cross_entropy(found["logits"], labels))
-        if "distortion" in found:
-            yield Value.mean(part, "distortion", "samples=1", found["distortion"])
+        values = evaluate(model, shown, rows, member.seed, of=_terms)
+        yield Value.mean(part, "accuracy", "", (values["logits"].argmax(1) == labels).double())
+        yield Value.mean(part, "cross_entropy", "", losses.cross_entropy(values["logits"], labels))
+        if "distortion" in values:
+            yield Value.mean(part, "distortion", "samples=1", values["distortion"])
         if _has_code(member):
-            yield Value.mean(part, "rate", "", found["rate"])
+            yield Value.mean(part, "rate", "", values["rate"])
 
 
 def _terms(params: dict, x: Tensor) -> dict[str, Tensor]:
-    found = {"logits": params["y"], "rate": losses.rate(params["z"])}
-    return found | {"distortion": losses.distortion(params["x"], x)} if "x" in params else found
+    terms = {"logits": params["y"], "rate": losses.rate(params["z"])}
+    return terms | {"distortion": losses.distortion(params["x"], x)} if "x" in params else terms
 
 
 def _has_code(member: Member) -> bool:
@@ -256,16 +244,16 @@ def code(model: nn.Module, member: Member, step: int, images: Examples) -> Itera
 
 def gap(model: nn.Module, member: Member, step: int, images: Examples) -> Iterator[Value]:
     """MIG of the codes' means on test images, and each factor's own, where factors are known."""
-    if step == member.steps and (factors := _factors(member, images)) is not None:
-        found = mig(encode(model, images.test).mu, factors)
-        yield Value("test", "mig", "", found.value, 0.0, len(factors))
-        for name, value in zip(dsprites.FACTORS, found.gaps, strict=True):
+    if (factors := _factors(member, images)) is not None:
+        score = mig(encode(model, images.test).mu, factors)
+        yield Value("test", "mig", "", score.value, 0.0, len(factors))
+        for name, value in zip(dsprites.FACTORS, score.gaps, strict=True):
             yield Value("test", "mig", f"factor={name}", value, 0.0, len(factors))
 
 
 def forest(model: nn.Module, member: Member, step: int, images: Examples) -> Iterator[Value]:
     """DCI of the codes' means on test images, where factors are known."""
-    if step == member.steps and (factors := _factors(member, images)) is not None:
+    if (factors := _factors(member, images)) is not None:
         for name, value in dci(encode(model, images.test).mu, factors, member.seed)._asdict().items():
             yield Value("test", f"dci_{name}", "", value, 0.0, len(factors))
 
@@ -281,35 +269,34 @@ def _factors(member: Member, images: Examples) -> Tensor | None:
 
 def size(model: nn.Module, member: Member, step: int, images: Examples) -> Iterator[Value]:
     """What the network that classifies weighs; see `pruning.size`."""
-    found = pruning.size(model)._asdict()
-    found["nonzero_parameters"] = found.pop("nonzero")
-    for name, value in found.items():
+    sizes = pruning.size(model)._asdict()
+    sizes["nonzero_parameters"] = sizes.pop("nonzero")
+    for name, value in sizes.items():
         yield Value("model", name, "", float(value), 0.0, 1)
 
 
 def speed(model: nn.Module, member: Member, step: int, images: Examples) -> Iterator[Value]:
     """Time of the network that classifies, once; see `pruning.seconds_per_image`."""
-    if step == member.steps:
-        median, spread = pruning.seconds_per_image(model)
-        yield Value("model", "seconds_per_image", "batch=256", median, spread, 1)
+    median, spread = pruning.seconds_per_image(model)
+    yield Value("model", "seconds_per_image", "batch=256", median, spread, 1)
 
 
 def run(chosen: Settings, source: str | None = None):
-    """The tidy table of what was chosen, as a pandas DataFrame (see `studies.base.table_of`)."""
-    return table_of(DESIGN, members, chosen, source)
+    """The tidy table of what was chosen, as a pandas DataFrame (see `studies.base.of_study`)."""
+    return of_study(SPEC, members, chosen, source)
 
 
-DESIGN = Design(
+SPEC = StudySpec(
     name="pruning",
     measures=(
         Measure("quality", 1, quality),
         Measure("code", 1, code),
-        Measure("gap", 1, gap),
-        Measure("forest", 1, forest, needs=("sklearn",)),
+        Measure("gap", 1, gap, at=last_step),
+        Measure("forest", 1, forest, at=last_step),
         Measure("size", 1, size),
-        Measure("speed", 1, speed),
+        Measure("speed", 1, speed, at=last_step),
     ),
-    snapshots=snapshots,
-    kept=kept,
+    measured_steps=measured_steps,
+    saved_steps=compared_steps,
     axes=AXES,
 )

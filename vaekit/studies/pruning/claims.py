@@ -2,7 +2,7 @@
 
 All on test images, after pruning: 30 epochs, then 2 in which the encoder loses half of its weights. Differences of
 accuracy are in points, hundredths of all images. The paper does not say how it reduces the reconstruction, and its
-beta means another thing under each of the two readings: every claim is decided in both, and both must hold. Where a
+beta means another thing under each of the two reductions: every claim is decided in both, and both must hold. Where a
 claim names no data set it is put to both, MNIST and CIFAR-10. We hold a summary of the paper with a few of its
 sentences, and no numbers.
 """
@@ -19,14 +19,14 @@ from scipy import stats
 
 from vaekit.claims import Claims, PaperScale, absence, complete, effect, paired
 from vaekit.claims.curves import Curve, Evidence
-from vaekit.claims.rules import Part
-from vaekit.claims.scope import of_the_paper
-from vaekit.claims.statistics import Reason, Statistic, percentiles, u_depths
-from vaekit.data import STORED
+from vaekit.claims.rules import Criterion
+from vaekit.claims.statistics import Reason, Statistic, difference, percentiles, u_depths
+from vaekit.data import about
 from vaekit.studies.pruning import BATCH, TUNING_LR, Settings
 
-BETAS = of_the_paper(Settings, "betas")
-READINGS = {
+_SETTINGS = Settings.SCALES["paper"]
+BETAS = _SETTINGS["betas"]
+REDUCTIONS = {
     "sum": {"objective": "classifier_sum", "lambda": 100.0},
     "pixel mean": {"objective": "classifier_pixel_mean", "lambda": 1.0},
 }
@@ -34,8 +34,8 @@ READINGS = {
 
 def _steps(option: str) -> dict[str, int]:
     """The steps of so many epochs of each of the paper's sets."""
-    epochs = of_the_paper(Settings, option)
-    return {name: round(epochs * STORED[name].n_train / BATCH) for name in of_the_paper(Settings, "data")}
+    epochs = _SETTINGS[option]
+    return {name: round(epochs * about(name).n_train / BATCH) for name in _SETTINGS["data"]}
 
 
 TRAINING, TUNING = _steps("epochs"), _steps("tuning_epochs")
@@ -68,45 +68,42 @@ Read = Callable[..., Curve]
 
 def _below_the_paper(evidence: Evidence) -> tuple[Reason, ...]:
     """What the budget lacks of the paper's: steps before the pruning and of it, training images."""
-    budget, of = evidence.budget, evidence.of
+    budget, data = evidence.budget, evidence.data_set
     before, after = int(budget.get("parent_steps") or 0), int(budget["steps"])
     texts = []
-    if min(TUNING.values()) < TUNING[of] > after:  # where it is the least of both, the claim says so
-        texts.append(f"{after:,} of at least {TUNING[of]:,} steps on {of}")
-    if before < TRAINING[of]:
-        texts.append(f"pruned after {before:,} of at least {TRAINING[of]:,} steps of training")
+    if min(TUNING.values()) < TUNING[data] > after:  # where it is the least of both, the claim says so
+        texts.append(f"{after:,} of at least {TUNING[data]:,} steps on {data}")
+    if before < TRAINING[data]:
+        texts.append(f"pruned after {before:,} of at least {TRAINING[data]:,} steps of training")
     if budget.get("split", "own") != "own":
         texts.append(f"{int(budget['n_train'] or 0):,} training images, not all")
     return tuple(Reason("budget", f"budget: {text}") for text in texts)
 
 
-def _in_each_reading(parts: Callable[[Evidence, Read], Sequence[Part]]) -> Callable[[Evidence], list[Part]]:
-    """The parts of each reading, where `curve(measure, *betas)` is over those betas, or all of the paper's.
+def _in_each_reduction(
+    criteria: Callable[[Evidence, Read], Sequence[Criterion]],
+) -> Callable[[Evidence], list[Criterion]]:
+    """The criteria in each reduction, where `curve(measure, *betas)` is over those betas, or all of the paper's.
 
-    Accuracy comes in points. Undecided where a network was trained or pruned for less than the paper's epochs, or on
-    fewer images.
+    Accuracy comes in points. They are undecided where a network was trained or pruned for less than the paper's epochs,
+    or on fewer images.
     """
 
-    def of_each(evidence: Evidence) -> list[Part]:
+    def in_each(evidence: Evidence) -> list[Criterion]:
         reasons = _below_the_paper(evidence)
-        parts_of_readings = []
-        for name, reading in READINGS.items():
-            for part in parts(evidence, partial(_curve, evidence, reading)):
-                parts_of_readings.append(part.named(f"{part.name}, {name}", *reasons))
-        return parts_of_readings
+        return [
+            criterion.named(f"{criterion.name}, {name}", *reasons)
+            for name, reduction in REDUCTIONS.items()
+            for criterion in criteria(evidence, partial(_curve, evidence, reduction))
+        ]
 
-    return of_each
+    return in_each
 
 
 def _curve(
-    evidence: Evidence,
-    reading: Mapping[str, Any],
-    measure: str,
-    *betas: float,
-    part: str = "test",
-    of: Mapping[str, Any] = PRUNED,
+    evidence: Evidence, reduction: Mapping, measure: str, *betas: float, part="test", of: Mapping = PRUNED
 ) -> Curve:
-    curve = evidence.curve(measure, part=part, **of, **reading)
+    curve = evidence.curve(measure, part=part, **of, **reduction)
     values = curve.values[[beta for beta in curve.values if beta in (betas or BETAS)]]
     return replace(curve, values=100 * values if measure == "accuracy" else values)
 
@@ -179,11 +176,8 @@ def deviation_ratio(a: np.ndarray, b: np.ndarray) -> float:
 
 def deviation_ratio_bounds(level: float, a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
     """F interval of `deviation_ratio`, were both normal."""
-    low, high = (
-        deviation_ratio(a, b) / math.sqrt(stats.f.ppf((1 + side * level) / 2, len(a) - 1, len(b) - 1))
-        for side in (1, -1)
-    )
-    return low, high
+    low, high = stats.f.ppf([(1 + level) / 2, (1 - level) / 2], len(a) - 1, len(b) - 1) ** -0.5 * deviation_ratio(a, b)
+    return float(low), float(high)
 
 
 def range_of_five(values: np.ndarray) -> np.ndarray:
@@ -194,8 +188,8 @@ def range_of_five(values: np.ndarray) -> np.ndarray:
     n = len(values)
     k = min(n, 5)
     # How often the value of this rank is the largest of k, less how often it is the smallest.
-    ways = [math.comb(rank, k - 1) - math.comb(n - 1 - rank, k - 1) for rank in range(n)]
-    return np.array(ways) / math.comb(n, k) @ np.sort(values, axis=0)
+    weights = [math.comb(rank, k - 1) - math.comb(n - 1 - rank, k - 1) for rank in range(n)]
+    return np.array(weights) / math.comb(n, k) @ np.sort(values, axis=0)
 
 
 def excess_spread(values: np.ndarray) -> float:
@@ -229,8 +223,8 @@ def excess_spread_bounds(level: float, values: np.ndarray) -> tuple[float, float
     "the authors call it inconclusive",
     note="The first step of Holm's procedure answers 'some': the largest of the differences, at 1 - 0.05 / 3.",
 )
-@_in_each_reading
-def some_beta_beats_one(evidence: Evidence, curve: Read) -> Sequence[Part]:
+@_in_each_reduction
+def some_beta_beats_one(evidence: Evidence, curve: Read) -> Sequence[Criterion]:
     """The largest gain in mean accuracy over beta = 1 is above 0, by Welch's intervals."""
     (accuracy,) = complete(curve("accuracy"), holding=BETAS)
     name = "largest gain over beta 1 (Welch, Holm)"
@@ -251,8 +245,8 @@ def _top_difference(values: np.ndarray) -> np.ndarray:
     seeds=MANY,
     note="The upper range is the 90th percentile over 20 seeds: of five seeds, maximum against maximum is a coin flip.",
 )
-@_in_each_reading
-def upper_range_at_five(evidence: Evidence, curve: Read) -> Sequence[Part]:
+@_in_each_reduction
+def upper_range_at_five(evidence: Evidence, curve: Read) -> Sequence[Criterion]:
     """90th percentile at beta = 5 minus that at beta = 1 is above 0, by a bootstrap over seeds."""
     (accuracy,) = complete(curve("accuracy", 1.0, 5.0), holding=(1.0, 5.0))
     name = "90th percentile at beta 5 minus that at beta 1 (bootstrap)"
@@ -268,18 +262,14 @@ def upper_range_at_five(evidence: Evidence, curve: Read) -> Sequence[Part]:
     note="Collapse is seen in the units, not in the accuracy: a unit is active where the variance of its mean over the "
     "images is above 0.01.",
 )
-@_in_each_reading
-def collapse_at_ten(evidence: Evidence, curve: Read) -> Sequence[Part]:
+@_in_each_reduction
+def collapse_at_ten(evidence: Evidence, curve: Read) -> Sequence[Criterion]:
     """More than 5 points below beta = 1, and fewer than half of its active units."""
     both = curve("accuracy", 1.0, 10.0), curve("active_units", 1.0, 10.0)
     accuracy, units = complete(*both, holding=(1.0, 10.0))
-    drop = paired("drop at beta 10", lambda values: values[:, 0] - values[:, 1], accuracy, unit="points")
-    lost = paired(
-        "half of the active units at beta 1 minus those at beta 10",
-        lambda values: values[:, 0] / 2 - values[:, 1],
-        units,
-        unit="units",
-    )
+    drop = difference("drop at beta 10", accuracy, 1.0, 10.0, unit="points")
+    name = "half of the active units at beta 1 minus those at beta 10"
+    lost = paired(name, lambda values: values[:, 0] / 2 - values[:, 1], units, unit="units")
     return [effect(drop, above=5), effect(lost, above=0)]
 
 
@@ -290,18 +280,18 @@ def collapse_at_ten(evidence: Evidence, curve: Read) -> Sequence[Part]:
     note="Of parameters the ratio is the same by construction. It is decided on bytes: of all weights in float32 over "
     "those of the pruned network, zlib-compressed.",
 )
-@_in_each_reading
-def compression_is_alike(evidence: Evidence, curve: Read) -> Sequence[Part]:
+@_in_each_reduction
+def compression_is_alike(evidence: Evidence, curve: Read) -> Sequence[Criterion]:
     """No effect: the compression ratio's spread over the betas, (max - min) / mean, is below 2 %."""
     both = (curve(measure, part="model") for measure in ("parameters", "compressed_bytes"))
-    whole, packed = complete(*both, holding=BETAS)
+    parameters, size = complete(*both, holding=BETAS)
 
     def spread(parameters, size):
         ratio = 4 * parameters / size
         return 100 * np.ptp(ratio, axis=1) / ratio.mean(1)
 
     name = "spread of the compression ratio over beta"
-    return [absence(paired(name, spread, whole, packed, unit="%"), margin=2)]
+    return [absence(paired(name, spread, parameters, size, unit="%"), margin=2)]
 
 
 @CLAIMS.claim(
@@ -311,12 +301,12 @@ def compression_is_alike(evidence: Evidence, curve: Read) -> Sequence[Part]:
     note="Against the same network tuned for the same two epochs without pruning. The largest cost over the betas is "
     "taken within each seed, which noise can only raise.",
 )
-@_in_each_reading
-def pruning_costs_little(evidence: Evidence, curve: Read) -> Sequence[Part]:
+@_in_each_reduction
+def pruning_costs_little(evidence: Evidence, curve: Read) -> Sequence[Criterion]:
     """No effect: the largest cost over the betas is at most 1 point on MNIST, at most 3 on CIFAR-10."""
     dense, pruned = complete(curve("accuracy", of=DENSE), curve("accuracy"), holding=BETAS)
     cost = paired("largest cost over beta", lambda a, b: (a - b).max(axis=1), dense, pruned, unit="points")
-    margin = {"mnist": 1, "cifar10": 3}[evidence.of]
+    margin = {"mnist": 1, "cifar10": 3}[evidence.data_set]
     return [replace(absence(cost, margin), wanted=f"≤ {margin}", strict=False)]
 
 
@@ -326,8 +316,8 @@ def pruning_costs_little(evidence: Evidence, curve: Read) -> Sequence[Part]:
     paper="(summary) initial results suggest a U-shaped accuracy curve: best at moderate beta, about 5",
     note="The best interior beta is chosen for each seed by the other seeds, so that noise does not read as a U.",
 )
-@_in_each_reading
-def accuracy_is_an_inverted_u(evidence: Evidence, curve: Read) -> Sequence[Part]:
+@_in_each_reduction
+def accuracy_is_an_inverted_u(evidence: Evidence, curve: Read) -> Sequence[Criterion]:
     """Accuracy at an interior beta above that at either end."""
     (accuracy,) = complete(curve("accuracy"), holding=BETAS)
     best = "best interior beta minus beta"
@@ -343,8 +333,8 @@ def accuracy_is_an_inverted_u(evidence: Evidence, curve: Read) -> Sequence[Part]
     note="Wide is more than what beta does: the range of five runs, its median over the betas, against the largest "
     "difference between the means of neighbouring betas. With more seeds, the mean range of any five of them.",
 )
-@_in_each_reading
-def runs_spread_widely(evidence: Evidence, curve: Read) -> Sequence[Part]:
+@_in_each_reduction
+def runs_spread_widely(evidence: Evidence, curve: Read) -> Sequence[Criterion]:
     """Median over beta of the range of five runs, minus the largest difference of neighbouring means, is above 0."""
     (accuracy,) = complete(curve("accuracy"), holding=BETAS)
     name = "median range of five runs minus the largest step between means (normal)"
@@ -361,8 +351,8 @@ def runs_spread_widely(evidence: Evidence, curve: Read) -> Sequence[Part]:
     note="At beta = 1, against training with the KL and the classifier alone. An F test, which takes accuracies for "
     "normal; with 5 seeds its power would be 21 %.",
 )
-@_in_each_reading
-def reconstruction_steadies(evidence: Evidence, curve: Read) -> Sequence[Part]:
+@_in_each_reduction
+def reconstruction_steadies(evidence: Evidence, curve: Read) -> Sequence[Criterion]:
     """Standard deviation over seeds of the pruned accuracy: with the reconstruction over that without it, below 1."""
     without = curve("accuracy", 1.0, of=PRUNED | {"parent_decoder": False})
     pair = complete(curve("accuracy", 1.0), without, holding=(1.0,))

@@ -1,17 +1,18 @@
-"""What moves in study 4: what networks lose with a share of their weights, tuned and not."""
+"""Study 4's explorer: what networks lose with a share of their weights, tuned and not."""
 
 from typing import Any
 
 import pandas as pd
 import torch
 
-from vaekit import runs, sweep, widgets
+from vaekit import sweep, widgets
 from vaekit.data import DataError
 from vaekit.figures import mean_sd
 from vaekit.pruning import magnitude_masks
+from vaekit.store import Store, load, member_of
+from vaekit.store.table import having, select
 from vaekit.studies.pruning import Settings
-from vaekit.studies.pruning.figures import families, of_reading, readings_of, scaled, title_of
-from vaekit.table import having, select
+from vaekit.studies.pruning.figures import families, of_reduction, reductions_of, scaled, title_of
 
 SHARES = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 PRUNED = "pruned (%)"  # the axis of the slider
@@ -19,22 +20,22 @@ TUNED, UNTUNED = "pruned and tuned", "pruned at once, not tuned"
 
 
 def explore(table: pd.DataFrame, settings: Settings):
-    """Move over reading, beta and the share of weights pruned: what the networks asked for lose.
+    """Move over reading, beta and the share of weights pruned: what the networks lose.
 
-    Means over seeds of what was pruned and tuned. In the largest budget, where the trained network of a seed is stored,
-    beside it the same without its smallest weights and without a step of tuning, on up to 1,000 test images. Where
-    nothing was pruned, a sentence says so.
+    Points are means over seeds of what was pruned and tuned. In the largest budget, where the trained network of a seed
+    is stored, they stand beside that network without its smallest weights and without a step of tuning, on up to 1,000
+    test images.
     """
-    groups = [(label, _tuned(rows)) for label, rows in families(table[table["asked"]])]
+    groups = [(label, _tuned(rows)) for label, rows in families(table)]
     groups = [(label, rows) for label, rows in groups if len(rows)]
-    named = len(readings_of(groups)) > 1
+    named = len(reductions_of(groups)) > 1
     stores = [settings.store, *[None] * len(groups)]
     budgets = [(label, _points(rows, named, store)) for (label, rows), store in zip(groups, stores, strict=False)]
     start = None
     if budgets:
-        axes = [point["axes"] for point in budgets[0][1]]
-        first = [each for each in axes if each.get("reading") == axes[0].get("reading")]
-        half = [each for each in first if each[PRUNED] == 50] or first
+        places = [point["axes"] for point in budgets[0][1]]
+        first = [place for place in places if place.get("reading") == places[0].get("reading")]
+        half = [place for place in first if place[PRUNED] == 50] or first
         start = half[len(half) // 2]
     how = {"x": "share of weights pruned (%)", "y": "test accuracy (%)", "series": (TUNED, UNTUNED)}
     return widgets.by_budget(settings.source, budgets, start, **how)
@@ -42,25 +43,24 @@ def explore(table: pd.DataFrame, settings: Settings):
 
 def _tuned(rows: pd.DataFrame) -> pd.DataFrame:
     """Test accuracy (%) of what was pruned and tuned, and of what was tuned alone, where there is a beta."""
-    rows = select(having(rows, way=("gradual", "dense")), "accuracy", part="test")
+    rows = select(having(rows, variant=("gradual", "dense")), "accuracy", part="test")
     return scaled(rows[rows["value"].notna() & rows["beta"].notna()], 100)
 
 
-def _points(tuned: pd.DataFrame, named: bool, store: runs.Store | None) -> list[dict[str, Any]]:
-    """The points of one budget, with their reading where it is `named`."""
+def _points(tuned: pd.DataFrame, named: bool, store: Store | None) -> list[dict[str, Any]]:
+    """The points of one budget, with their reduction where it is `named`."""
     points = []
-    for reading in readings_of([("", tuned)]):
-        for beta, rows in of_reading(tuned, reading).groupby("beta"):
+    for reduction in reductions_of([("", tuned)]):
+        for beta, rows in of_reduction(tuned, reduction).groupby("beta"):
             shares = tuple(sorted({*rows["sparsity"], *SHARES}))
             untuned = _untuned(store, shares, rows.sort_values("seed")["parent"])
             absent = store is not None and not untuned
             alt = "Not tuned: no weights are here; train a seed that is not stored." if absent else ""
-            axes = ({"reading": title_of(reading)} if named else {}) | {"beta": float(beta)}
+            axes = ({"reading": title_of(reduction)} if named else {}) | {"beta": float(beta)}
             for share in shares if untuned else sorted(rows["sparsity"].unique()):
                 place = axes | {PRUNED: round(100 * float(share), 6)}
-                points.append(
-                    {"axes": place, "alt": alt} | _point(having(rows, sparsity=share), place, untuned.get(share))
-                )
+                point = _point(having(rows, sparsity=share), place, untuned.get(share))
+                points.append({"axes": place, "alt": alt, **point})
     return points
 
 
@@ -80,21 +80,21 @@ def _point(rows: pd.DataFrame, place: dict[str, Any], untuned: float | None) -> 
 
 
 @torch.no_grad()
-def _untuned(store: runs.Store | None, shares: tuple[float, ...], keys: pd.Series) -> dict[float, float]:
+def _untuned(store: Store | None, shares: tuple[float, ...], keys: pd.Series) -> dict[float, float]:
     """Test accuracy (%), by the share, of a stored network without so many of its encoder's smallest weights.
 
     It is the first of these that is stored; without any, or without its images, there is nothing.
     """
-    key = next((key for key in keys if store is not None and key in store), None)
-    if store is None or key is None:
+    stored = [key for key in keys if store is not None and key in store]
+    if store is None or not stored:
         return {}
-    member = runs.member_of(store.record(key)["member"])
+    member = member_of(store.record(stored[0])["member"])
     try:
-        images = sweep.examples(member.data, member.split, member.n_train, member.n_test)
+        images = sweep.examples_of(member)
     except DataError:
         return {}
     assert images.test_labels is not None  # the study's sets have labels
-    model = runs.load(key, store=store)
+    model = load(stored[0], store=store)
     x = images.test[:1000].to(next(model.parameters()).dtype) / 255
     encoder = [name for name, _ in model.named_parameters() if name.startswith(("encoder.", "mu.", "logvar."))]
     weights = {name: model.get_parameter(name).clone() for name in encoder if name.endswith("weight")}

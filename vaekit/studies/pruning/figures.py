@@ -1,7 +1,7 @@
 """Study 4's figures: what beta, and then pruning, do to accuracy, to the code and to the size of the network.
 
-A row of panels for each budget (training + tuning), a column for each reading; points are seeds, lines their means with
-standard deviations. All are drawn from the table alone.
+A row of panels for each budget (training + tuning), a column for each reduction; points are seeds, lines their means
+with standard deviations.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -15,11 +15,11 @@ from matplotlib.figure import Figure
 
 from vaekit import figures
 from vaekit.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, grid, line, looks, mean_sd
+from vaekit.store.table import budget_label, budgets, having, select
 from vaekit.studies import pruning as study
-from vaekit.table import budgets, having, label, select
 
 # How a network came to be: its look and its name. "before" is trained and not yet pruned.
-WAYS: dict[str, dict[str, Any]] = {
+VARIANTS: dict[str, dict[str, Any]] = {
     "before": {"color": GREY, "marker": "o", "label": "before pruning"},
     "dense": {"color": BLUE, "marker": "^", "label": "tuned, not pruned"},
     "gradual": {"color": ORANGE, "marker": "s", "label": "pruned"},
@@ -37,44 +37,33 @@ SCORES = {
 }
 NOTHING = "Nothing of this in the table.\nSets of known factors: python -m vaekit train pruning -p data dsprites_like"
 SHARE = "share of weights pruned"
-Reading = tuple[str, float]  # objective, lambda
+Reduction = tuple[str, float]  # objective, lambda
 
 
 def accuracy(table: pd.DataFrame) -> Figure:
     """Accuracy on test images over beta, before and after pruning by each arm; the line is the baseline's, unpruned."""
-
-    def percent(rows: pd.DataFrame) -> pd.DataFrame:
-        return scaled(select(rows, "accuracy", part="test"), 100)
-
-    return _over_betas(table, percent, "test accuracy (%)", ["accuracy"], baseline=True)
+    return _over_betas(table, "test accuracy (%)", ["accuracy"], lambda rows: scaled(_on_test(rows, "accuracy"), 100))
 
 
 def active_units(table: pd.DataFrame) -> Figure:
-    """Dimensions of the code that tell images apart over beta, before and after pruning."""
-
-    def units(rows: pd.DataFrame) -> pd.DataFrame:
-        return select(rows, "active_units", part="test")
-
-    return _over_betas(table, units, "active units of the code", ["active_units"])
+    """Dimensions of the latent that tell images apart over beta, before and after pruning."""
+    measure = "active_units"
+    return _over_betas(table, "active units of the code", [measure], lambda rows: _on_test(rows, measure))
 
 
 def compression(table: pd.DataFrame) -> Figure:
     """All weights in float32 over what is left of them, zlib-compressed, over beta: claim 4.4's compression ratio."""
 
     def ratio(rows: pd.DataFrame) -> pd.DataFrame:
-        sizes, whole = select(rows, "compressed_bytes"), select(rows, "parameters").set_index("key")["value"]
-        return sizes.assign(value=4 * sizes["key"].map(whole) / sizes["value"])
+        sizes, parameters = select(rows, "compressed_bytes"), select(rows, "parameters").set_index("key")["value"]
+        return sizes.assign(value=4 * sizes["key"].map(parameters) / sizes["value"])
 
-    return _over_betas(table, ratio, "compression ratio of bytes", ["compressed_bytes", "parameters"])
+    return _over_betas(table, "compression ratio of bytes", ["compressed_bytes", "parameters"], ratio)
 
 
 def disentanglement(table: pd.DataFrame, measure: str = "mig") -> Figure:
     """MIG over beta, or another of `SCORES`, of sets whose factors are known."""
-
-    def score(rows: pd.DataFrame) -> pd.DataFrame:
-        return select(rows, measure, part="test", factor=None)
-
-    return _over_betas(_with(table, measure), score, SCORES[measure], [measure])
+    return _over_betas(_with(table, measure), SCORES[measure], [measure], lambda rows: _on_test(rows, measure))
 
 
 def sparsity(table: pd.DataFrame, measure: str = "accuracy") -> Figure:
@@ -82,23 +71,23 @@ def sparsity(table: pd.DataFrame, measure: str = "accuracy") -> Figure:
     name, factor = (SCORES[measure], 1) if measure in SCORES else (f"test {measure} (%)", 100)
 
     def draw(ax: Axes, rows: pd.DataFrame, baseline: pd.DataFrame) -> None:
-        rows = scaled(select(rows, measure, part="test", factor=None), factor)
-        pruned = [way for way in WAYS if way in set(rows["way"]) - {"before", "dense"}]
-        for way, (beta, look) in product(pruned, betas):
-            curve = having(rows, beta=beta, way=way if way == "no_decoder" else (way, "dense"))
-            if (curve["way"] == way).any():
-                line(ax, curve, "sparsity", seeds=True, color=look["color"], marker=WAYS[way]["marker"])
+        rows = scaled(_on_test(rows, measure), factor)
+        pruned = [variant for variant in VARIANTS if variant in set(rows["variant"]) - {"before", "dense"}]
+        for variant, (beta, look) in product(pruned, betas):
+            curve = having(rows, beta=beta, variant=variant if variant == "no_decoder" else (variant, "dense"))
+            if (curve["variant"] == variant).any():
+                line(ax, curve, "sparsity", seeds=True, color=look["color"], marker=VARIANTS[variant]["marker"])
         for _, look in betas:
             ax.plot([], [], color=look["color"], label=look["label"])
-        for way in pruned:
-            ax.plot([], [], WAYS[way]["marker"], color="black", label=WAYS[way]["label"])
+        for variant in pruned:
+            ax.plot([], [], VARIANTS[variant]["marker"], color="black", label=VARIANTS[variant]["label"])
         if measure == "accuracy":
             _baseline(ax, baseline)
         ax.set(xlabel=SHARE, ylabel=name)
 
     table = _with(table, measure)
     betas = looks(_betas(table), "beta {:g}")
-    return _by_reading(table, draw, [measure])
+    return _by_reduction(table, draw, [measure])
 
 
 def cost(table: pd.DataFrame) -> Figure:
@@ -109,11 +98,11 @@ def cost(table: pd.DataFrame) -> Figure:
 
     def draw(axes: Sequence[Axes], rows: pd.DataFrame) -> None:
         operations, time = axes
-        for way, look in WAYS.items():
-            if way == "before" or not len(flops := scaled(select(rows, "flops", way=way), 1e-6)):
+        for variant, look in VARIANTS.items():
+            if variant == "before" or not len(flops := scaled(select(rows, "flops", variant=variant), 1e-6)):
                 continue
-            sparse = scaled(select(rows, "sparse_flops", way=way), 1e-6)
-            seconds = scaled(select(rows, "seconds_per_image", way=way), 1e6)
+            sparse = scaled(select(rows, "sparse_flops", variant=variant), 1e-6)
+            seconds = scaled(select(rows, "seconds_per_image", variant=variant), 1e6)
             line(operations, flops, "sparsity", seeds=True, **look)
             plain = {name: look[name] for name in ("color", "marker")}
             line(operations, sparse, "sparsity", mfc="none", ls=":", **plain)
@@ -126,27 +115,27 @@ def cost(table: pd.DataFrame) -> Figure:
                 ax.set_ylim(0, 1.1 * ax.dataLim.y1)  # room for the markers at the top
 
     measures = ["flops", "sparse_flops", "seconds_per_image"]
-    return grid(families(table), draw, 2, measures=measures, legend="below", empty=NOTHING)
+    return grid(families(table), draw, 2, measures=measures, legend=True, empty=NOTHING)
 
 
 def collapse(table: pd.DataFrame) -> Figure:
-    """Rate of each dimension of the code, the largest first, with the number of active units.
+    """Rate of by_seed dimension of the code, the largest first, with the number of active units.
 
     After pruning, by the share nearest to the paper's half; before it where nothing was pruned.
     """
 
     def draw(ax: Axes, rows: pd.DataFrame, _: pd.DataFrame) -> None:
-        shares = rows.loc[rows["way"] == "gradual", "sparsity"].unique()
-        rows, title = having(rows, way="gradual" if len(shares) else "before"), "before pruning"
+        shares = rows.loc[rows["variant"] == "gradual", "sparsity"].unique()
+        rows, title = having(rows, variant="gradual" if len(shares) else "before"), "before pruning"
         if len(shares):
             nearest = min(shares, key=lambda share: abs(share - 0.5))
             rows, title = having(rows, sparsity=nearest), f"{100 * nearest:g} % pruned"
         rates, units = select(rows, "rate_per_dimension", part="test"), select(rows, "active_units", part="test")
         for beta, look in looks(rates["beta"].dropna()):
-            each = having(rates, beta=beta).pivot_table(index="seed", columns="dim", values="value")
-            ordered = pd.DataFrame(-np.sort(-each.to_numpy(), axis=1), columns=range(1, each.shape[1] + 1))
+            by_seed = having(rates, beta=beta).pivot_table(index="seed", columns="dim", values="value")
+            ordered = pd.DataFrame(-np.sort(-by_seed.to_numpy(), axis=1), columns=range(1, by_seed.shape[1] + 1))
             active = having(units, beta=beta)["value"]
-            words = f"beta {beta:g}: {round(active.mean(), 1):g} active of {each.shape[1]}"
+            words = f"beta {beta:g}: {round(active.mean(), 1):g} active of {by_seed.shape[1]}"
             words += " on average" if active.nunique() > 1 else ""
             ax.plot(ordered.columns, ordered.mean(), color=look["color"], marker=".", lw=1.2, label=words)
             for _, of_seed in ordered.iterrows():
@@ -154,18 +143,18 @@ def collapse(table: pd.DataFrame) -> Figure:
         ax.set(xlabel="dimension of the code, by its rate", ylabel="rate (nats per image)", yscale="log")
         ax.legend(title=title, fontsize=8, handlelength=1)
 
-    return _by_reading(table, draw, ["rate_per_dimension", "active_units"])
+    return _by_reduction(table, draw, ["rate_per_dimension", "active_units"])
 
 
 def training(table: pd.DataFrame) -> Figure:
     """Test accuracy while training, before anything is pruned: has it come to rest?"""
 
     def draw(ax: Axes, rows: pd.DataFrame, _: pd.DataFrame) -> None:
-        figures.learning_curves(scaled(having(rows, way="before"), 100), "accuracy", ax, betas=betas)
+        figures.learning_curves(scaled(having(rows, variant="before"), 100), "accuracy", ax, betas=betas)
         ax.set(ylabel="test accuracy (%)", xscale="linear")
 
     betas = _betas(table)
-    return _by_reading(table, draw, ["accuracy"], history=True)
+    return _by_reduction(table, draw, ["accuracy"], history=True)
 
 
 def numbers(table: pd.DataFrame) -> pd.DataFrame:
@@ -184,18 +173,18 @@ def numbers(table: pd.DataFrame) -> pd.DataFrame:
         "compressed (kB)": ("model", "compressed_bytes", 1e-3, ".1f"),
         "million operations": ("model", "flops", 1e-6, ".2f"),
     }
-    axes = ["objective", "lambda", "way", "sparsity", "beta"]
+    axes = ["objective", "lambda", "variant", "sparsity", "beta"]
     rows = []
     for budget, members in families(table):
         ends = members[members["step"] == members["steps"]]
-        order = {"objective": [*TITLES, *ends["objective"]], "way": [*WAYS, *ends["way"]]}
+        order = {"objective": [*TITLES, *ends["objective"]], "variant": [*VARIANTS, *ends["variant"]]}
         ends = ends.sort_values(
             axes, key=lambda column: column.map(order[column.name].index) if column.name in order else column
         )
         for i, (place, point) in enumerate(ends.groupby(axes, dropna=False, sort=False)):
-            objective, weight, way, share, beta = place
+            objective, weight, variant, share, beta = place
             row = {"budget": "" if i else budget, "reading": title_of((objective, weight))}
-            row |= {"network": WAYS[way]["label"] if way in WAYS else way}
+            row |= {"network": VARIANTS[variant]["label"] if variant in VARIANTS else variant}
             row |= {"pruned": "" if pd.isna(share) else f"{100 * share:g} %"}
             row |= {"beta": "" if pd.isna(beta) else f"{beta:g}", "seeds": str(point["seed"].nunique())}
             for name, (part, measure, factor, form) in columns.items():
@@ -213,42 +202,42 @@ def numbers(table: pd.DataFrame) -> pd.DataFrame:
 def families(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """What was pruned under one budget, with what it came from, and its label; the largest budget first.
 
-    The column `way` names how each row came to be: a key of `WAYS`, or of the baseline before or after pruning.
+    The column `variant` names how each row came to be: a key of `VARIANTS`, or of the baseline before or after pruning.
     """
     absent = dict.fromkeys({"beta", "lambda"} - set(table), np.nan)  # where all are baselines
-    table = table.assign(way=_ways(table), **absent)
+    table = table.assign(variant=_variants(table), **absent)
     groups = []
-    for pruned in budgets(table[table["parent"].notna()], (*study.AXES, "way")):
+    for pruned in budgets(table[table["parent"].notna()], (*study.AXES, "variant")):
         n_train = pruned["n_train"].iloc[0]
         size = "" if pd.isna(n_train) else f"{n_train:,.0f} images, "
         parents = having(table, key=tuple(pruned["parent"].unique()))
         before = f"{parents['steps'].iloc[0]:,} + " if len(parents) else ""
-        groups.append((f"{size}{before}{label(pruned, study.AXES)}", pd.concat([parents, pruned])))
+        groups.append((f"{size}{before}{budget_label(pruned, study.AXES)}", pd.concat([parents, pruned])))
     return groups
 
 
-def _ways(table: pd.DataFrame) -> pd.Series:
-    derived = study.ways(table).mask(lambda way: way == "baseline", "baseline, " + table["arm"].astype(str))
+def _variants(table: pd.DataFrame) -> pd.Series:
+    derived = study.variants(table).mask(lambda variant: variant == "baseline", "baseline, " + table["arm"].astype(str))
     before = pd.Series("before", index=table.index).mask(~table["decoder"].astype(bool), "before, no decoder")
     before = before.mask(~table["sampled"].astype(bool), "baseline")
     return derived.where(table["parent"].notna(), before)
 
 
-def readings_of(groups: Iterable[tuple[str, pd.DataFrame]]) -> list[Reading]:
-    """The readings of all members that have a beta: sum before pixel mean, large lambdas first."""
+def reductions_of(groups: Iterable[tuple[str, pd.DataFrame]]) -> list[Reduction]:
+    """The reductions of all members that have a beta: sum before pixel mean, large lambdas first."""
     pairs = {pair for _, rows in groups for pair in zip(rows["objective"], rows["lambda"], strict=True)}
     order = list(TITLES)
     return sorted((pair for pair in pairs if pair[0] in TITLES), key=lambda pair: (order.index(pair[0]), -pair[1]))
 
 
-def of_reading(rows: pd.DataFrame, reading: Reading) -> pd.DataFrame:
-    """The rows of a reading."""
-    return having(rows, **dict(zip(("objective", "lambda"), reading, strict=True)))
+def of_reduction(rows: pd.DataFrame, reduction: Reduction) -> pd.DataFrame:
+    """The rows of a reduction."""
+    return having(rows, **dict(zip(("objective", "lambda"), reduction, strict=True)))
 
 
-def title_of(reading: Reading) -> str:
-    """A reading in words; of none, nothing."""
-    objective, weight = reading
+def title_of(reduction: Reduction) -> str:
+    """A reduction in words; of none, nothing."""
+    objective, weight = reduction
     return f"{TITLES[objective]}, lambda {weight:g}" if objective in TITLES else ""
 
 
@@ -271,57 +260,53 @@ def _with(table: pd.DataFrame, measure: str) -> pd.DataFrame:
 
 
 def _over_betas(
-    table: pd.DataFrame,
-    pick: Callable[[pd.DataFrame], pd.DataFrame],
-    name: str,
-    measures: Sequence[str],
-    baseline: bool = False,
+    table: pd.DataFrame, name: str, measures: Sequence[str], pick: Callable[[pd.DataFrame], pd.DataFrame]
 ) -> Figure:
-    """What `pick` gives of a reading's rows over beta, a curve for each way and sparsity, each beta with a tick."""
+    """The values that `pick` gives of a reduction's rows over beta, a curve for each variant and sparsity."""
 
-    def draw(ax: Axes, rows: pd.DataFrame, of_baseline: pd.DataFrame) -> None:
+    def draw(ax: Axes, rows: pd.DataFrame, baseline: pd.DataFrame) -> None:
         rows = pick(rows)
-        for way, look in WAYS.items():
-            for pruned, curve in having(rows, way=way).groupby("sparsity", dropna=False):
+        for variant, look in VARIANTS.items():
+            for pruned, curve in having(rows, variant=variant).groupby("sparsity", dropna=False):
                 share = f", {100 * pruned:g} %" if pruned > 0 else ""
-                look = look | {"label": WAYS[way]["label"] + share}
-                figures.over_beta(curve, curve["measure"].iloc[0], ax, part=curve["part"].iloc[0], seeds=True, **look)
+                how = look | {"label": look["label"] + share, "part": curve["part"].iloc[0], "seeds": True}
+                figures.over_beta(curve, curve["measure"].iloc[0], ax, **how)
         if len(betas := sorted(rows.loc[rows["value"].notna(), "beta"].unique())):
             ax.set_xticks(betas, [f"{beta:g}" for beta in betas])
             ax.minorticks_off()
-        if baseline:
-            _baseline(ax, of_baseline)
+        if "accuracy" in measures:
+            _baseline(ax, baseline)
         ax.set(ylabel=name)
 
-    return _by_reading(table, draw, measures)
+    return _by_reduction(table, draw, measures)
 
 
-def _by_reading(
+def _by_reduction(
     table: pd.DataFrame,
     draw: Callable[[Axes, pd.DataFrame, pd.DataFrame], None],
     measures: Sequence[str],
     history: bool = False,
 ) -> Figure:
-    """A panel for each reading, a row for each budget; what is not there stays empty.
-
-    `draw(ax, rows, baseline)` draws a reading, `measures` are what it shows: at the end of training or, with `history`,
-    at every step.
-    """
+    """A panel for each reduction, a row for each budget: `draw(ax, rows, baseline)`. `history` is that of `grid`."""
     groups = families(table)
-    readings = readings_of(groups)
+    reductions = reductions_of(groups)
 
     def draw_budget(axes: Sequence[Axes], rows: pd.DataFrame) -> None:
-        for ax, reading in zip(axes, readings, strict=True):
-            own = of_reading(rows, reading)
+        for ax, reduction in zip(axes, reductions, strict=True):
+            own = of_reduction(rows, reduction)
             if len(select(own, "accuracy")):  # where all diverged, there is nothing to draw
-                draw(ax, own, having(rows, way="baseline"))
-                ax.set(title=title_of(reading))
+                draw(ax, own, having(rows, variant="baseline"))
+                ax.set(title=title_of(reduction))
 
-    rows = pd.concat([rows for _, rows in groups]) if readings else table
-    how = {"measures": measures, "drawn": having(rows, part=("test", "model")), "history": history}
-    return grid(
-        groups if readings else [], draw_budget, len(readings), legend="below", empty=NOTHING, sharey="row", **how
-    )
+    if not reductions:
+        return figures.nothing(NOTHING)
+    drawn = having(pd.concat([rows for _, rows in groups]), part=("test", "model"))
+    how = {"measures": measures, "drawn": drawn, "history": history, "legend": True, "sharey": "row"}
+    return grid(groups, draw_budget, len(reductions), **how)
+
+
+def _on_test(rows: pd.DataFrame, measure: str) -> pd.DataFrame:
+    return select(rows, measure, part="test", factor=None)
 
 
 def _baseline(ax: Axes, rows: pd.DataFrame) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from vaekit import randomness
-from vaekit.data import DERIVED, SPLITS, STORED, image_shape
+from vaekit.data import SPLITS, about, image_shape
 from vaekit.metrics import (
     Among,
     Nearest,
@@ -26,10 +26,21 @@ from vaekit.metrics import (
     memorisation,
     reconstruct,
 )
-from vaekit.runs import Member
 from vaekit.settings import option
-from vaekit.studies.base import StudySettings, table_of
-from vaekit.sweep import Design, Examples, Measure, Pictures, Value, cached, fifths, log_spaced
+from vaekit.store import Member
+from vaekit.studies.base import StudySettings, of_study
+from vaekit.sweep import (
+    Examples,
+    GridSpec,
+    Measure,
+    StudySpec,
+    Value,
+    cached,
+    compared_steps,
+    fifths,
+    last_step,
+    log_spaced,
+)
 
 PAPER_BETAS = (0.001, 0.005, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 1, 2, 3, 5)
 _COMMON = {
@@ -96,7 +107,7 @@ class Settings(StudySettings):
             return self.n_train
         if self.split in ("random", "checkerboard", "own"):
             return (None,)
-        return (_tenth(name),) if name in (*STORED, *DERIVED) else self.n_train
+        return (own // 10,) if (own := about(name).n_train) else self.n_train
 
     def splits(self) -> list[tuple[str, str, int | None]]:
         """(data set, split, n_train) of every training set that is asked for."""
@@ -131,15 +142,6 @@ class Settings(StudySettings):
         yield from super().problems()
 
 
-def _tenth(name: str) -> int:
-    """A tenth of a stored set's training images."""
-    return STORED[_origin(name)].n_train // 10
-
-
-def _origin(name: str) -> str:
-    return DERIVED[name].of if name in DERIVED else name
-
-
 def members(chosen: Settings) -> list[Member]:
     """The grid, seeds outermost: so that what a cut sweep leaves is whole curves."""
     return [
@@ -163,12 +165,12 @@ def members(chosen: Settings) -> list[Member]:
     ]
 
 
-def snapshots(member: Member) -> tuple[int, ...]:
+def measured_steps(member: Member) -> tuple[int, ...]:
     """Fifths of the budget, and 1, 2 and 5 times the powers of ten from 100: the same steps in every longer run."""
-    return tuple(sorted({*kept(member), *log_spaced(member.steps)}))
+    return tuple(sorted({*saved_steps(member), *log_spaced(member.steps)}))
 
 
-def kept(member: Member) -> tuple[int, ...]:
+def saved_steps(member: Member) -> tuple[int, ...]:
     """Fifths of the budget: the steps whose weights are stored."""
     return fifths(member.steps)
 
@@ -176,11 +178,9 @@ def kept(member: Member) -> tuple[int, ...]:
 def rate_distortion(model: nn.Module, member: Member, step: int, images: Examples) -> Iterator[Value]:
     """R and D with one sample of z, on training and test images and on either half of the test images.
 
-    Taken at 0.8 and 1.0 of the steps, which a verdict compares. At the last step also D with ten samples on the first
+    At the last step also D with ten samples on the first
     10,000 test images (the nested subset), D at the mean of z, and the floor of D.
     """
-    if step not in kept(member)[-2:]:
-        return
     for part, shown, rows in images.parts():
         yield from _rates(model, member, part, shown, rows, halved=part == "test")
     if step == member.steps:
@@ -219,23 +219,30 @@ def rate_parts(model: nn.Module, member: Member, step: int, images: Examples) ->
     """Mutual information and marginal KL on the training images, by both estimators, with the ceiling log N."""
     q = encode(model, images.train)
     for estimator, arguments in (("exact", "estimator=exact"), ("batch", "estimator=batch512")):
-        found = information(q, member.seed, estimator)
-        yield Value("train", "mutual_information", arguments, *found[:2], found.n)
-        yield Value("train", "marginal_kl", arguments, *found[2:4], found.n)
-    yield Value("train", "mi_ceiling", "", found.ceiling, 0.0, len(images.train))
+        estimate = information(q, member.seed, estimator)
+        yield Value("train", "mutual_information", arguments, *estimate[:2], estimate.n)
+        yield Value("train", "marginal_kl", arguments, *estimate[2:4], estimate.n)
+    yield Value("train", "mi_ceiling", "", estimate.ceiling, 0.0, len(images.train))
 
 
 def likelihood(model: nn.Module, member: Member, step: int, images: Examples) -> Iterator[Value]:
     """The importance-weighted bound of log p(x) on test images: 1,000 samples on the first 100, at the last step.
 
     For the members of claim 3.8 (3 layers of 512, CV(16k), D + beta R) 5,000 samples on the first 1,000, at 0.8 and 1.0
-    of the steps, which a verdict compares; from the claim's least budget of 20,000 steps on, since each takes minutes.
+    of the steps; from the claim's least budget of 20,000 steps on, since each takes minutes.
     """
-    named = member.steps >= 20_000 and all(getattr(member, name) == value for name, value in _OF_CLAIM_3_8.items())
-    count, samples = BOUND_OF_CLAIM_3_8 if named else BOUND
-    if step in fifths(member.steps)[-2 if named else -1 :]:
-        found = log_likelihood(model, images.test[:count], images.test_rows[:count], member.seed, samples)
-        yield Value.mean("test", "log_likelihood", f"samples={samples}", found)
+    count, samples = BOUND_OF_CLAIM_3_8 if _is_of_claim_3_8(member) else BOUND
+    bound = log_likelihood(model, images.test[:count], images.test_rows[:count], member.seed, samples)
+    yield Value.mean("test", "log_likelihood", f"samples={samples}", bound)
+
+
+def likelihood_steps(member: Member) -> tuple[int, ...]:
+    """The steps at which `likelihood` is taken."""
+    return compared_steps(member) if _is_of_claim_3_8(member) else last_step(member)
+
+
+def _is_of_claim_3_8(member: Member) -> bool:
+    return member.steps >= 20_000 and all(getattr(member, name) == value for name, value in _OF_CLAIM_3_8.items())
 
 
 def neighbours(model: nn.Module, member: Member, step: int, images: Examples) -> Iterator[Value]:
@@ -245,14 +252,13 @@ def neighbours(model: nn.Module, member: Member, step: int, images: Examples) ->
     itself. `nearest_distance` counts the images by their L2 distance to the nearest training image, "bin=k" those in
     [k, k + 1) / 4; `nearest_distance_quantile` are quantiles of it. The two are the split's own, not the model's.
     """
-    if step in kept(member)[-2:]:
-        among = _nearest(images)[0]
-        parts = images.test[:NESTED].split(1_000)
-        made = [reconstruct(model, part) for part in parts]
-        memorised = torch.cat([among.nearer(*both) for both in zip(made, parts, strict=True)]).double()
-        # A reconstruction that is not finite is nearer to nothing; so is no share of which it is one.
-        whole = all(part.isfinite().all() for part in made)
-        yield Value.mean("test", "memorised", "", memorised if whole else memorised * math.nan)
+    among = _nearest(images)[0]
+    parts = images.test[:NESTED].split(1_000)
+    reconstructions = [reconstruct(model, part) for part in parts]
+    memorised = torch.cat([among.nearer(*both) for both in zip(reconstructions, parts, strict=True)]).double()
+    # A reconstruction that is not finite is nearer to nothing; so is no share of which it is one.
+    finite = all(part.isfinite().all() for part in reconstructions)
+    yield Value.mean("test", "memorised", "", memorised if finite else memorised * math.nan)
     if step == member.steps:
         distances = _nearest(images)[1].distance
         n = len(distances)
@@ -269,7 +275,7 @@ def neighbours(model: nn.Module, member: Member, step: int, images: Examples) ->
 def memorised_images(model: nn.Module, member: Member, step: int, images: Examples) -> Iterator[Value]:
     """Whether reconstructions of nested test images prefer the training images to other test images.
 
-    Taken at 0.8 and 1.0 of the steps, at the mean of z, see `metrics.memorisation`. `train_preference` is the
+    Taken at the mean of z, see `metrics.memorisation`. `train_preference` is the
     preference; `nearer_than_target` are the shares of images whose reconstruction is nearer to one of m training images
     ("among=train") or of m control images ("among=control") than to its own target. m is the number of training images
     or of test images beyond the nested ones, whichever is less, drawn by the member's seed; where it is less than the
@@ -277,9 +283,9 @@ def memorised_images(model: nn.Module, member: Member, step: int, images: Exampl
     measured, half of them are nested. Absent unless training and test images are exchangeable: both random parts of one
     set (split cv or random), no test set of its own.
     """
-    of_one_set = member.data not in (*STORED, *DERIVED) or not STORED[_origin(member.data)].n_test
+    of_one_set = not about(member.data).n_test
     n_nested = min(NESTED, len(images.test) // 2)
-    if step not in kept(member)[-2:] or member.split not in ("cv", "random") or not of_one_set or not n_nested:
+    if member.split not in ("cv", "random") or not of_one_set or not n_nested:
         return
     nested, others = images.test[:n_nested], images.test[n_nested:]
     m = min(len(images.train), len(others))
@@ -287,11 +293,11 @@ def memorised_images(model: nn.Module, member: Member, step: int, images: Exampl
         pool[_order(member.seed, name, len(pool)).to(pool.device)[:m]]
         for name, pool in (("train", images.train), ("control", others))
     )
-    made = torch.cat([reconstruct(model, part) for part in nested.split(1_000)])
-    found = memorisation(made, nested, train, control)
-    yield Value("test", "train_preference", "", found.train_preference, found.se, n_nested)
-    of_all = 1.0 if math.isfinite(found.train_preference) else math.nan
-    for among, nearer in (("train", found.nearer_to_train), ("control", found.nearer_to_control)):
+    reconstructions = torch.cat([reconstruct(model, part) for part in nested.split(1_000)])
+    preference = memorisation(reconstructions, nested, train, control)
+    yield Value("test", "train_preference", "", preference.train_preference, preference.se, n_nested)
+    of_all = 1.0 if math.isfinite(preference.train_preference) else math.nan
+    for among, nearer in (("train", preference.nearer_to_train), ("control", preference.nearer_to_control)):
         yield Value.mean("test", "nearer_than_target", f"among={among}", nearer.double() * of_all)
 
 
@@ -306,14 +312,14 @@ def worst_case(model: nn.Module, member: Member, step: int, images: Examples) ->
     nearest training image (Bozkurt et al. 2021, figure 3), the same of every member of a split. None where a
     reconstruction is not finite.
     """
-    among, found = _nearest(images)
-    first = max(0, min(round(0.9 * len(found.distance)) - SHOWN // 2, len(found.distance) - SHOWN))
-    shown = images.test[found.distance.argsort(stable=True)[first : first + SHOWN]]
-    made = reconstruct(model, shown)
-    if not made.isfinite().all():
+    among, nearest_of_test = _nearest(images)
+    first = max(0, min(round(0.9 * len(nearest_of_test.distance)) - SHOWN // 2, len(nearest_of_test.distance) - SHOWN))
+    shown = images.test[nearest_of_test.distance.argsort(stable=True)[first : first + SHOWN]]
+    reconstructions = reconstruct(model, shown)
+    if not reconstructions.isfinite().all():
         return None
-    nearest = images.train[among.nearest(made).index]
-    return torch.stack((shown, (255 * made.clamp(0, 1)).round().to(torch.uint8), nearest))
+    nearest = images.train[among.nearest(reconstructions).index]
+    return torch.stack((shown, (255 * reconstructions.clamp(0, 1)).round().to(torch.uint8), nearest))
 
 
 @cached(maxsize=2)
@@ -334,27 +340,27 @@ def layers(depth: int) -> str:
 
 
 def run(chosen: Settings, source: str | None = None):
-    """The tidy table of what was chosen, as a pandas DataFrame (see `studies.base.table_of`).
+    """The tidy table of what was chosen, as a pandas DataFrame (see `studies.base.of_study`).
 
     It has a column for each weight and each network's width, empty where no member has it.
     """
-    table = table_of(DESIGN, members, chosen, source)
-    lacking = [name for name in (*DESIGN.axes, "hidden", "channels") if name not in table]
-    return table.assign(**dict.fromkeys(lacking, math.nan))
+    table = of_study(SPEC, members, chosen, source)
+    absent = [name for name in (*SPEC.axes, "hidden", "channels") if name not in table]
+    return table.assign(**dict.fromkeys(absent, math.nan))
 
 
-DESIGN = Design(
+SPEC = StudySpec(
     name="rate_generalisation",
     measures=(
-        Measure("rate_distortion", 1, rate_distortion),
+        Measure("rate_distortion", 1, rate_distortion, at=compared_steps),
         Measure("rate_parts", 1, rate_parts),
-        Measure("likelihood", 1, likelihood),
-        Measure("neighbours", 1, neighbours),
+        Measure("likelihood", 1, likelihood, at=likelihood_steps),
+        Measure("neighbours", 1, neighbours, at=compared_steps),
         Measure("learning_curve", 1, learning_curve),
-        Measure("memorisation", 1, memorised_images),
+        Measure("memorisation", 1, memorised_images, at=compared_steps),
     ),
-    snapshots=snapshots,
-    kept=kept,
+    measured_steps=measured_steps,
+    saved_steps=saved_steps,
     axes=("beta", "mi", "kl", "depth"),
-    pictures=Pictures(1, ("test image", "reconstruction", "nearest training image"), worst_case),
+    grid=GridSpec(1, ("test image", "reconstruction", "nearest training image"), worst_case),
 )

@@ -13,19 +13,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vaekit import table as tidy
 from vaekit.claims import Claims, PaperScale, absence, complete, effect, paired, spearman, u_depth
 from vaekit.claims.curves import Curve, Evidence
-from vaekit.claims.rules import Part, holm
-from vaekit.claims.scope import of_the_paper
-from vaekit.claims.statistics import Reason, Statistic, in_doubt, matched_rate, percentiles, u_depths
-from vaekit.studies.rate_generalisation import BIN, Settings
+from vaekit.claims.rules import Criterion, holm
+from vaekit.claims.statistics import Reason, Statistic, difference, in_doubt, matched_rate, percentiles, u_depths
+from vaekit.store import table as tidy
+from vaekit.studies.rate_generalisation import BIN, Settings, layers
 
-BETAS = of_the_paper(Settings, "betas")
+_SETTINGS = Settings.SCALES["paper"]
+BETAS = _SETTINGS["betas"]
 PAPER = PaperScale(
-    steps=of_the_paper(Settings, "steps"),
-    batch_size=of_the_paper(Settings, "batch_size"),
-    seeds=len(of_the_paper(Settings, "seeds")),
+    steps=_SETTINGS["steps"],
+    batch_size=_SETTINGS["batch_size"],
+    seeds=len(_SETTINGS["seeds"]),
     data=("tetrominoes",),  # made to the paper's recipe, so the paper's own set
     grid={"beta": BETAS, "depth": (1, 3)},
     settings={"hidden": 512, "latent_dim": 10, "objective": "beta", "n_test": None},
@@ -71,15 +71,6 @@ def _with_training(evidence: Evidence, depth: int, split: dict) -> tuple[Curve, 
     return _of_a_u(*distortions, floor)
 
 
-def _step(name: str, curve: Curve, high: float, low: float, unit: str = "nats") -> Statistic:
-    """A complete curve at one point of its grid minus that at another, a value a seed."""
-    return paired(name, lambda values: values[:, 0] - values[:, 1], curve, at=(high, low), unit=unit)
-
-
-def _layers(depth: int) -> str:
-    return "1 layer" if depth == 1 else f"{depth} layers"
-
-
 @CLAIMS.claim(
     "3.1",
     "Dense data, CV(82k/82k), 1 and 3 layers: no memorisation at any beta",
@@ -89,7 +80,7 @@ def _layers(depth: int) -> str:
     note="The gap's share is of what training could still save, D on the training images above their floor. Its "
     "largest value over the betas is taken within each seed, which noise can only raise.",
 )
-def dense_data_is_not_memorised(evidence: Evidence) -> Sequence[Part]:
+def dense_data_is_not_memorised(evidence: Evidence) -> Sequence[Criterion]:
     """Per depth, no effect: max over beta of (D_test - D_train) / (D_train - floor) < 5 %."""
 
     def share(test, train, floor):
@@ -98,7 +89,7 @@ def dense_data_is_not_memorised(evidence: Evidence) -> Sequence[Part]:
         return shares.max(axis=1)  # NaN, no value, where a training D is not above its floor: one of them is wrong
 
     return [
-        absence(paired(f"largest gap share, {_layers(depth)}", share, *curves, unit=""), margin=0.05)
+        absence(paired(f"largest gap share, {layers(depth)}", share, *curves, unit=""), margin=0.05)
         for depth, curves in ((depth, _with_training(evidence, depth, DENSE)) for depth in (1, 3))
     ]
 
@@ -110,7 +101,7 @@ def dense_data_is_not_memorised(evidence: Evidence) -> Sequence[Part]:
     steps=50_000,
     axes=OF_DENSE,
 )
-def three_layers_dominate(evidence: Evidence) -> Sequence[Part]:
+def three_layers_dominate(evidence: Evidence) -> Sequence[Criterion]:
     """D of 1 layer minus D of 3 layers, at matched rate, on test images, > 0."""
     d1, d3, r1, r3 = _of_a_u(
         *(_distortion(evidence, "test", **DENSE, depth=depth) for depth in (1, 3)),
@@ -129,7 +120,7 @@ def three_layers_dominate(evidence: Evidence) -> Sequence[Part]:
     steps=50_000,
     note="The minimum's place is chosen for each seed by the other seeds, so that noise does not read as a U.",
 )
-def one_layer_is_u_shaped(evidence: Evidence) -> Sequence[Part]:
+def one_layer_is_u_shaped(evidence: Evidence) -> Sequence[Criterion]:
     """U-depth of test D > 0, and Spearman(beta, D_train) >= 0.95."""
     test, train, _ = _with_training(evidence, 1, SPARSE)
     return [
@@ -144,7 +135,7 @@ SNAPSHOTS = 5  # that every member must have, or the best of them says little of
 def stopped_early(rows: pd.DataFrame, halves: tuple[str, str]) -> pd.DataFrame:
     """Of each member, the row of D on the second half of the test images at the snapshot that is best on the first.
 
-    `rows` are tidy; `halves` names the parts of the two, which should be of the same images at every snapshot.
+    `rows` are tidy; `halves` names their parts, which should be of the same images at every snapshot.
     """
     choosing, judging = (tidy.select(rows, "distortion", "all", part=part, samples=1) for part in halves)
     choosing, judging = choosing.dropna(subset="value"), judging.dropna(subset="value")
@@ -172,7 +163,7 @@ def _stopped_early(evidence: Evidence, where: Mapping[str, Any]) -> Curve:
     note="Each member's snapshot is chosen on one half of the first 10,000 test images, and its D is taken on the "
     "other.",
 )
-def early_stopping_takes_the_u_away(evidence: Evidence) -> Sequence[Part]:
+def early_stopping_takes_the_u_away(evidence: Evidence) -> Sequence[Criterion]:
     """No effect: U-depth of test D at each member's best snapshot."""
     return [absence(u_depth(_stopped_early(evidence, {**SPARSE, "depth": 1}), "U-depth of test D, stopped early"))]
 
@@ -184,13 +175,10 @@ def early_stopping_takes_the_u_away(evidence: Evidence) -> Sequence[Part]:
     scale=DEEP,
     steps=50_000,
 )
-def three_layers_keep_falling(evidence: Evidence) -> Sequence[Part]:
+def three_layers_keep_falling(evidence: Evidence) -> Sequence[Criterion]:
     """No effect: U-depth of test D; and Spearman(beta, D_test) >= 0.9."""
     (test,) = _tests(evidence, {**SPARSE, "depth": 3})
-    return [
-        absence(u_depth(test, "U-depth of test D")),
-        effect(spearman(test, "Spearman(beta, test D)"), at_least=0.9),
-    ]
+    return [absence(u_depth(test, "U-depth of test D")), effect(spearman(test, "Spearman(beta, test D)"), at_least=0.9)]
 
 
 @CLAIMS.claim(
@@ -203,7 +191,7 @@ def three_layers_keep_falling(evidence: Evidence) -> Sequence[Part]:
     "nearest of as many control images, which are like the training images but were not trained on, less 1/2: 0, but "
     "for chance, of a network that remembers nothing, however poor its reconstructions.",
 )
-def memorisation_shows_at_large_beta(evidence: Evidence) -> Sequence[Part]:
+def memorisation_shows_at_large_beta(evidence: Evidence) -> Sequence[Criterion]:
     """t(1) - t(0.01) > 0.
 
     t is the measure `train_preference` (part test): P(nearest of m training images nearer than nearest of
@@ -211,15 +199,15 @@ def memorisation_shows_at_large_beta(evidence: Evidence) -> Sequence[Part]:
     """
     preference = _curve(evidence, "train_preference", "test", depth=3, **SPARSE)
     (preference,) = complete(preference, holding=(0.01, 1.0))
-    difference = _step("preference for training images at beta 1 - at beta 0.01", preference, 1.0, 0.01, unit="")
-    return [effect(difference, above=0)]
+    name = "preference for training images at beta 1 - at beta 0.01"
+    return [effect(difference(name, preference, 1.0, 0.01, unit=""), above=0)]
 
 
 PEAK = (0.05, 0.3)
 AROUND_THE_PEAK = (0.01, 0.1, 0.3, 0.5, 1.0)
 
 
-def _peaks(name: str, curve: Curve) -> list[Part]:
+def _peaks(name: str, curve: Curve) -> list[Criterion]:
     """A complete curve at its best beta in `PEAK` minus that at each beta outside: > 0 (Holm).
 
     Each seed's best beta is that of the other seeds' mean curve, as in `u_depth`: none chooses what it decides.
@@ -253,7 +241,7 @@ def _peaks(name: str, curve: Curve) -> list[Part]:
     note="The ELBO is -(D + R) whatever beta was trained with. Near 0.1 means from 0.05 to 0.3; the best beta there is "
     "chosen for each seed by the other seeds.",
 )
-def elbo_peaks_near_a_tenth(evidence: Evidence) -> Sequence[Part]:
+def elbo_peaks_near_a_tenth(evidence: Evidence) -> Sequence[Criterion]:
     """ELBO(b) - ELBO(outside) > 0 for the best b in [0.05, 0.3] and each beta outside (Holm)."""
     distortion = _distortion(evidence, "test", depth=3, **SPARSE)
     rate = _curve(evidence, "rate", "test", depth=3, **SPARSE)
@@ -269,7 +257,7 @@ def elbo_peaks_near_a_tenth(evidence: Evidence) -> Sequence[Part]:
     steps=20_000,
     note="Decided as 3.7 is, on the importance-weighted bound.",
 )
-def likelihood_peaks_there_too(evidence: Evidence) -> Sequence[Part]:
+def likelihood_peaks_there_too(evidence: Evidence) -> Sequence[Criterion]:
     """log p(b) - log p(outside) > 0 for the best b in [0.05, 0.3] and each beta outside (Holm).
 
     log p is the measure `log_likelihood` (part test, `samples` 5,000): the mean, over the first 1,000 test
@@ -301,7 +289,7 @@ def _gains(curves: Sequence[np.ndarray]) -> np.ndarray:
     steps=50_000,
     note="G is the U-depth of test D with 1 layer minus that with 3 layers.",
 )
-def depth_matters_more_with_less_data(evidence: Evidence) -> Sequence[Part]:
+def depth_matters_more_with_less_data(evidence: Evidence) -> Sequence[Criterion]:
     """The slope of G(N) on log N, over N of 8k, 16k, 32k and 56k, per seed, < 0."""
     curves = _tests(evidence, *_both_depths(*({"n_train": n} for n in SIZES)))
     log_n = np.log(SIZES) - np.log(SIZES).mean()
@@ -317,7 +305,7 @@ def depth_matters_more_with_less_data(evidence: Evidence) -> Sequence[Part]:
     steps=50_000,
     note="Much smaller means by more than half; G as in 3.9, in the mean of 8k and 16k training images.",
 )
-def depth_matters_less_at_constant_density(evidence: Evidence) -> Sequence[Part]:
+def depth_matters_less_at_constant_density(evidence: Evidence) -> Sequence[Criterion]:
     """G_CV - 2 G_CD > 0; undecided unless G_CV > 0."""
     splits = [{"split": split, "n_train": n} for split in ("cv", "cd") for n in SIZES[:2]]
     curves = _tests(evidence, *_both_depths(*splits))
@@ -394,7 +382,7 @@ def _nearer(evidence: Evidence, dense: Mapping[str, Any], seeds: pd.Index) -> St
     note="In the U-depth of test D with 1 layer, and in how far test images lie from the nearest training image, which "
     "no training changes.",
 )
-def checkerboard_is_like_sparse_data(evidence: Evidence) -> Sequence[Part]:
+def checkerboard_is_like_sparse_data(evidence: Evidence) -> Sequence[Criterion]:
     """|U_check - U_CV82k| - |U_check - U_CV16k| > 0, and W1(check, CV16k) - W1(check, CV82k) / 2 < 0."""
     dense = _dense(evidence)
     curves = _tests(evidence, *({**where, "depth": 1} for where in (CHECKERBOARD, dense, SPARSE)))
@@ -421,7 +409,7 @@ NO_WIDTH = {name: value for name, value in PAPER.settings.items() if name != "hi
     axes=(*AXES, "hidden", "channels"),
     note="Mildly means by less than half of the fully connected network's U-depth.",
 )
-def convolutions_hardly_turn(evidence: Evidence) -> Sequence[Part]:
+def convolutions_hardly_turn(evidence: Evidence) -> Sequence[Criterion]:
     """3 layers, no effect: U-depth of test D; 1 layer: U-depth(MLP) - 2 U-depth(CNN) > 0."""
     (deep,) = _tests(evidence, {**CNN, "depth": 3})
     shallow = _tests(evidence, {**MLP, "depth": 1}, {**CNN, "depth": 1})
@@ -438,7 +426,7 @@ def _of_set(name: str, depth: int) -> dict[str, Any]:
 
 
 def _in_most_sets(evidence: Evidence) -> Statistic:
-    """The least U-depth of the deepest more than half of the sets at hand, a value a seed: above 0 if most have one."""
+    """The least U-depth among the deepest of the available sets, more than half of them: above 0 if most have one."""
     curves = [_tests(evidence, _of_set(name, 1))[0] for name in OTHERS]
     available = [curve for curve in curves if not curve.missing]
     if not available:
@@ -463,22 +451,21 @@ def _in_most_sets(evidence: Evidence) -> Statistic:
     axes=(*AXES, "data", "data_identity", "hidden"),
     note="Most means more than half of the sets at hand.",
 )
-def other_data_turn_too(evidence: Evidence) -> Sequence[Part]:
+def other_data_turn_too(evidence: Evidence) -> Sequence[Criterion]:
     """The (n // 2 + 1)-th largest of n sets' U-depths > 0; on 3dShapes U-depth(3 layers) - U-depth(1 layer) > 0."""
     curves = _tests(evidence, *(_of_set("shapes3d", depth) for depth in (1, 3)))
     more = paired("3dShapes: U-depth with 3 layers - with 1", lambda a, b: u_depths(b) - u_depths(a), *curves)
     return [effect(_in_most_sets(evidence), above=0), effect(more, above=0)]
 
 
-def _at_hand(of_depth: Mapping[int, tuple[Curve, ...]]) -> Mapping[int, tuple[Curve, ...]]:
-    """The depths whose grid is there, all of which must hold: section 4.5 and Figure 8 name no depth."""
-    held = {depth: curves for depth, curves in of_depth.items() if not curves[0].missing}
-    # Where no depth has the grid, the one that has the most of it says what it lacks.
+def _available(of_depth: Mapping[int, tuple[Curve, ...]]) -> Mapping[int, tuple[Curve, ...]]:
+    """The depths with the grid, all of which must hold; without any, the one that has most of it."""
     most = max(of_depth, key=lambda depth: of_depth[depth][0].values.size)
-    return held or {most: of_depth[most]}
+    complete_curves = {depth: curves for depth, curves in of_depth.items() if not curves[0].missing}
+    return complete_curves or {most: of_depth[most]}
 
 
-SILENT = "The paper does not say of which depth: every depth at hand is shown, and all must hold. "
+NO_DEPTH = "The paper does not say of which depth: every depth at hand is shown, and all must hold. "
 
 
 # 0.5 itself, where saturation is hardest; the middle; and the far end, or "every beta" would be of a few.
@@ -491,9 +478,9 @@ WHERE_IT_SATURATES = ((0.001, 0.01), (0.1, 0.3), 0.5)
     paper="I(x; z) saturates to its maximum log N_train = 9.70 nats when beta < 1, CV(16k/147k) (Figure 8)",
     scale=replace(PAPER, grid={"beta": BETAS[:6], "depth": (1, 3)}),
     steps=20_000,
-    note=SILENT + "Tested at beta up to 0.5, with q(z) exact over all training images.",
+    note=NO_DEPTH + "Tested at beta up to 0.5, with q(z) exact over all training images.",
 )
-def information_saturates(evidence: Evidence) -> Sequence[Part]:
+def information_saturates(evidence: Evidence) -> Sequence[Criterion]:
     """The largest of log N - MI (exact q(z)) over the betas up to 0.5 is below 0.2 nats."""
     where = {"part": "train", "between": (BETAS[0], 0.5), "estimator": "exact", **SPARSE}
     of_depth = {}
@@ -505,8 +492,8 @@ def information_saturates(evidence: Evidence) -> Sequence[Part]:
         return (math.log(SPARSE["n_train"]) - information).max(axis=1)
 
     return [
-        effect(paired(f"largest deficit of MI, beta up to 0.5, {_layers(depth)}", deficit, *curves), below=0.2)
-        for depth, curves in _at_hand(of_depth).items()
+        effect(paired(f"largest deficit of MI, beta up to 0.5, {layers(depth)}", deficit, *curves), below=0.2)
+        for depth, curves in _available(of_depth).items()
     ]
 
 
@@ -515,24 +502,25 @@ def information_saturates(evidence: Evidence) -> Sequence[Part]:
     "The marginal KL is small for beta > 1 and grows as beta falls to 0",
     paper="KL(q(z) || p(z)) is small when beta > 1 but increases when beta < 1, CV(16k/147k) (Figure 8)",
     steps=20_000,
-    note=SILENT + "Small cannot mean small beside R, which exceeds it by at most log N: it means less than half of the "
+    note=NO_DEPTH
+    + "Small cannot mean small beside R, which exceeds it by at most log N: it means less than half of the "
     "value at beta 0.1. Where a rate is below 0.1 nats the code is empty and its marginal KL says nothing.",
 )
-def marginal_kl_grows(evidence: Evidence) -> Sequence[Part]:
+def marginal_kl_grows(evidence: Evidence) -> Sequence[Criterion]:
     """Spearman(beta, marginal KL) <= -0.95, and marginal KL(2) < half of marginal KL(0.1); R < 0.1: undecided."""
     of_depth = {}
     for depth in (1, 3):
         marginal = _curve(evidence, "marginal_kl", "train", estimator="exact", depth=depth, **SPARSE)
         rate = _curve(evidence, "rate", "train", depth=depth, **SPARSE)
         of_depth[depth] = complete(marginal, rate, points=4, holding=((0.001, 0.01), 0.1, 2.0))
-    parts = []
-    for depth, (marginal, rate) in _at_hand(of_depth).items():
-        order = spearman(marginal, f"Spearman(beta, marginal KL), {_layers(depth)}")
-        name = f"half of marginal KL at 0.1 minus that at 2, {_layers(depth)}"
+    criteria = []
+    for depth, (marginal, rate) in _available(of_depth).items():
+        order = spearman(marginal, f"Spearman(beta, marginal KL), {layers(depth)}")
+        name = f"half of marginal KL at 0.1 minus that at 2, {layers(depth)}"
         halves = paired(name, lambda values: values[:, 0] / 2 - values[:, 1], marginal, at=(0.1, 2.0))
-        parts.append(effect(in_doubt(order, rate, 0.1), at_most=-0.95))
-        parts.append(effect(in_doubt(halves, rate, 0.1), above=0))
-    return parts
+        criteria.append(effect(in_doubt(order, rate, 0.1), at_most=-0.95))
+        criteria.append(effect(in_doubt(halves, rate, 0.1), above=0))
+    return criteria
 
 
 @CLAIMS.claim(
@@ -550,7 +538,7 @@ def marginal_kl_grows(evidence: Evidence) -> Sequence[Part]:
     note="The paper's models without either term are in an appendix that its text leaves unnamed; its objective for "
     "them is not given. The MI within a batch is at most the log of its size: 4.85 nats at 128 images, 4.16 at 64.",
 )
-def the_marginal_kl_is_what_costs(evidence: Evidence) -> Sequence[Part]:
+def the_marginal_kl_is_what_costs(evidence: Evidence) -> Sequence[Criterion]:
     """D(1, 1) - D(1, 0) > 0; no effect: D(1, 1) - D(0, 1). D(mi, kl) is test D after training with these weights.
 
     The objective is `mi_kl`, with the weights "mi" and "kl": D + mi * MI + kl * KL(q(z) || p(z)), both estimated in the
@@ -560,6 +548,6 @@ def the_marginal_kl_is_what_costs(evidence: Evidence) -> Sequence[Part]:
     (over_kl,) = complete(curve(over="kl", mi=1.0), holding=(0.0, 1.0))
     (over_mi,) = complete(curve(over="mi", kl=1.0), holding=(0.0, 1.0))
     return [
-        effect(_step("test D with both - without the marginal KL", over_kl, 1.0, 0.0), above=0),
-        absence(_step("test D with both - without the MI", over_mi, 1.0, 0.0)),
+        effect(difference("test D with both - without the marginal KL", over_kl, 1.0, 0.0), above=0),
+        absence(difference("test D with both - without the MI", over_mi, 1.0, 0.0)),
     ]

@@ -1,4 +1,4 @@
-"""What study 3 shows of images and of stored members: its data, the members' pictures, and what can be moved."""
+"""Study 3's data, its members' pictures, and its explorers."""
 
 from typing import Any, NamedTuple
 
@@ -7,14 +7,15 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from vaekit import data, figures, pictures, runs, widgets
+from vaekit import data, figures, widgets
 from vaekit.figures import mean_sd, panels
-from vaekit.sheets import Sheet
-from vaekit.studies.rate_generalisation import DESIGN, Settings, layers
+from vaekit.store import ImageGrid, StoreError, load, load_decoder
+from vaekit.store.table import having, select
+from vaekit.studies.rate_generalisation import SPEC, Settings, layers
 from vaekit.studies.rate_generalisation.figures import TETROMINOES, seeds, training_set, training_sets
-from vaekit.table import having, select
+from vaekit.sweep import image_grids
 
-# What is said of memorisation (claim 3.6), of members that have it: measure and arguments by name.
+# Numbers of memorisation (claim 3.6), of members that have them: measure and arguments by name.
 MEMORISATION: dict[str, tuple[str, dict[str, Any]]] = {
     "preference for training images": ("train_preference", {}),
     "share of test images nearer to a training image": ("nearer_than_target", {"among": "train"}),
@@ -26,7 +27,7 @@ MEMORISATION: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def figure_1(columns: int = 16, rows: int = 6) -> Figure:
-    """Figure 1: a random sheet of Tetrominoes."""
+    """Figure 1: a random grid of Tetrominoes."""
     tetrominoes = data.load("tetrominoes")
     chosen = tetrominoes.split("random").train[: columns * rows]
     return figures.pictures(tetrominoes.take(chosen), columns)
@@ -35,17 +36,20 @@ def figure_1(columns: int = 16, rows: int = 6) -> Figure:
 def factors(columns: int = 12) -> Figure:
     """Tetrominoes along each of the five factors, a row each: of all images, those nearest to an even walk."""
     tetrominoes = data.load("tetrominoes")
-    place = tetrominoes.factors
-    assert place is not None  # tetrominoes are made from them
-    low, high = place.min(0).values, place.max(0).values
-    middle = low + (high - low) * torch.tensor([0.1, 0.6, 0.8, 0.5, 0.5])
+    position = _positions(tetrominoes)
     chosen = []
     for factor in range(5):
         for share in torch.linspace(0, 1, columns):
-            target = middle.clone()
-            target[factor] = low[factor] + share * (high - low)[factor]
-            chosen.append((((place - target) / (high - low)) ** 2).sum(1).argmin())
+            target = torch.tensor([0.1, 0.6, 0.8, 0.5, 0.5])
+            target[factor] = share
+            chosen.append(((position - target) ** 2).sum(1).argmin())
     return figures.pictures(tetrominoes.take(torch.stack(chosen)), columns)
+
+
+def _positions(tetrominoes: Any) -> torch.Tensor:
+    """The factors of each image, scaled to [0, 1]."""
+    low, high = tetrominoes.factors.min(0).values, tetrominoes.factors.max(0).values
+    return (tetrominoes.factors - low) / (high - low)
 
 
 def figure_2(n_train: int = 16_384, shown: int = 1_200) -> Figure:
@@ -55,14 +59,11 @@ def figure_2(n_train: int = 16_384, shown: int = 1_200) -> Figure:
     training images. (The paper draws 600 made-up points; these are images of the set.)
     """
     tetrominoes = data.load("tetrominoes")
-    factors = tetrominoes.factors
-    assert factors is not None  # tetrominoes are made from them
-    low, high = factors.min(0).values, factors.max(0).values
-    position = (factors - low) / (high - low)
+    factors: Any = tetrominoes.factors
     # Off the middle, which is a border of the checkerboard's cells.
-    centre = ((position[:, [0, 1, 2]] - torch.tensor([0.4, 0.4, 0.4])) ** 2).sum(1)
+    off_centre = ((_positions(tetrominoes)[:, [0, 1, 2]] - torch.tensor([0.4, 0.4, 0.4])) ** 2).sum(1)
     near = torch.zeros(len(factors), dtype=torch.bool)
-    near[centre.argsort()[:shown]] = True
+    near[off_centre.argsort()[:shown]] = True
     splits = {
         "50/50 at random": ("random", None),
         "checkerboard": ("checkerboard", None),
@@ -87,11 +88,11 @@ def figure_2(n_train: int = 16_384, shown: int = 1_200) -> Figure:
 
 
 class _Budget(NamedTuple):
-    """Members of one budget and training set; `sheets`: by depth a seed, and its pictures by beta."""
+    """Members of one budget and training set; `grids`: by depth a seed, and its pictures by beta."""
 
     label: str
     rows: pd.DataFrame
-    sheets: dict[int, tuple[int, dict[float, Sheet]]]
+    grids: dict[int, tuple[int, dict[float, ImageGrid]]]
 
 
 def figure_3_pictures(table: pd.DataFrame, settings: Settings, images: int = 3) -> Figure:
@@ -101,22 +102,22 @@ def figure_3_pictures(table: pd.DataFrame, settings: Settings, images: int = 3) 
     `explore` begins with.
     """
     shown = _budgets(table, settings)[:1]
-    if not shown or not shown[0].sheets:
+    if not shown or not shown[0].grids:
         return figures.nothing("No pictures are stored of these members.")
     label, _, by_depth = shown[0]
     figure, axes = panels(len(by_depth), 1, width=8, height=0.9 * 2 * images)
-    for ax, (depth, (seed, sheets)) in zip(axes[:, 0], by_depth.items(), strict=True):
-        tiles = [sheet.pictures[:, :images] for sheet in sheets.values()]
-        columns = [np.stack([tiles[0][0], np.full_like(tiles[0][0], 255)]), *(each[1:3] for each in tiles)]
+    for ax, (depth, (seed, grids)) in zip(axes[:, 0], by_depth.items(), strict=True):
+        tiles = [grid.images[:, :images] for grid in grids.values()]
+        columns = [np.stack([tiles[0][0], np.full_like(tiles[0][0], 255)]), *(rows[1:3] for rows in tiles)]
         # (row, image, column, H, W, C): of each image its row of reconstructions above its row of neighbours.
         placed = np.stack(columns, axis=2).swapaxes(0, 1)
-        height, width, colours = placed.shape[-3:]
-        flat = torch.from_numpy(placed.reshape(-1, height, width, colours)).permute(0, 3, 1, 2)
+        height, width, channels = placed.shape[-3:]
+        flat = torch.from_numpy(placed.reshape(-1, height, width, channels)).permute(0, 3, 1, 2)
         figures.pictures(flat, len(columns), ax)
         ax.set_axis_on()
         ax.spines[:].set_visible(False)
         middle = np.arange(len(columns)) * (width + 1) + width / 2
-        ax.set_xticks(middle, ["test image", *(f"beta {beta:g}" for beta in sheets)])
+        ax.set_xticks(middle, ["test image", *(f"beta {beta:g}" for beta in grids)])
         ax.xaxis.tick_top()
         names = ["image, reconstructions", "nearest training image"] * images
         ax.set_yticks(np.arange(2 * images) * (height + 1) + height / 2, names)
@@ -128,10 +129,9 @@ def figure_3_pictures(table: pd.DataFrame, settings: Settings, images: int = 3) 
 def explore(table: pd.DataFrame, settings: Settings):
     """Move through the members: the point on the curve, its pictures and its numbers follow.
 
-    A list of budgets and training sets, a curve for each depth, and a slider over beta, in JupyterLab and on a page
-    alike; it begins with the budget of `figure_3_pictures`, and a member that has pictures. Means over seeds with
-    standard deviations; the pictures are of one seed a depth. Where no member has a place on a curve, a sentence says
-    so.
+    A list of budgets and training sets, a curve for each depth, and a slider over beta. Points are means over seeds
+    with standard deviations; pictures are of one seed a depth. It begins with the budget of `figure_3_pictures`, at a
+    member that has pictures.
     """
     shown = _budgets(table, settings)
     points = [(budget.label, _points(budget)) for budget in shown]
@@ -162,35 +162,34 @@ def _point(depth: int, beta: float, rows: pd.DataFrame, budget: _Budget) -> dict
         if len(values):
             few = f" ({len(values)} of the seeds)" if len(values) < rows["seed"].nunique() else ""
             numbers[name] = mean_sd(values, ".3f") + few
-    seed, sheets = budget.sheets.get(depth, (None, {}))
-    sheet = sheets.get(beta)
+    seed, grids = budget.grids.get(depth, (None, {}))
+    grid = grids.get(beta)
     alt = "No pictures are stored of this member."
-    if sheet:
-        alt = f"{layers(depth)}, beta {beta:g}, seed {seed}; rows from above: {', '.join(sheet.labels)}"
+    if grid:
+        alt = f"{layers(depth)}, beta {beta:g}, seed {seed}; rows from above: {', '.join(grid.labels)}"
     return {
         "axes": {"layers": int(depth), "beta": float(beta)},
         "series": series,
         "numbers": numbers,
         "says": f"beta {beta:g}, {layers(depth)}: {sentence}",
-        "picture": widgets.sheet_png(sheet) if sheet else None,
+        "picture": widgets.grid_png(grid) if grid else None,
         "alt": alt,
     }
 
 
 def _start(budget: _Budget) -> dict[str, Any]:
     """Where to begin in a budget: the depth of which most is pictured, of those the largest."""
-    betas = {depth: sorted(sheets) for depth, (_, sheets) in budget.sheets.items()}
+    betas = {depth: sorted(grids) for depth, (_, grids) in budget.grids.items()}
     betas = betas or {depth: sorted(rows["beta"].unique()) for depth, rows in budget.rows.groupby("depth")}
     depth = max(betas, key=lambda depth: (len(betas[depth]), depth))
     return {"layers": depth, "beta": betas[depth][len(betas[depth]) // 2]}
 
 
 def _budgets(table: pd.DataFrame, settings: Settings) -> list[_Budget]:
-    """What can be moved through of the members asked for: each budget and training set with its pictures.
+    """Each budget and training set with its pictures.
 
-    The first is the most telling: the largest budget with two betas or more and pictures; without pictures, with two
-    betas. The others follow, the largest first. A budget of a single beta, which has no curve, is there where no other
-    is.
+    The first is the largest with two betas or more and pictures; without pictures, with two betas. The others follow,
+    the largest first. A budget of a single beta has no curve: it is there where no other is.
     """
 
     def betas(rows: pd.DataFrame) -> int:
@@ -200,34 +199,36 @@ def _budgets(table: pd.DataFrame, settings: Settings) -> list[_Budget]:
     def size(budget: _Budget) -> tuple[int, int]:
         return int(budget.rows["steps"].iloc[0]), len(budget.rows.drop_duplicates(["depth", "beta"]))
 
-    groups = training_sets(table[table["asked"] & table["beta"].notna()])
+    groups = training_sets(table[table["beta"].notna()])
     groups = [(label, rows) for label, rows in groups if betas(rows) >= 2] or groups
-    shown = [_Budget(label, rows, _sheets(rows, settings)) for label, rows in groups]
+    shown = [_Budget(label, rows, _grids(rows, settings)) for label, rows in groups]
     shown.sort(key=size, reverse=True)
-    if pictured := [i for i, budget in enumerate(shown) if budget.sheets]:
+    if pictured := [i for i, budget in enumerate(shown) if budget.grids]:
         shown.insert(0, shown.pop(pictured[0]))
     return shown
 
 
-def _sheets(rows: pd.DataFrame, settings: Settings) -> dict[int, tuple[int, dict[float, Sheet]]]:
-    """For each depth the seed of which there are most pictures, and those by beta; depths without any are left out."""
-    most: dict[int, tuple[int, dict[float, Sheet]]] = {}
+def _grids(rows: pd.DataFrame, settings: Settings) -> dict[int, tuple[int, dict[float, ImageGrid]]]:
+    """For each depth with pictures, a seed and its pictures by beta: one that was asked for, and has most of them."""
+    best: dict[int, tuple[int, dict[float, ImageGrid]]] = {}
+    ranks: dict[int, tuple[bool, int]] = {}
     members = rows.drop_duplicates("key").sort_values(["depth", "seed", "beta"])
     for (depth, seed), same in members.groupby(["depth", "seed"]):
         try:
-            sheets = {float(row.beta): pictures.of(DESIGN, row.key, settings.store) for row in same.itertuples()}
+            grids = {float(row.beta): image_grids.of(SPEC, row.key, settings.store) for row in same.itertuples()}
         except data.DataError:
             continue  # pictures would have to be made, of images that are not here
-        sheets = {beta: sheet for beta, sheet in sheets.items() if sheet}
-        if len(sheets) > len(most.get(int(depth), (0, {}))[1]):
-            most[int(depth)] = (int(seed), sheets)
-    return most
+        grids = {beta: grid for beta, grid in grids.items() if grid}
+        rank = bool(same["asked"].any()), len(grids)
+        if grids and rank > ranks.get(int(depth), (False, 0)):
+            best[int(depth)], ranks[int(depth)] = (int(seed), grids), rank
+    return best
 
 
 def decode(table: pd.DataFrame, settings: Settings):
     """A decoder to move: of the members whose weights are here, most steps and layers, beta nearest 1.
 
-    From the source "results" those alone that `results/` carries: a page is the same whoever builds it.
+    From the source "results" it is one that `results/` carries: a page is the same whoever builds it.
     """
     members = having(table.drop_duplicates("key"), **TETROMINOES, status="finished")
     members = members[members["beta"].notna()]
@@ -237,10 +238,10 @@ def decode(table: pd.DataFrame, settings: Settings):
         caption = f"{layers(row.depth)}, beta {row.beta:g}, seed {row.seed}, {row.steps:,} steps, "
         caption += f"{row.data}, {training_set(row.split, row.n_train)}"
         try:
-            stored = settings.source == "store"
-            model = runs.load(row.key, store=settings.store) if stored else runs.load_decoder(row.key)
+            store = settings.store
+            model = load(row.key, store=store) if store else load_decoder(row.key)
             return widgets.show(settings.source, widgets.decoder(model, caption))
-        except (runs.StoreError, ValueError):
+        except (StoreError, ValueError):
             continue  # neither stored here nor carried; or more than a page can run
     return widgets.Page(
         "<p>No decoder of these members is here. Train a member of your own, say of seed 7, or carry one in results/ "

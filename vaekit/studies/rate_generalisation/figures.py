@@ -1,5 +1,6 @@
 """Study 3's figures, after Bozkurt et al. (2021), from the table alone. Numbers of figures are the paper's."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,10 @@ from matplotlib.ticker import LogFormatter
 
 from vaekit import figures
 from vaekit.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, grid, mean_sd
-from vaekit.studies.rate_generalisation import BIN, DESIGN, layers
+from vaekit.store.table import budget_label, budgets, csv, having, select
+from vaekit.studies.rate_generalisation import BIN, SPEC, layers
 from vaekit.studies.rate_generalisation.claims import COUNTS, SIZES, stopped_early
 from vaekit.studies.rate_generalisation.claims import OTHERS as TENTHS
-from vaekit.table import budgets, csv, having, label, select
 
 SPLITS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "CV(82k)": ({"split": "cv", "n_train": 81_920}, {"color": BLUE, "marker": "o"}),
@@ -21,7 +22,7 @@ SPLITS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "checkerboard(82k)": ({"split": "checkerboard", "n_train": (81_920, None)}, {"color": GREEN, "marker": "D"}),
 }
 DEPTHS = (1, 3)
-AXES = DESIGN.axes
+AXES = SPEC.axes
 TRAINING_SETS = (*AXES, "split", "n_train")  # axes of figures that compare training sets
 ESTIMATORS = {"exact": ("q(z) over all images", "-"), "batch512": ("q(z) over batches of 512", ":")}
 RATE_PARTS: dict[str, dict[str, Any]] = {
@@ -94,8 +95,7 @@ def figure_4(table: pd.DataFrame) -> Figure:
         for split, name in (("cv", "constant volume"), ("cd", "constant density"))
         for depth in DEPTHS
     }
-    how = {"measures": RD, "drawn": _points(rows, "test"), "sharex": True, "sharey": True}
-    return grid(_labelled(rows), draw, panels, missing=NOT_RUN, wrap=2, **how)
+    return _rd_grid([rows], draw, panels, "test", wrap=2, sharex=True, sharey=True)
 
 
 def figure_5(table: pd.DataFrame) -> Figure:
@@ -127,7 +127,7 @@ def figure_5(table: pd.DataFrame) -> Figure:
 
     rows = _one_budget(having(pd.concat(splits.values()), depth=DEPTHS))
     drawn = pd.concat([_points(rows, "test"), *map(_counted, splits.values())])
-    return grid(_labelled(rows), draw, 3, missing=NOT_RUN, measures=(*RD, COUNTS), drawn=drawn)
+    return _rd_grid([rows], draw, 3, measures=(*RD, COUNTS), drawn=drawn)
 
 
 def distances(rows: pd.DataFrame) -> np.ndarray:
@@ -155,9 +155,7 @@ def figure_6(table: pd.DataFrame) -> Figure:
     panels = {
         f"{net}, {layers(depth)}": {"model": model, "depth": depth} for model, net in NETS.items() for depth in DEPTHS
     }
-    groups = [group for rows in nets for group in _labelled(rows)]
-    how = {"measures": RD, "drawn": _points(pd.concat(nets), *figures.PARTS), "sharey": False}
-    return grid(groups, draw, panels, missing=NOT_RUN, wrap=2, **how)
+    return _rd_grid(nets, draw, panels, *figures.PARTS, wrap=2, sharey=False)
 
 
 def figure_7(table: pd.DataFrame) -> Figure:
@@ -171,9 +169,7 @@ def figure_7(table: pd.DataFrame) -> Figure:
     where = {"model": "dense_vae", "split": "cv", "depth": DEPTHS}
     sets = [_one_budget(having(table, data=name, n_train=TENTHS[name], **where)) for name in OTHERS]
     panels = {name: {"data": data_set} for data_set, name in OTHERS.items()}
-    groups = [group for rows in sets for group in _labelled(rows)]
-    how = {"measures": RD, "drawn": _points(pd.concat(sets), "test"), "sharey": False}
-    return grid(groups, draw, panels, missing=NOT_RUN, width=3.4, **how)
+    return _rd_grid(sets, draw, panels, "test", width=3.4, sharey=False)
 
 
 def learning_curves(table: pd.DataFrame) -> Figure:
@@ -191,7 +187,7 @@ def learning_curves(table: pd.DataFrame) -> Figure:
     groups, panels, rows = _by_depth(table)
     betas = rows["beta"].unique()
     drawn = _as_measured(having(_while_training(rows), part="test"))
-    return grid(groups, draw, panels, measures=("distortion",), drawn=drawn, history=True, legend="below")
+    return grid(groups, draw, panels, measures=("distortion",), drawn=drawn, history=True, legend=True)
 
 
 def early_stopping(table: pd.DataFrame) -> Figure:
@@ -217,7 +213,7 @@ def early_stopping(table: pd.DataFrame) -> Figure:
         ax.set(ylabel=TEST_D)
 
     groups, panels, rows = _by_depth(table)
-    figure = grid(groups, draw, panels, legend="below")
+    figure = grid(groups, draw, panels, legend=True)
     return figures.with_data(figure, csv(_as_measured(curves(rows)), "distortion", last=False, steps_apart=False))
 
 
@@ -254,7 +250,7 @@ def figure_8(table: pd.DataFrame) -> Figure:
 
     groups, panels, rows = _by_depth(table)
     drawn = having(rows, part="train")
-    return grid(groups, draw, panels, measures=(*RATE_PARTS, "mi_ceiling"), drawn=drawn, legend="below")
+    return grid(groups, draw, panels, measures=(*RATE_PARTS, "mi_ceiling"), drawn=drawn, legend=True)
 
 
 def parts_removed(table: pd.DataFrame) -> Figure:
@@ -283,7 +279,9 @@ def parts_removed(table: pd.DataFrame) -> Figure:
 def training_sets(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """Each budget and training set with its label, the largest budget first."""
     groups = budgets(table, AXES)
-    return [(f"{training_set(*rows[['split', 'n_train']].iloc[0])}: {label(rows, AXES)}", rows) for rows in groups]
+    return [
+        (f"{training_set(*rows[['split', 'n_train']].iloc[0])}: {budget_label(rows, AXES)}", rows) for rows in groups
+    ]
 
 
 def training_set(split: str, n_train: float) -> str:
@@ -341,11 +339,6 @@ def _one_budget(table: pd.DataFrame) -> pd.DataFrame:
     return max(budgets(table, TRAINING_SETS), key=worth, default=table[:0])
 
 
-def _labelled(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """What `_one_budget` gives, for `grid`."""
-    return [(label(rows, TRAINING_SETS), rows)] if len(rows) else []
-
-
 # Curves of D over R
 
 
@@ -354,6 +347,13 @@ def _points(rows: pd.DataFrame, *parts: str) -> pd.DataFrame:
     both = pd.concat([select(rows, "rate", part=parts), select(rows, "distortion", part=parts, samples=1)])
     both = both[both["value"].notna()]
     return both[both.groupby(["key", "part"])["measure"].transform("size") == 2]
+
+
+def _rd_grid(compared: Sequence[pd.DataFrame], draw: Callable, columns: Any, *parts: str, **how: Any) -> Figure:
+    """A grid of such curves, of what `_one_budget` gives, with the data of these parts."""
+    groups = [(budget_label(rows, TRAINING_SETS), rows) for rows in compared if len(rows)]
+    data = {"measures": RD, "drawn": _points(pd.concat(compared), *parts)}
+    return grid(groups, draw, columns, missing=NOT_RUN, **(data | how))
 
 
 def _curve(ax: Axes, rows: pd.DataFrame, part: str = "test", **how: Any) -> None:

@@ -1,0 +1,195 @@
+"""`python -m vaekit runs …`: what people see of a store, and that verify names every damaged file and nothing else."""
+
+import shutil
+
+import numpy as np
+import pytest
+from tiny import member, run_of, tables
+
+from vaekit.__main__ import main
+from vaekit.store import ImageGrid, bundles, default_store, results
+from vaekit.studies import rate_generalisation as study
+
+pytestmark = pytest.mark.usefixtures("place")
+NAME = study.SPEC.name
+ROWS = [
+    {"step": step, "part": "test", "measure": "rate", "arguments": "", "value": step / 3, "se": 0.25, "n": 16}
+    for step in (16, 20)
+]
+
+
+@pytest.fixture
+def store():
+    """Two runs, one of them diverged, with a measure each."""
+    store = default_store()
+    for run in (run_of(member(0.1), backend="cores"), run_of(member(7), (), "diverged", "loss <inf> at step 3")):
+        store.commit_measure(run.member.key, "rate_distortion", 1, ROWS if run.weights else [])
+        store.commit(run)
+    return store
+
+
+KEY, DIVERGED = member(0.1).key, member(7).key
+
+
+def shown(capsys, *arguments, status=0):
+    assert main(["runs", *arguments]) == status
+    return capsys.readouterr()
+
+
+def error(capsys, *arguments):
+    output = shown(capsys, *arguments, status=2)
+    assert output.err.startswith("error: ")
+    assert output.err.count("\n") == 1
+    return output.err
+
+
+# What people see
+
+
+def test_list_is_a_line_a_run(store, capsys):
+    heading, *lines = shown(capsys, "list").out.splitlines()
+    assert heading.split() == ["key", "study", "status", "backend", "size", "measures", "what"]
+    assert [line.split()[0] for line in lines] == sorted([KEY[:12], DIVERGED[:12]])
+    (line,) = [line for line in lines if line.startswith(KEY[:12])]
+    for word in (NAME, "finished", "cores", "0.22 MB", "rate_distortion-1", "depth 1", "20 steps", "beta 0.1, seed 0"):
+        assert word in line
+    (line,) = shown(capsys, "list", "--diverged").out.splitlines()[1:]
+    assert line.startswith(DIVERGED[:12])
+    assert len(shown(capsys, "list", NAME).out.splitlines()) == 3
+    assert len(shown(capsys, "list", "pruning").out.splitlines()) == 1
+
+
+def test_list_names_a_damaged_run_and_shows_the_others(store, capsys):
+    store.path(KEY).write_text("{}")
+    output = shown(capsys, "list", status=1)
+    assert KEY in output.err
+    assert KEY[:12] not in output.out
+    assert DIVERGED[:12] in output.out
+
+
+def test_show_tells_all(store, capsys):
+    for start in (KEY, KEY[:12], KEY[:2]):
+        out = shown(capsys, "show", start).out
+        assert out.startswith(KEY)
+        for line in ("weights.beta: 0.1", "status: finished", "backend: cores", "snapshots: 16, 20"):
+            assert line in out
+        assert f"file: {store.path(KEY)}, 0.22 MB" in out
+        assert "rate_distortion-1: 2 values, at step 20\n  test rate: 6.66667 ± 0.25 (n = 16)\n" in out
+        assert "5.33333" not in out
+    assert "reason: loss <inf> at step 3" in shown(capsys, "show", DIVERGED).out
+
+
+def test_a_terminal_is_not_commanded(store, capsys):
+    other = store.commit(run_of(member(3), hardware="\x1b[2Jboo", backend="\x1b]0;boo\x07"))
+    for arguments in (("list",), ("show", other)):
+        out = shown(capsys, *arguments).out
+        assert "boo" in out
+        assert not {"\x1b", "\x07"} & set(out)
+
+
+def test_what_is_not_there_is_one_error(store, capsys):
+    assert "no run" in error(capsys, "show", "0123456789ab")
+    assert "no start of a key" in error(capsys, "show", "../../x")
+    assert "no start of a key" in error(capsys, "verify", "")
+    first = KEY[0]
+    alike = next(m for m in (member(seed=seed) for seed in range(1, 999)) if m.key[0] == first)
+    store.commit(run_of(alike))
+    assert "give more digits" in error(capsys, "show", first)
+    shutil.rmtree(store.root)
+    for arguments in (("list",), ("show", KEY), ("verify", KEY), ("clean", "--yes")):
+        assert f"there is no store at {store.root}" in error(capsys, *arguments)
+    assert not store.root.exists()
+
+
+# Verify
+
+
+def test_all_is_whole(store, capsys):
+    results.write(results.folder(NAME), tables([member()]), {})
+    assert "2 runs" in shown(capsys, "verify").out
+    assert "1 runs" in shown(capsys, "verify", KEY[:12]).out
+
+
+def test_verify_names_what_does_not_belong_and_what_is_lacking(store, capsys):
+    """What is damaged is named by a test of each kind of file, see test_stored_files.py."""
+    measures = store.root / "measures"
+    grid = ImageGrid(KEY, 20, 1, ("a",), np.zeros((1, 1, 2, 2, 1), np.uint8))
+    bundle = bundles.of_run(store.record(KEY), 20)
+    bundle.grid = grid
+    results.write(results.folder(NAME), tables([member()]), {}, {bundle.name: bundle.pack()})
+    surplus = [
+        store.root / "runs" / "stray",
+        store.root / "runs" / "0123.safetensors",
+        measures / "stray",
+        measures / KEY / "notes.json",
+        measures / KEY / "rate_distortion-2.json",
+        store.root / "work" / "a track",
+        store.root / "work" / ("0" * 64) / "stray",
+        store.root / "stray",
+        results.folder(NAME) / "stray",
+        results.folder(NAME) / "000000000000-1.safetensors",
+        results.folder("classifiers") / "stray",
+    ]
+    for path in surplus:
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.write_bytes(b"{")
+    (store.root / "runs" / "a folder").mkdir()
+    lacking = results.folder(NAME) / bundle.name
+    lacking.unlink()
+    named = [*surplus, store.root / "runs" / "a folder", lacking]
+    lines = shown(capsys, "verify", status=1).err.splitlines()
+    for path in named:
+        assert len([line for line in lines if line.startswith(f"damaged: {path} ")]) == 1, path
+    assert len(lines) == len(named)
+    (store.root / "work" / ("0" * 64) / ".being-written").write_bytes(b"")
+    lines = shown(capsys, "verify", DIVERGED).err
+    assert lines == ""
+
+
+def test_a_measure_without_a_run_is_verified_and_is_no_damage(store, capsys):
+    key = member(5).key
+    store.commit_measure(key, "rate_distortion", 1, ROWS)
+    assert shown(capsys, "verify").err == ""
+    path = store.root / "measures" / key / "rate_distortion-1.json"
+    path.write_bytes(path.read_bytes()[:-9])
+    assert str(path) in shown(capsys, "verify", status=1).err
+
+
+def test_results_are_verified_without_a_store(place, capsys):
+    path = results.folder(NAME)
+    results.write(path, tables([member()]), {})
+    (path / "provenance.json").write_text("{}")
+    output = shown(capsys, "verify", status=1)
+    assert f"damaged: {path / 'provenance.json'}" in output.err
+    assert "there is no store" in output.out
+
+
+# Clean
+
+
+def test_clean_deletes_leftovers_alone_and_only_when_told(store, capsys):
+    left = store.root / "staging" / "left"
+    left.write_bytes(bytes(2_000_000))
+    (store.root / "staging" / "file").write_bytes(b"x")
+    kept = store.quarantine(store.path(DIVERGED))
+    for arguments in ((), ("--quarantine",)):
+        out = shown(capsys, "clean", *arguments).out
+        assert "2.00 MB" in out
+        assert (str(kept) in out) is bool(arguments)
+        assert "--yes deletes them" in out
+    assert left.exists()
+    assert "2 leftovers, 2.00 MB: deleted" in shown(capsys, "clean", "--yes").out
+    assert list((store.root / "staging").iterdir()) == []
+    assert kept.exists()
+    shown(capsys, "clean", "--yes", "--quarantine")
+    assert not kept.exists()
+    store.verify(KEY)
+
+
+def test_clean_deletes_a_link_and_not_what_it_points_to(store, place):
+    (place / "mine").mkdir()
+    (store.root / "staging").mkdir(exist_ok=True)
+    (store.root / "staging" / "link").symlink_to(place / "mine")
+    assert main(["runs", "clean", "--yes"]) == 0
+    assert (place / "mine").is_dir()
+    assert not list((store.root / "staging").iterdir())

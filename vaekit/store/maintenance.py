@@ -1,0 +1,130 @@
+"""A store for people: what it holds, all that is known of one run, every file that is damaged, what can go.
+
+`python -m vaekit runs list | show | verify | clean` prints these; as a table, `table.runs()` has all of it. What a run
+says of itself is shown with its control characters spelled out: a terminal obeys them.
+"""
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from vaekit.store import checkpoints
+from vaekit.store.files import StoreError
+from vaekit.store.member import SHORT, describe, member_of
+from vaekit.store.runs import Store
+
+
+def check(store: Store) -> None:
+    """Raise StoreError where there is no store."""
+    if not store.root.is_dir():
+        raise StoreError(
+            f"there is no store at {store.root}; `python -m vaekit train` makes it, VAEKIT_RUNS says where it is"
+        )
+
+
+def listing(store: Store, study: str | None = None, diverged: bool = False) -> tuple[list[str], list[str]]:
+    """A line for each run, a heading first, and a sentence for each that is damaged.
+
+    `study` and `diverged` leave out the others.
+    """
+    rows, damaged = [("key", "study", "status", "backend", "size", "measures", "what")], []
+    for key in store.keys():
+        try:
+            record = store.record(key)
+            member = member_of(record["member"])
+        except StoreError as error:
+            damaged.append(str(error))
+            continue
+        if (study and record.get("study") != study) or (diverged and record["status"] != "diverged"):
+            continue
+        measures = " ".join(f"{name}-{version}" for name, version in store.measures(key).items())
+        weights = ", ".join(f"{name} {value:g}" for name, value in member.weights)
+        origin, status, backend = (str(record.get(name) or "-") for name in ("study", "status", "backend"))
+        what = f"{describe(member)}; {weights}, seed {member.seed}"
+        rows.append((key[:SHORT], origin, status, backend, _size(store.path(key)), measures or "-", what))
+    shown = [tuple(map(_shown, row)) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in shown], damaged
+
+
+def show(store: Store, key: str) -> Iterator[str]:
+    """All that is known of a run, line by line: its record, snapshots and the last values of each measure.
+
+    Raises StoreError where the run or one of its measures is damaged.
+    """
+    record = store.record(key)
+    yield key
+    yield _shown(describe(member_of(record["member"])))
+    for title, fields in (("member", record["member"]), ("run", record)):
+        yield f"\n{title}"
+        yield from (f"  {n}: {_shown(v)}" for n, v in fields.items() if n not in ("key", "member") and v is not None)
+    yield f"\nfile: {store.path(key)}, {_size(store.path(key))}"
+    yield f"snapshots: {', '.join(map(str, store.steps(key))) or 'none'}"
+    for name, version in store.measures(key).items():
+        rows = store.measure(key, name, version) or []
+        last = max((row["step"] for row in rows), default=None)
+        yield f"\n{name}-{version}: {len(rows)} values" + ("" if last is None else f", at step {last}")
+        for row in rows:
+            if row["step"] == last:
+                label = " ".join(filter(None, (row["part"], row["measure"], row["arguments"])))
+                yield f"  {_shown(label)}: {_number(row['value'])} ± {_number(row['se'])} (n = {row['n']})"
+
+
+def damage(store: Store, keys: Iterable[str] | None = None) -> Iterator[str]:
+    """A sentence for every damaged or surplus file of these runs and their measures.
+
+    `keys` None stands for all of them, and for all checkpoints.
+    """
+    if keys is None:
+        yield from store.surplus()
+        yield from checkpoints.damage(store)
+        keys = sorted({*store.keys(), *store.measured()})
+    for key in keys:
+        yield from store.damage(key)
+
+
+def leftovers(store: Store, quarantine: bool = False, checkpoints: bool = False) -> list[Path]:
+    """What may be deleted: what cut commits left in staging, and what is asked for.
+
+    `quarantine` is what failed verification, `checkpoints` the states of fleets: what is unfinished begins anew without
+    them, and what is finished cannot be lengthened. A commit in progress that loses its file in staging starts again.
+    """
+    places = ["staging/*", *(["quarantine/*"] if quarantine else []), *(["work/*"] if checkpoints else [])]
+    return [path for place in places for path in sorted(store.root.glob(place))]
+
+
+def delete(paths: Iterable[Path]) -> None:
+    """Delete folders and files. Raises StoreError with the one that could not be."""
+    for path in paths:
+        try:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+        except FileNotFoundError:
+            continue  # its commit ended, or somebody else was faster
+        except OSError as error:
+            raise StoreError(f"{path} could not be deleted ({error.strerror})") from None
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder; what goes meanwhile counts for nothing."""
+    files = [path] if path.is_file() else [Path(at) / name for at, _, names in os.walk(path) for name in names]
+    total = 0
+    for file in files:
+        try:
+            total += file.lstat().st_size
+        except FileNotFoundError:
+            continue
+    return total
+
+
+def _size(path: Path) -> str:
+    return f"{size_of(path) / 1e6:,.2f} MB"
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.6g}"
+
+
+def _shown(value: object) -> str:
+    text = str(value)
+    return text if text.isprintable() else text.encode("unicode_escape").decode()

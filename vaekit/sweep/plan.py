@@ -1,0 +1,280 @@
+"""What a sweep would do: which members are known, which are missing, and what training those takes."""
+
+import dataclasses
+import functools
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import torch
+
+from vaekit import data
+from vaekit.fleet import Budget, FleetMember, default_backend, memory, train_fleet
+from vaekit.fleet.stepping import Task, check_forward
+from vaekit.losses import OBJECTIVES
+from vaekit.store import SHORT, Member, Store, StoreError, Tables, checkpoints, default_store, describe, results, unique
+from vaekit.sweep.study import StudySpec
+
+LARGEST_STACK = 512  # members of a stacked fleet at the most, where memory holds as many
+
+
+@dataclass
+class Plan:
+    """What a sweep would do: members that are known, that lack a measure, and groups to train that can share a fleet.
+
+    Attributes:
+        known: nothing is to be done for them.
+        unmeasured: their weights are in the store.
+        shorter: longer runs in the store that passed through a member.
+        unmeasurable: in `results/` without their weights, so that a new measure would need them trained again.
+        groups: members to train, by what a fleet shares.
+        listed: the study's tables in `results/`, read once.
+    """
+
+    known: list[Member] = field(default_factory=list)
+    unmeasured: list[Member] = field(default_factory=list)
+    shorter: dict[Member, Member] = field(default_factory=dict)
+    unmeasurable: list[Member] = field(default_factory=list)
+    groups: list[list[Member]] = field(default_factory=list)
+    listed: Tables = field(default_factory=Tables)
+
+    @property
+    def missing(self) -> list[Member]:
+        """The members to train."""
+        return [member for group in self.groups for member in group]
+
+
+def plan_sweep(spec: StudySpec, members: Iterable[Member], store: Store) -> Plan:
+    """Sort members into what is known and what is missing.
+
+    A derived member starts from its parent's weights: a parent that is known, but whose weights are not here, is
+    missing where a child of it is.
+
+    Raises:
+        StoreError: Evidence is damaged, or the parent of a missing member is neither stored nor given.
+    """
+    result = Plan(listed=results.read(results.folder(spec.name)))
+    listed, stored = result.listed.members, {*store.keys()}
+    asked = {member.key: member for member in unique(members)}
+    versions = set(map(str, spec.measures))
+    lengths = {row["steps"] for row in listed.values()}
+    missing: dict[str, Member] = {}
+    for key, member in asked.items():
+        if key in stored:
+            done = all(store.measure_columns(key, m.name, m.version) is not None for m in spec.measures)
+            (result.known if done else result.unmeasured).append(member)
+        elif row := listed.get(key):
+            done = row["status"] == "diverged" or versions <= {*(row["measures"] or "").split()}
+            (result.known if done else result.unmeasurable).append(member)
+        elif longer := _longer(spec, member, store, stored, lengths):
+            result.shorter[member] = longer
+        else:
+            missing[key] = member
+    here = stored | {member.key for member in result.shorter}
+    children = [member for member in missing.values() if member.parent]
+    while children:
+        parent = children.pop().parent
+        if not parent or parent in here or parent in missing:
+            continue
+        if parent not in asked:
+            raise StoreError(
+                f"a member is derived from run {parent[:SHORT]}, which is not stored here: train that, too"
+            )
+        missing[parent] = asked[parent]
+        children.append(asked[parent])
+    result.known = [member for member in result.known if member.key not in missing]
+    result.unmeasurable = [member for member in result.unmeasurable if member.key not in missing]
+    groups: dict[tuple, list[Member]] = {}
+    for member in (member for key, member in asked.items() if key in missing):
+        alike = dataclasses.replace(member, seed=0, weights=(), parent="" if member.parent else None)
+        groups.setdefault((alike, tuple(name for name, _ in member.weights)), []).append(member)
+    result.groups = list(groups.values())
+    return result
+
+
+def _longer(spec: StudySpec, member: Member, store: Store, stored: set[str], lengths: set[int]) -> Member | None:
+    """A longer run in the store that saved this member's last weights on its way, if there is one.
+
+    It must save them at that step, so few lengths can be meant: those of which it is a fifth or more, and those that
+    the study is known to have. A member with an arm is none: its course depends on its length.
+    """
+    if member.arm or not stored:
+        return None
+    fifths = {round(5 * member.steps / part) for part in range(1, 5)}
+    for length in sorted(length for length in fifths | lengths if length > member.steps):
+        longer = dataclasses.replace(member, steps=length)
+        if longer.key in stored and member.steps in {*spec.saved_steps(longer)} & {*store.steps(longer.key)}:
+            return longer
+    return None
+
+
+def check_images(plan: Plan) -> None:
+    """Raise DataError with all sets and splits that members to train need and that cannot be had."""
+    problems = []
+    needed = {(first.data, first.split, first.n_train) for first, *_ in plan.groups}
+    for name, split, n_train in sorted(needed, key=str):
+        try:
+            data.load(name).split(split, n_train)
+        except data.DataError as error:
+            problems.append(str(error))
+    if problems:
+        raise data.DataError("\n".join(dict.fromkeys(problems)))
+
+
+def shard(members: Iterable[Member], number: int, of: int) -> list[Member]:
+    """The members of part `number` (from 0) of `of`: the same part whoever asks, whatever else is asked for.
+
+    A member's key decides; a derived one goes with the member that its family starts from.
+    """
+    family = {member.key: member for member in unique(members)}
+
+    def root(key: str) -> str:
+        parent = family[key].parent if key in family else None
+        return root(parent) if parent else key
+
+    return [member for key, member in family.items() if int(root(key), 16) % of == number]
+
+
+def tables(
+    spec: StudySpec,
+    store: Store | None = None,
+    members: Iterable[Member] = (),
+    alone: bool = False,
+    listed: Tables | None = None,
+) -> Tables:
+    """All that is known of a study: what `results/` holds, what the store's runs of this study add, and `members`.
+
+    With `alone`, the store adds no others than those. `listed` is what `results/` holds, if it was read already.
+    """
+    store = store or default_store()
+    asked = {member.key for member in members}
+    own = (key for key in store.keys() if not alone and store.record(key).get("study") == spec.name)
+    keys = sorted({*own, *(key for key in asked if key in store)})
+    listed = results.read(results.folder(spec.name)) if listed is None else listed
+    return listed.merged(results.from_store(store, spec.versions, keys))
+
+
+# What it takes --------------------------------------------------------------------------------------------------------
+
+
+def report(spec: StudySpec, plan: Plan, device: str, store: Store | None = None, timed: bool = True) -> str:
+    """What a plan means: members known and missing, and the disk that the missing ones will take.
+
+    If `timed`, also the time, by training a few steps of each kind first.
+    """
+    store = store or default_store()
+    lines = [f"{spec.name}: {len(plan.known)} members known, {len(plan.unmeasured)} to be measured from their weights"]
+    if plan.shorter:
+        lines.append(f"  {len(plan.shorter)} are snapshots of longer runs, to be measured")
+    if plan.unmeasurable:
+        what = f"{len(plan.unmeasurable)} are in results/ without a measure's newest version"
+        lines.append(f"  {what}, and their weights are not here: it would need them trained again")
+    minutes = megabytes = 0.0
+    for group in plan.groups:
+        first = group[0]
+        # A member a core: fewer than cores take as long as a full fleet.
+        rounded = max(len(group), fleet_size(device)) if default_backend(device) == "cores" else len(group)
+        takes = rounded * first.steps * seconds_per_step(first, device) / 60 if timed else 0.0
+        fills = sum(bytes_per_run(spec, member) for member in group) / 1e6
+        begun = begun_members(group, store, device)
+        going = f" ({begun} of them have a checkpoint)" if begun else ""
+        lasts = f"{_duration(takes)}, " if timed else ""
+        lines.append(f"  {len(group)} to train{going}: {describe(first)}: {lasts}{fills:,.0f} MB")
+        minutes, megabytes = minutes + takes, megabytes + fills
+    if plan.groups:
+        lasts = f"{_duration(minutes)} and measures, " if timed else ""
+        lines.append(f"  {len(plan.missing)} in all: {lasts}{megabytes:,.0f} MB")
+    return "\n".join(lines)
+
+
+def begun_members(members: list[Member], store: Store, device: str) -> int:
+    """How many of a group have a checkpoint: on *cores* of all, of a *stack* of the first.
+
+    A stack that was stopped goes on in its own composition alone. What is free of a card's memory, and the time that is
+    left, are never the same twice, so neither is the size that a stack would have.
+    """
+    if default_backend(device) == "cores":
+        return sum(checkpoints.begun(store, [member], device, "cores") for member in members)
+    return checkpoints.begun(store, members[:LARGEST_STACK], device, "stack")
+
+
+def bytes_per_run(spec: StudySpec, member: Member) -> int:
+    """What a stored run of this member takes on the disk, nearly all of it weights, with its last checkpoint."""
+    size = sum(value.nbytes for value in member.build().state_dict().values())
+    state = 0 if member.arm else 3 + len(spec.measured_steps(member))  # weights, two moments, and snapshots on the way
+    return size * (len(spec.saved_steps(member)) + state)
+
+
+def seconds_per_step(member: Member, device: str) -> float:
+    """Seconds of a model-step in a fleet that fills the device, from a short fleet on made images, timed once."""
+    # Neither its images, but for their shape, nor the weights of its objective nor its arm are worth another timing.
+    weights = {name: 1.0 for name, _ in member.weights}
+    alike: dict = {"seed": 0, "steps": 40, "n_train": None, "n_test": None, "parent": None, "arm": None, "split": "own"}
+    shape = data.image_shape(member.data)
+    alike["data"] = next(name for name in data.NAMES if data.image_shape(name) == shape)
+    return _seconds_per_step(dataclasses.replace(member, weights=weights, **alike), device)
+
+
+@functools.lru_cache
+def _seconds_per_step(member: Member, device: str) -> float:
+    shape = (512, *data.image_shape(member.data))
+    images = torch.arange(math.prod(shape)).remainder(251).to(torch.uint8).reshape(shape)
+    labels = torch.arange(512).remainder(2)
+    size = fleet_size(device, capacity=min(64, capacity(member, device)))
+    alike = [FleetMember(seed, dict(member.weights)) for seed in range(size)]
+    seconds, steps = 0.0, 2  # the first two warm up, and say how many fit into two seconds
+    for _ in range(2):
+        steps = min(member.steps, max(2, int(2 * steps / seconds))) if seconds else steps
+        begun = time.monotonic()
+        budget = dataclasses.replace(budget_of(member), steps=steps, snapshots=())
+        objective, backend = OBJECTIVES[member.objective], default_backend(device)
+        options = {"budget": budget, "device": device, "backend": backend, "progress": False}
+        train_fleet(member.build, objective, alike, images, labels, **options)
+        seconds = time.monotonic() - begun
+    return seconds / steps / len(alike)
+
+
+def fleet_size(
+    device: str, seconds_each: float = 0.0, seconds_left: float = math.inf, capacity: int = 64, waiting: int = 0
+) -> int:
+    """How many of the members that are `waiting` to train together; none where they would not end in time.
+
+    A member a core, which takes as long for one as for all cores, so `seconds_each` is a core's share of that; of the
+    last ones as many as are left, which take turns. Or a stack, of as many as its `capacity`.
+    """
+    if default_backend(device) == "cores":
+        size = torch.get_num_threads()
+        if size < waiting < 2 * size and waiting * seconds_each <= seconds_left:
+            return waiting
+        return size if size * seconds_each <= seconds_left else 0
+    size = min(capacity, LARGEST_STACK)
+    if size * seconds_each <= seconds_left:
+        return size
+    return max(0, int(seconds_left / seconds_each))
+
+
+def capacity(member: Member, device: str) -> int:
+    """How many members like this one a device steps at once: a CPU one a core, a stack what memory holds."""
+    if default_backend(device) == "cores":
+        return torch.get_num_threads()
+    model, budget, objective = member.build(), budget_of(member), OBJECTIVES[member.objective]
+    images = torch.zeros(2, *data.image_shape(member.data), dtype=torch.uint8)
+    task = Task(member.build, objective, images, torch.zeros(2, dtype=torch.int64), budget, None)
+    activations = check_forward(model, task, FleetMember(member.seed, dict(member.weights)))
+    return memory.members_at_once(model, activations, budget, device)
+
+
+def budget_of(member: Member, snapshots: tuple[int, ...] = ()) -> Budget:
+    """The budget that a member is trained with."""
+    return Budget(member.steps, member.batch_size, member.lr, member.weight_decay, member.precision, snapshots)
+
+
+def _duration(minutes: float) -> str:
+    """A rough time for people: an estimate has two digits at the most."""
+    if minutes < 1:
+        return "under a minute"
+    for unit, size in (("days", 1440), ("hours", 60)):
+        if minutes >= 2 * size:
+            return f"about {float(f'{minutes / size:.2g}'):,g} {unit}"
+    return f"about {minutes:.0f} min"

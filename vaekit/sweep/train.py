@@ -1,0 +1,214 @@
+"""Carrying out a plan: train, measure and commit, fleet by fleet."""
+
+import dataclasses
+import gc
+import math
+import platform
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vaekit import provenance, pruning
+from vaekit.fleet import Fleet, FleetMember, default_backend, memory, train_fleet, workers
+from vaekit.losses import OBJECTIVES
+from vaekit.store import SHORT, Member, Run, Store, StoreError, default_store, describe, load
+from vaekit.store.checkpoints import Checkpoints
+from vaekit.sweep import plan
+from vaekit.sweep.plan import Plan
+from vaekit.sweep.study import Examples, Measure, StudySpec, examples_of
+
+Say = Callable[[str], None]
+
+
+def run(
+    spec: StudySpec,
+    members: Iterable[Member],
+    store: Store | None = None,
+    device: str = "cpu",
+    minutes: float | None = None,
+    progress: bool | None = None,
+    say: Say = print,
+) -> Plan:
+    """Say what is missing, train it, measure it, store it; return the plan that was carried out.
+
+    Derived members are trained as soon as their parents are there, so that a cut sweep leaves whole families. With
+    `minutes`, no fleet is begun that would not end within them.
+
+    Raises:
+        StoreError: The store cannot be written; before any training.
+        DataError: A data set cannot be had; before any training.
+    """
+    store = store or default_store()
+    store.clear_staging()
+    todo = plan.plan_sweep(spec, members, store)
+    if not todo.missing and not todo.unmeasured and not todo.shorter:
+        if todo.unmeasurable:
+            say(plan.report(spec, todo, device, store, timed=False))
+        return todo
+    store.check_writable()
+    plan.check_images(todo)
+    say(plan.report(spec, todo, device, store, timed=minutes is not None))
+    for member, longer in todo.shorter.items():
+        _cut(spec, member, longer, store)
+    for member in [*todo.unmeasured, *todo.shorter]:
+        _measure_again(spec, member, store, device)
+    end = math.inf if minutes is None else time.monotonic() + 60 * minutes
+    waiting = sorted(map(list, todo.groups), key=lambda group: group[0].parent is None)  # children first
+    seconds_each = {
+        id(group): 0.0 if minutes is None else group[0].steps * plan.seconds_per_step(group[0], device)
+        for group in waiting
+    }
+    while ready := next(((group, able) for group in waiting if (able := _able(group, store))), None):
+        group, able = ready
+        begun = time.monotonic()
+        size = plan.fleet_size(device, seconds_each[id(group)], end - begun, plan.capacity(able[0], device), len(able))
+        stopped = plan.begun_members(able[:size], store, device) if default_backend(device) == "stack" else 0
+        fleet = able[: stopped or size]
+        if not fleet:
+            say(f"not begun, for want of time: {len(group)} members of {describe(group[0])}")
+            waiting.remove(group)
+            continue
+        say(f"training {len(fleet)} of {len(group)} members: {describe(group[0])}")
+        _train(spec, fleet, store, device, progress, say)
+        group[:] = [member for member in group if member not in fleet]
+        # With its measures, which the estimate leaves out; less where it went on from a state.
+        seconds_each[id(group)] = max(seconds_each[id(group)], (time.monotonic() - begun) / len(fleet))
+    for group in filter(None, waiting):
+        say(f"not begun, for want of their parents: {len(group)} members of {describe(group[0])}")
+    return todo
+
+
+def _able(group: list[Member], store: Store) -> list[Member]:
+    """Those of a group that can be trained now."""
+    return [member for member in group if member.parent is None or member.parent in store]
+
+
+def _train(spec: StudySpec, members: list[Member], store: Store, device: str, progress: bool | None, say: Say) -> None:
+    """Train, measure and commit one fleet; one that memory does not hold after all, as two."""
+    starts = {member.key: _start(member, store) for member in members if member.parent}
+    for member in [member for member in members if starts.get(member.key, {}) is None]:
+        store.commit(Run(member, "diverged", "its parent diverged", {}, {}, {"study": spec.name, "wall_time": 0.0}))
+    members = [member for member in members if starts.get(member.key, {}) is not None]
+    if not members:
+        return
+    first, backend = members[0], default_backend(device)
+    images, snapshots = examples_of(first, device), spec.measured_steps(first)
+    tracks = [[member] for member in members] if backend == "cores" else [members]
+    asked = [*snapshots, first.steps]
+    savers = [Checkpoints(store, track, asked, device, backend, len(members), say) for track in tracks]
+    try:
+        fleet = train_fleet(
+            first.build,
+            OBJECTIVES[first.objective],
+            [FleetMember(member.seed, dict(member.weights), start=starts.get(member.key)) for member in members],
+            images.train,
+            images.train_labels,
+            budget=plan.budget_of(first, snapshots),
+            project=pruning.projection(first.build(), first.arm, first.steps) if first.arm else None,
+            device=device,
+            backend=backend,
+            checkpointers=savers,
+            progress=progress,
+        )
+    except (RuntimeError, MemoryError) as error:
+        if not memory.ran_out(error):
+            raise
+        if len(members) == 1:
+            what = f"one member does not fit in the memory of {device}: {describe(first)} ({error})"
+            raise StoreError(what) from error
+        fleet = None
+    if fleet is None:  # out here the error is gone, and the tensors that its frames held
+        gc.collect()  # a process's first optimiser imports torch's compiler, in a cycle that holds the stack
+        say(f"out of memory with {len(members)} members; they are trained as two fleets")
+        half = math.ceil(len(members) / 2)
+        for part in (members[:half], members[half:]):
+            _train(spec, part, store, device, progress, say)
+        return
+    seconds = [round(savers[i if backend == "cores" else 0].seconds, 2) for i in range(len(members))]
+    _commit(spec, members, fleet, seconds, images, store, device)
+    for saver in savers:
+        saver.done()
+
+
+def _commit(
+    spec: StudySpec,
+    members: list[Member],
+    fleet: Fleet,
+    seconds: list[float],
+    images: Examples,
+    store: Store,
+    device: str,
+) -> None:
+    """Measure and store the members of a trained fleet, side by side."""
+    record = {
+        "study": spec.name,
+        "hardware": provenance.hardware(device),
+        "backend": fleet.backend,
+        "fleet": len(members),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "commit": provenance.commit(),
+    }
+
+    def take_all(i: int) -> dict[str, list[dict]]:
+        values: dict[str, list[dict]] = {measure.name: [] for measure in spec.measures}
+        for step in sorted(fleet[i].snapshots):
+            if measures := spec.measures_at(step, members[i]):
+                model = fleet.model(i, step).to(device)
+                for measure in measures:
+                    values[measure.name] += _take(measure, model, members[i], step, images)
+        return values
+
+    saved = {*spec.saved_steps(members[0])}
+    with workers(None if device == "cpu" else 1) as pool:
+        measured = pool.map(take_all, range(len(members)))
+        for member, trained, values, spent in zip(members, fleet, measured, seconds, strict=True):
+            # The run comes last: where it is there, so are its measures, those at steps that are not saved included.
+            for measure in spec.measures:
+                store.commit_measure(member.key, measure.name, measure.version, values[measure.name])
+            weights = {step: state for step, state in trained.snapshots.items() if step in saved}
+            own = record | {"wall_time": spent}
+            store.commit(Run(member, trained.status, trained.reason, trained.history, weights, own))
+
+
+def _cut(spec: StudySpec, member: Member, longer: Member, store: Store) -> None:
+    """Store a member as the beginning of a longer run: the same weights, history and record up to its last step."""
+    source, history = store.record(longer.key), store.history(longer.key)
+    upto = history["step"] <= member.steps if len(history) else torch.ones(0, dtype=torch.bool)
+    steps = {*spec.saved_steps(member), member.steps} & {*store.steps(longer.key)}
+    same = ("study", "hardware", "backend", "fleet", "torch", "python", "commit")
+    record: dict[str, Any] = {name: source[name] for name in same if name in source}
+    record |= {"wall_time": round(source["wall_time"] * member.steps / longer.steps, 2), "beginning_of": longer.key}
+    weights = {step: store.weights(longer.key, step) for step in steps}
+    store.commit(Run(member, "finished", "", {n: v[upto] for n, v in history.items()}, weights, record))
+
+
+def _start(member: Member, store: Store) -> dict[str, Tensor] | None:
+    """What a derived member starts from: its parent's last weights, as far as it has them; None if that diverged."""
+    assert member.parent is not None  # asked for derived members alone
+    if store.record(member.parent)["status"] == "diverged":
+        return None
+    weights = store.weights(member.parent, max(store.steps(member.parent)))
+    fresh = member.build().state_dict()
+    if lacking := [name for name in fresh if name not in weights and not name.endswith("_mask")]:
+        raise StoreError(f"run {member.parent[:SHORT]} lacks what its derived member has: {', '.join(lacking)}")
+    return {**fresh, **{name: value for name, value in weights.items() if name in fresh}}
+
+
+def _measure_again(spec: StudySpec, member: Member, store: Store, device: str) -> None:
+    """Take the measures that a stored run lacks, at the steps whose weights are there."""
+    images, steps = examples_of(member, device), store.steps(member.key)
+    for measure in spec.measures:
+        if store.measure_columns(member.key, measure.name, measure.version) is None:
+            values = []
+            for step in steps:
+                if measure in spec.measures_at(step, member):
+                    values += _take(measure, load(member.key, step, store).to(device), member, step, images)
+            store.commit_measure(member.key, measure.name, measure.version, values)
+
+
+def _take(measure: Measure, model: nn.Module, member: Member, step: int, images: Examples) -> list[dict]:
+    return [{"step": step, **dataclasses.asdict(value)} for value in measure.take(model, member, step, images)]
