@@ -54,6 +54,16 @@ def build(monkeypatch):
     return importlib.import_module("build")
 
 
+@pytest.fixture
+def house_style():
+    """What a figure sets of matplotlib's goes again, and no figure stays open, which a notebook would show twice."""
+    import matplotlib.pyplot as plt  # here, where no test of the store needs it
+
+    with plt.rc_context():
+        yield
+    assert not plt.get_fignums()
+
+
 @pytest.fixture(scope="module")
 def forks():
     """Processes of their own, made at once."""

@@ -6,10 +6,8 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pandas as pd
-import pytest
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 
 
 def members(axes: list[str], points, **fields: Any) -> pd.DataFrame:
@@ -63,14 +61,6 @@ def keyed(values, finite=True) -> dict:
     assert len(by_name) == len(values)
     assert not finite or all(math.isfinite(value.value) and value.se >= 0 for value in values)
     return by_name
-
-
-@pytest.fixture
-def house_style():
-    """What a figure sets of matplotlib's goes again, and no figure stays open, which a notebook would show twice."""
-    with plt.rc_context():
-        yield
-    assert not plt.get_fignums()
 
 
 def drawn(figure):

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from made_up import drawn, errorbars, house_style  # noqa: F401
+from made_up import drawn, errorbars
 from matplotlib.lines import AxLine
 from test_table import CHANGES, PARENTS, RECORDED, two_members
 from tiny import ARGUMENTS, member, moved, settings, tables, value

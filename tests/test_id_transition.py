@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from made_up import drawn, errorbars, house_style, keyed  # noqa: F401
+from made_up import drawn, errorbars, keyed
 from test_claims_id_transition import READ, published, table
 from tiny import held, with_columns
 

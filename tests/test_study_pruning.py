@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from made_up import drawn, errorbars, house_style, keyed, swept_values  # noqa: F401
+from made_up import drawn, errorbars, keyed, swept_values
 from tiny import moved, row_of
 
 from vaekit import claims, pruning, sweep

@@ -1,10 +1,12 @@
 """The store: finished runs and what was measured of them.
 
-    <store>/runs/<key>.safetensors                    a run: weights, history, and its record in the header
-    <store>/measures/<key>/<measure>-<version>.json   the values of one measure of a member
-    <store>/work/                                     states of what is training, see `vaekit.store.checkpoints`
-    <store>/staging/                                  files while they are written; anyone may delete them at any time
-    <store>/quarantine/                               what failed verification; never deleted silently
+In the folder of a store:
+
+    runs/<key>.safetensors                    a run: weights, history, and its record in the header
+    measures/<key>/<measure>-<version>.json   the values of one measure of a member
+    work/<track>/                             states of what is training, see `vaekit.store.checkpoints`
+    staging/                                  files while they are written; anyone may delete them at any time
+    quarantine/                               what failed verification; never deleted silently
 
 Files and their hashes follow `vaekit.store.files`. Nothing rests on locks, times of files or a clock, paths come from
 hashes alone, and no code path loads a pickle.
