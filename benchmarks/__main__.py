@@ -2,7 +2,9 @@
 
 import argparse
 import importlib
+import io
 import sys
+from typing import cast
 
 from benchmarks import records
 
@@ -29,4 +31,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    cast(io.TextIOWrapper, sys.stdout).reconfigure(errors="backslashreplace")  # as `python -m vaekit` does
     sys.exit(main())

@@ -36,6 +36,8 @@ import papermill
 from nbformat import NotebookNode
 from PIL import Image
 
+from vaekit.settings import PlainError
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ROOT / "book" / "studies"  # ignored by git: made here, read by Jupyter Book
 CACHE = ROOT / ".cache" / "book"
@@ -259,13 +261,18 @@ def page_sizes(html: Path) -> dict[str, int]:
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description="Run the notebooks over results/, then build the book from them.")
     parser.add_argument("--to", type=Path, default=ROOT, help="folder that gets _build/html (this checkout)")
-    to = parser.parse_args(arguments).to.resolve()
+    to = parser.parse_args(arguments).to.expanduser().resolve()
     names = {path.name for path in (ROOT / "notebooks").glob("*.ipynb")}
     for page in PAGES.glob("*.ipynb"):
         if page.name not in names:
             page.unlink()  # a page never outlives its notebook
             shutil.rmtree(page.with_suffix(""), ignore_errors=True)
-    if failed := run_notebooks(ROOT / "notebooks", PAGES):
+    try:
+        failed = run_notebooks(ROOT / "notebooks", PAGES)
+    except (PlainError, PermissionError) as error:  # of a folder that may not be read, or that a variable names amiss
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if failed:
         print(f"No book was built: {', '.join(failed)} failed (see above).", file=sys.stderr)
         return 1
     if status := build_pages(to):

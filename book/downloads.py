@@ -43,9 +43,19 @@ def files(name: str, notebook: NotebookNode) -> dict[str, str]:
 
 
 def linked(name: str, notebook: NotebookNode) -> NotebookNode:
-    """The notebook with its links: in the caption of each figure that has data and, of a study, in a last section."""
+    """The notebook with its links: in the caption of each figure that has data and, of a study, in a last section.
+
+    A figure whose name another notebook has too, as a copy has all of them, gets that of its page behind it: a label is
+    the whole book's.
+    """
     for figure, _ in figures(notebook):
         figure["caption"] += f" Data: {{download}}`{figure['name']}.csv <{name}/{figure['name']}.csv>`."
+    others = [path.read_text() for path in sorted((ROOT / "notebooks").glob("*.py")) if path.stem != name]
+    taken = {label for text in others for label in re.findall(r'"name": "([^"]+)"', text)}
+    for cell in notebook.cells:
+        figure = cell.metadata.get("mystnb", {}).get("figure", {})
+        if figure.get("name") in taken:
+            figure["name"] += f"-{name}"
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             output.get("data", {}).pop("text/csv", None)  # no form that a page can show

@@ -105,7 +105,7 @@ explore.figure_2()
 # U-shaped in $\beta$ while the training distortion only falls. **Claim 3.5.** With three layers it keeps falling.
 # **Claims 3.7 and 3.8.** With three layers, the ELBO and the likelihood of test images peak near $\beta = 0.1$.
 
-# %% mystnb={"image": {"alt": "Distortion over rate for training and test images, a panel for each depth and budget, a point for each beta, with a star at beta 1."}, "figure": {"caption": "The paper's figure 3: rate and distortion at the end of training, mean over seeds with standard deviation, each budget by itself. Star: beta = 1. Grey diagonals: equal D + R, every 20 nats. Dotted: the floor of D, the entropy of the test images' own pixels.", "name": "fig-rate-distortion"}}
+# %% mystnb={"image": {"alt": "Distortion over rate for training and test images, a panel for each depth and budget, a point for each beta, with a star at beta 1."}, "figure": {"caption": "The paper's figure 3: rate and distortion at the end of training, mean over seeds with standard deviation, each budget by itself. Star: beta = 1. Grey diagonals: equal D + R. Dotted: the floor of D, the entropy of the test images' own pixels.", "name": "fig-rate-distortion"}}
 plots.figure_3(table)
 
 # %% [markdown]

@@ -1,5 +1,6 @@
 """Fixtures of the tests that train or store, and of those that open pages."""
 
+import ctypes
 import importlib
 import os
 from pathlib import Path
@@ -45,6 +46,23 @@ def place(tmp_path, monkeypatch):
 @pytest.fixture
 def store(place):
     return Store(place / "runs")
+
+
+@pytest.fixture
+def permissions():
+    """Permissions hold for this test, even if root runs it; skips where they cannot be made to."""
+    if os.geteuid():
+        yield
+        return
+    libc, header, words = ctypes.CDLL(None), (ctypes.c_uint32 * 2)(0x20080522, 0), ctypes.c_uint32 * 6
+    own = words()
+    if not hasattr(libc, "capset") or libc.capget(header, own):
+        pytest.skip("nothing is forbidden to root here")
+    # Without CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH among its effective capabilities root is like any other user.
+    if libc.capset(header, words(own[0] & ~0b110, *own[1:])):
+        pytest.skip("root cannot give up its rights here")
+    yield
+    libc.capset(header, own)
 
 
 @pytest.fixture

@@ -69,6 +69,26 @@ def drawn(figure):
     return figure
 
 
+# What may become of a table's values: their range, no number among them, few of them.
+RANGES = {
+    "a millionth": lambda rows: rows.assign(value=1e-6 * rows["value"]),
+    "a million": lambda rows: rows.assign(value=1e6 * rows["value"]),
+    "twelve decades": lambda rows: rows.assign(value=rows["value"] * 10.0 ** (np.arange(len(rows)) % 7 * 2 - 6)),
+    "some NaN": lambda rows: rows.assign(value=rows["value"].where(np.arange(len(rows)) % 3 > 0)),
+    "some infinite": lambda rows: rows.assign(value=rows["value"].where(np.arange(len(rows)) % 3 > 0, math.inf)),
+    "no number": lambda rows: rows.assign(value=math.nan),
+    "one row": lambda rows: rows.iloc[:1],
+    "no rows": lambda rows: rows.iloc[:0],
+}
+
+
+def assert_drawn_whatever_the_range(make, table) -> None:
+    """`make(table)` is drawn with values of any range, with at most thrice the lines, words and ticks."""
+    usual = len(drawn(make(table)).findobj())
+    shown = {name: len(drawn(make(change(table))).findobj()) for name, change in RANGES.items()}
+    assert all(0 < parts <= 3 * usual for parts in shown.values()), (usual, shown)
+
+
 def errorbars(ax) -> dict[str, list]:
     """Points of the error bars by label: {label: [x, y]}."""
     return {

@@ -400,3 +400,46 @@ def test_as_a_command_from_any_folder(place):
     assert lines[0] == "error: 2 problems:"
     assert [line[:8] for line in lines[1:]] == ["- seed: ", "- betas "]
     assert not (place / "runs").exists()
+
+
+@pytest.mark.parametrize("command", [["runs", "list"], ["train", NAME, "-p", "steps", "20"]])
+def test_output_that_cannot_be_written_is_one_line(place, command):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("there is no /dev/full here")
+    stored()
+    environment = os.environ | {"PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"}
+    # What is said while it trains is written at once, all else at the end.
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "vaekit", *command]
+        done = subprocess.run(command, cwd=place / "here", env=environment, stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 2
+    assert done.stderr == b"error: the output cannot be written (No space left on device)\n"
+
+
+@pytest.mark.usefixtures("permissions")
+@pytest.mark.parametrize("trained", [0, 1, 2])
+def test_what_trains_nothing_needs_no_store_that_can_be_written(place, capsys, trained):
+    assert not trained or main(["train", NAME, *["-p", "betas", "0.1"] * (trained == 1)]) == 0
+    root = place / "runs"
+    folders = [path for path in (root, *root.rglob("*")) if path.is_dir()] if trained else [place]
+    modes = {folder: folder.stat().st_mode for folder in folders}
+    for folder in folders:
+        folder.chmod(0o555)
+    try:
+        assert main(["train", NAME, "--dry-run"]) == 0
+        assert f"{trained} members known" in capsys.readouterr().out
+        if trained == 2:
+            assert main(["train", NAME]) == 0
+        else:
+            assert f"{root} cannot be written" in error(capsys, "train", NAME)
+    finally:
+        for folder, mode in modes.items():
+            folder.chmod(mode)
+
+
+@pytest.mark.usefixtures("permissions")
+@pytest.mark.parametrize("dry", [["--dry-run"], []])
+def test_a_run_to_be_measured_that_may_not_be_read_is_not_planned(untrained, capsys, dry):
+    key = default_store().commit(run_of(study.members(study.Settings.at("quick"))[0]))
+    default_store().path(key).chmod(0)
+    assert f"{key}.safetensors may not be read" in error(capsys, "train", NAME, *dry)

@@ -1,5 +1,7 @@
 """CONTRIBUTING's study, as it stands there: six places, and all that knows studies knows it."""
 
+import base64
+import io
 import json
 import os
 import re
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 PLACES = {
@@ -48,6 +51,55 @@ def checkout(tmp_path_factory) -> Path:
     changed = {name for name, content in after.items() if before.get(name) != content and "__pycache__" not in name}
     assert {re.sub(r"^(notebooks/\w+)\..*", r"\1", name) for name in changed} == PLACES
     return root
+
+
+# The two pages alone, with a picture in place of each figure: what their notebooks compute is another test's.
+PAGES = """
+import sys
+import nbformat
+sys.path.insert(0, "book")
+import build
+
+build.PAGES.mkdir(exist_ok=True)
+for name in ("first_fleet", "mine"):
+    page = build.prepared(build.ROOT / "notebooks" / f"{name}.ipynb")
+    for cell in page.cells:
+        if "mystnb" in cell.metadata:
+            data = {"image/png": build.lighter(PICTURE)}
+            cell.outputs = [nbformat.v4.new_output("display_data", data)]
+    nbformat.write(page, build.PAGES / f"{name}.ipynb")
+sys.exit(build.build_pages(build.ROOT))
+"""
+
+
+def test_a_copy_of_first_fleet_is_in_step_and_a_page(tmp_path):
+    """As CONTRIBUTING says, command by command."""
+    for name in ("notebooks", "book"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "studies"))
+    shutil.copy(ROOT / "_config.yml", tmp_path)
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    command, listed = re.search(r"`(cp .*?)`", text)[1], re.search(r"`- file: (book/studies/mine)`", text)[1]
+    subprocess.run(command.split(), cwd=tmp_path, check=True)
+    run(tmp_path, "book/pairs.py", "--write")
+    assert "in step" in run(tmp_path, "book/pairs.py")
+    for cell in nbformat.read(tmp_path / "notebooks/mine.ipynb", as_version=4).cells:
+        assert not re.search(r"^(def |async |class (?!\w+\(nn\.Module\)))", cell.source, re.M)
+    (tmp_path / "_toc.yml").write_text(
+        f"format: jb-book\nroot: book/studies/first_fleet\nchapters:\n- file: {listed}\n"
+    )
+    png = base64.b64encode(picture()).decode()
+    run(tmp_path, "-c", f"PICTURE = {png!r}{PAGES}")  # where Sphinx warns, of two figures of one name, it fails
+    for name in ("first_fleet", "mine"):
+        page = (tmp_path / f"_build/html/book/studies/{name}.html").read_text()
+        names = re.findall(r'<figure[^>]* id="([^"]*)"', page)
+        ends = name.replace("_", "-")
+        assert names == [f"fig-first-fleet-{ends}", f"fig-first-fleet-reconstructions-{ends}"]
+
+
+def picture() -> bytes:
+    content = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(content, "png")
+    return content.getvalue()
 
 
 def run(root: Path, *arguments: str) -> str:

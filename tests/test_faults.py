@@ -381,20 +381,6 @@ def test_a_read_only_store_can_be_read_and_refuses_before_training(forks, small_
     assert f"the store {root} cannot be written (Read-only file system)" in said
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
-def test_a_forbidden_store_can_be_read_and_refuses_before_training(forks, tmp_path):
-    root = str(tmp_path / "store")
-    forks.run(swept, root, "cores", 1).result()
-    folders = [Path(root), *(path for path in Path(root).rglob("*") if path.is_dir())]
-    for folder in folders:
-        folder.chmod(0o555)
-    try:
-        assert "Permission denied" in forks.run(refused_before_training, root).result()
-    finally:
-        for folder in folders:
-            folder.chmod(0o755)
-
-
 @pytest.mark.slow
 def test_a_disk_that_fills_while_papermill_writes_costs_the_page_alone(tmp_path, monkeypatch):
     """The notebook that is being written is lost; its members are stored, and run again it trains nothing."""

@@ -6,6 +6,8 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from vaekit.metrics import geometry, information_imbalance, intrinsic_dimension
 
@@ -145,6 +147,72 @@ CLOUDS = {
 }
 
 
+class Counted(TorchDispatchMode):
+    """How many numbers all operations gave."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        self.numbers += sum(value.numel() for value in tree_leaves(result) if isinstance(value, torch.Tensor))
+        return result
+
+
+def layers_with_ties(n):
+    """A cloud, its labels, a lattice, and a layer that has two values."""
+    cloud = gaussian(n, 4)
+    labels = torch.arange(n) % 10
+    return {"z": cloud, "label": labels, "lattice": (2 * cloud[:, :2]).round(), "sign": (cloud[:, 0] > 0).long()}
+
+
+def test_of_many_ties_the_ranks_are_those_by_brute_force():
+    layers = layers_with_ties(300)
+    points = {name: values.double().reshape(300, -1) for name, values in layers.items()}
+    for (a, b), imbalance in information_imbalance(layers, half_subsets=0).items():
+        delta, ties = brute_force(points[a], points[b])
+        assert imbalance.value == pytest.approx(delta, rel=1e-12), (a, b)
+        assert imbalance.ties == ties, (a, b)
+
+
+def test_the_work_of_ties_grows_with_the_square_of_the_points():
+    """As that of points without any: eight times as many numbers for twice the points would be its cube."""
+    work = []
+    for n in (1200, 2400):
+        with Counted() as counted:
+            information_imbalance(layers_with_ties(n), half_subsets=0)
+        work.append(counted.numbers)
+    assert work[1] / work[0] < 5
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("offset", [0.0, 1.0, 100.0])
+def test_points_that_their_type_has_rounded_have_the_dimension_they_had_or_none(dtype, offset):
+    """Two dimensions among five, at ever smaller a spread around a place: NaN before it is wrong."""
+    inside = gaussian(600, 2) @ torch.eye(2, 5, dtype=torch.float64)
+    exact = intrinsic_dimension(inside, 0).value
+    none = []
+    for spread in (1, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8):
+        dimension = intrinsic_dimension((offset + spread * inside).to(dtype), 0)
+        if math.isnan(dimension.value):
+            none.append(spread)
+            assert dimension.reason
+        else:
+            assert dimension.value == pytest.approx(exact, rel=0.1), spread
+    assert offset or len(none) < 5
+
+
+@pytest.mark.parametrize("spread", [1e-2, 1e-3, 1e-4, 1e-5])
+def test_two_clusters_far_apart_have_the_dimension_of_one(spread):
+    """600 points in a plane around two places, by brute force in float64."""
+    inside = gaussian(600, 2) @ torch.eye(2, 5, dtype=torch.float64)
+    centre = torch.where(torch.arange(600).unsqueeze(1) % 2 == 0, 1.0, -1.0).double()
+    points = centre + spread * inside
+    nearest = differences(points).topk(2, largest=False).values
+    dimension = geometry._two_nn(nearest[:, 0], nearest[:, 1])
+    assert intrinsic_dimension(points, 0).value == pytest.approx(dimension, rel=1e-9)
+    assert intrinsic_dimension(points.float(), 0).value == pytest.approx(dimension, rel=0.01)
+
+
 @pytest.mark.parametrize("name", CLOUDS)
 def test_rounding_decides_no_neighbour(name):
     """On points whose neighbours |x|^2 + |y|^2 - 2xy alone does not tell apart: against differences of the points."""
@@ -282,7 +350,7 @@ def test_reduced_precision_around_a_measure_does_not_reach_it(device):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"half_subsets": 1}, "half_subsets is 1; use 0 for no error bar, or 2 or more"),
+        ({"half_subsets": 1}, "half_subsets: got 1; give 0 for no error bar, or 2 or more"),
         ({"pairs": [("a", "c")]}, "no layer c; there are a, b"),
         ({"layers": {"a": torch.zeros(3, 1), "b": torch.zeros(4, 1)}}, "layers of different numbers of points"),
     ],

@@ -6,7 +6,7 @@ import math
 import pandas as pd
 import pytest
 import torch
-from made_up import drawn, keyed, swept_values
+from made_up import assert_drawn_whatever_the_range, drawn, keyed, swept_values
 from matplotlib import pyplot as plt
 from test_claims_hierarchical_rates import table as made_up
 from tiny import held, with_columns
@@ -282,6 +282,13 @@ def test_figures_say_what_is_missing(draw):
     assert texts(draw(rates_only.iloc[:0]))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("draw", FIGURES)
+def test_figures_are_drawn_whatever_the_range_of_the_values(draw):
+    both = pd.concat([world(), world(data="mnist_binary"), world(model="lvae")])
+    assert_drawn_whatever_the_range(draw, both)
+
+
 def test_the_points_are_those_of_the_seed_that_has_most():
     fresh = world(points=[(0.1, 0.1)], seeds=(0, 1, 2))
     points = plots.points_of(pd.concat([world(seeds=(3,)), fresh]))
@@ -377,7 +384,7 @@ def test_pictures_are_of_a_seed_asked_for_and_go_with_the_results():
         rows = "rows from above: sample, test image, reconstruction"
         assert words == f"(β2, β1) = ({point[0]:g}, 1), seed 7; {rows}"
     points = held(explore.explore(both, chosen))["data"]["points"]
-    assert all(dict(point["numbers"])[0] == "0" for point in points)
+    assert all(dict(point["numbers"])[0] == "7" for point in points)  # and so are the numbers
     words = texts(explore.figure_4(both, chosen))
     assert any(word.startswith("both betas 1, (β2, β1) = (1, 1), seed 7") for word in words)
     assert main(["export", "hierarchical_rates"]) in (0, None)

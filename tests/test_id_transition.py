@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from made_up import drawn, errorbars, keyed
+from made_up import assert_drawn_whatever_the_range, drawn, errorbars, keyed
 from test_claims_id_transition import READ, published, table
 from tiny import held, with_columns
 
@@ -360,6 +360,12 @@ def test_missing_and_diverged_rows_leave_a_gap(all_measures, draw):
     assert len(labels(drawn(draw(lost)))) == 1
     nothing = drawn(draw(all_measures[all_measures["measure"] == "distortion"]))
     assert "here" in nothing.axes[0].texts[0].get_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("draw", FIGURES, ids=lambda draw: draw.__name__)
+def test_figures_are_drawn_whatever_the_range_of_the_values(all_measures, draw):
+    assert_drawn_whatever_the_range(draw, all_measures)
 
 
 def test_dimensions_are_the_tables_means(all_measures):

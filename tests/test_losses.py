@@ -167,7 +167,7 @@ def test_without_a_decoder_there_is_no_distortion(name):
 def test_an_objective_that_needs_the_sample_says_so():
     params = outputs()
     del params["sample"]
-    with pytest.raises(ValueError, match='mi_kl needs the latent that was drawn: return it as "sample"'):
+    with pytest.raises(ValueError, match=r"params: got z, .*; give sample, too"):
         mi_kl_objective(params, IMAGES, None, WEIGHTS, None)
 
 

@@ -138,12 +138,26 @@ def test_verify_names_what_does_not_belong_and_what_is_lacking(store, capsys):
     lacking.unlink()
     named = [*surplus, store.root / "runs" / "a folder", lacking]
     lines = shown(capsys, "verify", status=1).err.splitlines()
+    damaged = {lacking, measures / KEY / "rate_distortion-2.json"}
     for path in named:
-        assert len([line for line in lines if line.startswith(f"damaged: {path} ")]) == 1, path
+        kind = "damaged" if path in damaged or results.root() in path.parents else "surplus"
+        assert len([line for line in lines if line.startswith(f"{kind}: {path} ")]) == 1, path
+        assert kind == "damaged" or f"{path} is not the store's: it is no" in "\n".join(lines)
     assert len(lines) == len(named)
     (store.root / "work" / ("0" * 64) / ".being-written").write_bytes(b"")
     lines = shown(capsys, "verify", DIVERGED).err
     assert lines == ""
+
+
+def test_hidden_files_are_nobody_s_damage(store, capsys):
+    track = store.root / "work" / ("0" * 64)
+    shelves = [
+        store.root / name for name in ("", "runs", "measures", f"measures/{KEY}", "work", "staging", "quarantine")
+    ]
+    for folder in (*shelves, track, results.folder(NAME), results.folder("classifiers"), store.root / "classifiers"):
+        folder.mkdir(exist_ok=True, parents=True)
+        (folder / ".DS_Store").write_bytes(b"?")
+    shown(capsys, "verify")
 
 
 def test_a_measure_without_a_run_is_verified_and_is_no_damage(store, capsys):
@@ -168,9 +182,9 @@ def test_results_are_verified_without_a_store(place, capsys):
 
 
 def test_clean_deletes_leftovers_alone_and_only_when_told(store, capsys):
-    left = store.root / "staging" / "left"
+    left = store.root / "staging" / ".left.01234567"
     left.write_bytes(bytes(2_000_000))
-    (store.root / "staging" / "file").write_bytes(b"x")
+    (store.root / "staging" / ".file.01234567").write_bytes(b"x")
     kept = store.quarantine(store.path(DIVERGED))
     for arguments in ((), ("--quarantine",)):
         out = shown(capsys, "clean", *arguments).out
@@ -189,7 +203,7 @@ def test_clean_deletes_leftovers_alone_and_only_when_told(store, capsys):
 def test_clean_deletes_a_link_and_not_what_it_points_to(store, place):
     (place / "mine").mkdir()
     (store.root / "staging").mkdir(exist_ok=True)
-    (store.root / "staging" / "link").symlink_to(place / "mine")
+    (store.root / "staging" / ".link.01234567").symlink_to(place / "mine")
     assert main(["runs", "clean", "--yes"]) == 0
     assert (place / "mine").is_dir()
     assert not list((store.root / "staging").iterdir())

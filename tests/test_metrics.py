@@ -10,7 +10,17 @@ from vaekit import randomness
 from vaekit.distributions import Gaussian
 from vaekit.fleet import Budget, grid, train_fleet
 from vaekit.losses import bernoulli_floor, beta_objective, rate
-from vaekit.metrics import encode, evaluate, floor, information, log_likelihood, mean_and_se, rd_table
+from vaekit.metrics import (
+    class_information,
+    encode,
+    evaluate,
+    floor,
+    information,
+    log_likelihood,
+    mean_and_se,
+    rd_table,
+)
+from vaekit.metrics.information import log_density
 from vaekit.models import GHVAE, ConvVAE, DenseVAE
 
 SHAPE = (1, 8, 8)
@@ -169,9 +179,11 @@ def test_codes_of_tiny_variance_tell_the_image_and_no_more():
     assert estimate.mutual_information == pytest.approx(math.log(300))
 
 
-@pytest.mark.parametrize(("n", "estimator"), [(1, "exact"), (9, "miracle")])
-def test_bad_arguments(n, estimator):
-    with pytest.raises(ValueError, match="use exact or batch, and two or more"):
+@pytest.mark.parametrize(
+    ("n", "estimator", "words"), [(1, "exact", "n 2 or more"), (9, "miracle", "'miracle'; give exact or batch")]
+)
+def test_bad_arguments(n, estimator, words):
+    with pytest.raises(ValueError, match=words):
         information(components([[0.0]] * n, 1.0), seed=0, estimator=estimator)
 
 
@@ -271,7 +283,58 @@ def test_the_bound_depends_neither_on_blocks_nor_on_company():
 
 
 def test_the_bound_of_what_has_no_one_code_is_refused():
-    with pytest.raises(ValueError, match="20 samples of the latents z2, z1; give one or more of one latent, z"):
+    with pytest.raises(ValueError, match="got the latents z2, z1; give one whose only latent is z"):
         log_likelihood(GHVAE((1, 28, 28), 2, 3).eval(), IMAGES, torch.arange(30), 0, 20)
-    with pytest.raises(ValueError, match="0 samples of the latents z; give one or more"):
+    with pytest.raises(ValueError, match="samples: got 0; give a whole number, 1 or more"):
         log_likelihood(DenseVAE(SHAPE, 1, 4, 2), IMAGES, torch.arange(30), 0, 0)
+
+
+LOG_VARIANCES = (2.0, 0.0, -5.0, -20.0, -35.0, -40.0, -50.0, -80.0, -300.0, -2000.0)
+
+
+@pytest.mark.parametrize("logvar", LOG_VARIANCES[3:])
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_information_of_variances_however_small(logvar, estimator):
+    """Twins, one posterior for all, and classes that do not overlap: log 128, 0 and log 4, as of any small variance."""
+    codes = torch.randn(128, 5, generator=torch.Generator().manual_seed(0))
+    twins = Gaussian(codes.repeat(2, 1), torch.full((256, 5), logvar))
+    alike = Gaussian(torch.full((256, 5), 3.3), torch.full((256, 5), logvar))
+    shown = [information(q, 0, estimator, samples=256, batch_size=256) for q in (twins, alike)]
+    assert [estimate.mutual_information for estimate in shown] == pytest.approx([math.log(128), 0], abs=1e-9)
+    apart = Gaussian(codes, twins.logvar[:128])
+    assert class_information(apart, torch.arange(128) % 4, 0).value == pytest.approx(math.log(4), abs=1e-9)
+
+
+def bounded_posteriors():
+    """Posteriors of every size of variance, of one and of mixed sizes, near the origin and far from it."""
+    generator = torch.Generator().manual_seed(5)
+    for logvar in LOG_VARIANCES:
+        for distance in (0.0, 1.0, 1e3, 1e8):
+            mu = torch.randn(40, 3, generator=generator) + distance
+            yield Gaussian(mu, torch.full_like(mu, logvar))
+            yield Gaussian(mu.repeat(2, 1), logvar * torch.rand(80, 3, generator=generator))
+            yield Gaussian(mu[:1].repeat(40, 1), torch.full_like(mu, logvar))
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_an_estimate_never_leaves_the_bounds_of_what_it_estimates(estimator):
+    for i, q in enumerate(bounded_posteriors()):
+        estimate = information(q, i, estimator, samples=16, batch_size=8)
+        assert 0 <= estimate.mutual_information <= estimate.ceiling, i
+        assert estimate.marginal_kl >= 0, i
+        of_class = class_information(q, torch.arange(len(q.mu)) % 3, i, samples=16)
+        assert 0 <= of_class.value <= of_class.entropy, i
+
+
+@pytest.mark.parametrize("logvar", LOG_VARIANCES)
+def test_densities_are_those_of_torch(logvar):
+    """By one product, or by deviations: against torch.distributions, at the means, near them and far from them."""
+    generator = torch.Generator().manual_seed(3)
+    mu = torch.randn(30, 4, generator=generator, dtype=torch.float64)
+    q = Gaussian(mu, logvar + 0.1 * torch.randn(30, 4, generator=generator, dtype=torch.float64))
+    z = torch.cat((mu[:5], q.sample(torch.ones_like(mu))[:5], mu[:5] + 1))
+    normal = torch.distributions.Normal(mu, (0.5 * q.logvar.clamp(min=-600)).exp())
+    expected = normal.log_prob(z.unsqueeze(1)).sum(2)
+    if logvar >= -600:
+        torch.testing.assert_close(log_density(z, q), expected, rtol=1e-9, atol=1e-6)
+    assert (log_density(z, q).argmax(1) == torch.arange(5).repeat(3))[: 10 if logvar < 0 else 0].all()

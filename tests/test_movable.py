@@ -71,6 +71,8 @@ def broken() -> DenseVAE:
 
 
 REFUSED = {
+    "nothing": (lambda: None, "this NoneType is no model"),
+    "a class": (lambda: DenseVAE, "is no model"),
     "a convolution": (lambda: ConvVAE((1, 8, 8), depth=1).eval(), r"layer 4 of the decoder is ConvTranspose2d.*Linear"),
     "training": (lambda: DenseVAE(), r"model\.eval\(\)"),
     "no decoder": (lambda: nn.Linear(2, 2).eval(), "no `decoder`"),
@@ -161,6 +163,11 @@ TWO = [of(LONG, point(depth, beta, **spread(30 + beta, 70 + depth))) for depth i
 TWO += [of(SHORT, point(1, 0.1, **spread(5, 200, 3, 25))), of(SHORT, point(1, 0.5, **spread(2, 260), picture=None))]
 
 
+def at(beta) -> dict:
+    """A point at a beta that may be none."""
+    return point(1, 1.0, axes={"depth": 1, "beta": beta})
+
+
 WRONG = {
     "points to move": [],
     "differ in their axes": [*POINTS, {"axes": {"beta": 1}}],
@@ -171,6 +178,20 @@ WRONG = {
     "is no PNG": [point(1, 1.0, picture=b"GIF89a")],
     "5 series": [point(1, 1.0, series={str(i): (1, 1) for i in range(5)})],
     "no point has coordinates": [point(1, 1.0, series={"test": None})],
+    "no series": [{"axes": {"beta": 1}}],
+    r"is \(1,\); give x, y": [point(1, 1.0, series={"test": (1,)})],
+    r"is \(1, 2, 3\); give x, y": [point(1, 1.0, series={"test": (1, 2, 3)})],
+    "leave out what is not finite": [point(1, 1.0, series={"test": (1e308, 1, 1e308, 1)})],
+    "at depth 1, beta 0.3 is no PNG": [point(1, 0.3, picture=png(1)[:20])],
+    "beta is nan at a point": [at(float("nan"))],
+    "beta is inf at a point": [at(float("inf"))],
+    "beta is {} at a point": [at({})],
+    r"beta is tensor\(1.\) at a point": [at(torch.tensor(1.0))],
+    "beta is True and 1, which no reader": [at(True), at(1)],
+    "beta is False and 0.0, which no reader": [at(False), at(0.0), at(2)],
+    "beta is '1' and 1, which no reader": [at("1"), at(1)],
+    "beta is None and 'None', which no reader": [at(None), at(3), at("None")],
+    r"two points are at depth 1, beta \(1, 2\)": [at((1, 2)), at([1, 2])],
 }
 
 
@@ -178,6 +199,19 @@ WRONG = {
 def test_points_that_no_plot_can_hold_are_refused(says):
     with pytest.raises(ValueError, match=says):
         curve(WRONG[says])
+
+
+@pytest.mark.parametrize("axes", [("budget", "beta"), ("beta", "budget")])
+def test_an_axis_that_the_budgets_would_overwrite_is_refused(axes):
+    points = [point(1, 1.0, axes=dict.fromkeys(axes, 1))]
+    assert held(by_budget("store", [(LONG, points)]))["value"] == [1, 1]
+    with pytest.raises(ValueError, match="an axis is called budget"):
+        by_budget("store", [(LONG, points), (SHORT, points)])
+
+
+def test_points_may_come_one_by_one_and_without_words():
+    points = [point(1, 1.0, picture=None, alt=None), point(1, 3.0)]
+    assert held(curve(iter(points))) == held(curve([points[0] | {"alt": ""}, points[1]]))
 
 
 def test_a_curve_starts_where_it_is_told_and_knows_its_axes():
@@ -188,6 +222,49 @@ def test_a_curve_starts_where_it_is_told_and_knows_its_axes():
     assert [axis["values"] for axis in state["data"]["axes"]] == [[1, 3], [0.1, 0.3, 1.0]]
     assert [axis["labels"] for axis in state["data"]["axes"]] == [["1", "3"], ["0.1", "0.3", "1"]]
     assert held(curve(POINTS))["value"] == [1, 0.3]
+
+
+# Of an axis, values of each kind, and the texts by which a reader knows them.
+KINDS = {
+    "names": (["dense", "conv"], ["dense", "conv"]),
+    "truth": ([True, False], ["False", "True"]),
+    "numbers and none": ([4096, None, 16384], ["4096", "None", "16384"]),
+    "whole numbers": ([3, 1, 2_000_001, 2_000_000], ["1", "3", "2000000", "2000001"]),
+    "whole numbers of any size": ([2**60, 2**60 + 1], [f"{2**60}", f"{2**60 + 1}"]),
+    "numbers": ([1.0, 0.1, np.float32(0.5), np.int64(2)], ["0.1", "0.5", "1", "2"]),
+    "numbers side by side": ([0.1, 0.1 + 1e-8], ["0.1", "0.10000001"]),
+    "pairs": ([(64, 128), (0.1, "x")], ["(64, 128)", "(0.1, x)"]),
+    "one place": (["alone"], ["alone"]),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("last", ["beta", "depth"])
+def test_an_axis_has_values_of_any_kind(kind, last):
+    values, labels = KINDS[kind]
+    other = "depth" if last == "beta" else "beta"
+    names = (other, last)
+    places = [dict(zip(names, place, strict=True)) for value in values for place in ((value, 1), (value, 2))]
+    places = [
+        {name: place[name] for name in names[:: 1 - 2 * (i % 2)]} for i, place in enumerate(places)
+    ]  # in any order
+    shown = curve([point(1, 1.0, axes=place) for place in places], start=places[-1])
+    state = held(shown)
+    assert state["data"]["axes"][0]["labels"] == labels
+    assert len({*map(str, state["data"]["axes"][0]["values"])}) == len(labels)
+    assert state["value"][0] in state["data"]["axes"][0]["values"]
+    assert state["value"][1] == 2
+
+
+def test_a_plot_has_ticks_that_differ_whatever_the_range():
+    for values in ([1e-6, 2e-6], [1e6, 1e6 + 0.1], [1e20], [0.0], [-1e250, 1e250]):
+        points = [point(1, beta, series={"test": (value, value)}) for beta, value in enumerate(values, 1)]
+        (plot,) = held(curve(points, diagonals="D + R"))["data"]["plots"]
+        for axis in (plot["x"], plot["y"]):
+            assert axis["low"] < min(values) <= max(values) < axis["high"]
+            assert 1 <= len(axis["ticks"]) <= 10
+            assert len({text for _, text in axis["ticks"]}) == len(axis["ticks"])
+        assert len(plot["diagonals"]) <= 10
 
 
 def test_a_page_gets_html_and_a_notebook_the_widget():
@@ -210,6 +287,7 @@ def test_several_budgets_are_an_axis_and_one_is_the_caption():
     assert state["value"] == [SHORT, 1, 0.1]  # the middle of the first
     assert state["data"]["axes"][0]["values"] == [SHORT, f"{SHORT} (2)"]
     assert len(state["data"]["points"]) == 3 + len(POINTS)
+    assert held(by_budget("store", [(LONG, []), (SHORT, POINTS)]))["data"]["caption"] == SHORT
     one = held(by_budget("store", [(SHORT, iter(POINTS))], start={"depth": 3, "beta": 0.1}))
     assert (one["value"], one["data"]["caption"]) == ([3, 0.1], SHORT)
     assert isinstance(by_budget("results", [(SHORT, POINTS)]), Page)
@@ -546,3 +624,96 @@ def test_the_module_is_what_jupyterlab_takes(tab, tmp_path):
     }})()""")
     assert told == [[1, 0], [0] * 10, 0]
     assert far_from(page.picture(0), model, [0.25, *[-1.0] * 9]) <= 1 / 255
+
+
+HOLES = [{"axes": {"model": model, "beta": beta}} for model, beta in (("dense", 0.1), ("dense", 1.0), ("conv", 0.1))]
+ABSENT = "There is no trained member at model conv, beta 1."
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_value_of_an_axis_can_be_moved_to(tab, tmp_path, kind):
+    values, labels = KINDS[kind]
+    first = curve([point(1, 1.0, axes={"what": value, "beta": beta}) for value in values for beta in (1, 2)])
+    last = curve([point(1, 1.0, axes={"beta": beta, "what": value}) for value in values for beta in (1, 2)])
+    page = Opened(tab, tmp_path / "page.html", first, last)
+    for number, label in enumerate(labels):
+        page(f"""(() => {{ const [radio] = all(0, "input[type=radio]").slice({number}); radio?.click(); }})()""")
+        assert f"what {label}, beta" in page("all(0, 'svg[role=img]')[0].getAttribute('aria-label')")
+        page(f"""(() => {{ const [slider] = all(1, "input[type=range]"); slider.value = {number};
+            slider.dispatchEvent(new InputEvent("input", {{ bubbles: true }})); }})()""")
+        assert page("all(1, 'input[type=range]')[0].getAttribute('aria-valuetext')") == label
+        assert page("[0, 1].map((i) => all(i, '.ring').length)") == [2, 2]
+    assert not tab.errors()
+
+
+# A stand-in for JupyterLab's model: `set` is a kernel that moves the widget.
+LAB = """(async () => {
+    const module = await import(URL.createObjectURL(new Blob([MODULE], { type: "text/javascript" })));
+    const el = document.createElement("div");
+    document.querySelector("main").replaceChildren(el);
+    const state = STATE;
+    const listeners = new Set();
+    window.lab = { el, set: (name, value) => { state[name] = value; listeners.forEach((tell) => tell()); },
+        get: (name) => state[name], save_changes: () => {},
+        on: (event, tell) => listeners.add(tell), off: (event, tell) => listeners.delete(tell) };
+    module.default.render({ el, model: window.lab });
+})()"""
+
+
+def in_lab(tab, tmp_path, state) -> None:
+    """Show a widget as JupyterLab does, in an empty page."""
+    (tmp_path / "lab.html").write_text('<!doctype html><html lang="en"><title>Lab</title><main></main></html>')
+    tab.open((tmp_path / "lab.html").as_uri())
+    tab.evaluate(LAB.replace("MODULE", json.dumps(movable.Live._esm)).replace("STATE", json.dumps(state)))
+
+
+@pytest.mark.browser
+def test_a_place_without_a_member_says_so_in_place_of_the_picture(tab, tmp_path):
+    points = [point(1, 1.0, **place) for place in HOLES]
+    in_lab(tab, tmp_path, held(curve(points, start={"model": "conv", "beta": 1.0})))
+    assert tab.evaluate("lab.el.querySelector('.found').innerText") == ABSENT
+    assert tab.evaluate("lab.el.querySelectorAll('img, table, .ring').length") == 0
+    tab.evaluate("lab.set('value', ['dense', 1])")
+    assert tab.evaluate("lab.el.querySelectorAll('img').length") == 1
+    tab.evaluate("lab.set('value', ['conv', 1])")
+    assert tab.evaluate("lab.el.querySelector('.found').innerText") == ABSENT
+    assert tab.evaluate("lab.el.querySelectorAll('img').length") == 0
+    tab.evaluate("lab.set('value', ['lstm', 3])")  # not even on the axes
+    assert tab.evaluate("lab.el.querySelector('.found').innerText").endswith("at model lstm, beta 3.")
+    assert not tab.errors()
+
+
+FAULTS = {
+    "a code of another size": ("decoder", [1.0, 2.0], "give 10 finite numbers"),
+    "a code that is no number": ("decoder", [None] * 10, "give 10 finite numbers"),
+    "a code beyond every number": ("decoder", [3e38] * 10, "is not finite"),
+    "a place of another size": ("curve", ["dense"], "give a value for each of model, beta"),
+}
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("fault", FAULTS)
+def test_an_exception_stands_in_place_of_the_picture_until_a_slider_moves(tab, tmp_path, fault):
+    kind, value, says = FAULTS[fault]
+    state = held(decoder(vae()) if kind == "decoder" else curve([point(1, 1.0, **place) for place in HOLES]))
+    in_lab(tab, tmp_path, state)
+    pictures = "lab.el.querySelectorAll('canvas, svg[role=img], img').length"
+    before = tab.evaluate(pictures)
+    for _ in range(2):  # also a second time, and after a first
+        tab.evaluate(f"lab.set('value', {json.dumps(value)})")
+        assert says in tab.evaluate("lab.el.querySelector('[role=alert]').innerText")
+        assert tab.evaluate(pictures) == 0
+    assert any(says in error for error in tab.errors())  # nor is it kept from who looks for it
+    tab.evaluate("""lab.el.querySelectorAll("input[type=range]").forEach((slider) => {
+        slider.value = 0; slider.dispatchEvent(new InputEvent("input", { bubbles: true })); })""")
+    assert tab.evaluate(pictures) == before
+    assert tab.evaluate("lab.el.querySelector('[role=alert]')") is None
+
+
+@pytest.mark.browser
+def test_a_widget_that_cannot_be_built_says_why(tab, tmp_path):
+    state = held(decoder(vae()))
+    in_lab(tab, tmp_path, state | {"data": state["data"] | {"weights": "no base64"}})
+    assert "Error" in tab.evaluate("lab.el.querySelector('[role=alert]').innerText")
+    assert tab.evaluate("lab.el.querySelectorAll('canvas').length") == 0

@@ -50,12 +50,6 @@ class Settings(settings.Settings):
             yield "split: tetrominoes have no split of their own; use cv or random"
 
 
-class Unwritable(Settings):
-    @classmethod
-    def environment_problems(cls, scale):
-        return ["the store cannot be written"]
-
-
 def problems(scale="quick", /, cls=Settings, **given) -> tuple[str, ...]:
     with pytest.raises(SettingsError) as caught:
         cls.at(scale, **given)
@@ -228,11 +222,6 @@ def test_fields_are_compared_only_when_each_is_right():
     assert Settings.at("quick", split="own", data="mnist").split == "own"
     (problem,) = problems(split="own", steps=0)
     assert problem.startswith("steps")
-
-
-def test_problems_of_the_environment_come_with_those_of_the_values():
-    assert problems(cls=Unwritable) == ("the store cannot be written",)
-    assert len(problems(cls=Unwritable, betas=-1, x=1)) == 3
 
 
 def test_direct_construction_is_checked_alike():

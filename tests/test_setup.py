@@ -226,7 +226,7 @@ def test_one_version_is_named_everywhere():
 
 def tracked_files() -> list[Path]:
     listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
-    if listing.returncode:
+    if listing.returncode or not listing.stdout:  # unpacked inside of another's repository, say
         pytest.skip("not a git checkout, so there is no list of tracked files")
     return [ROOT / name for name in listing.stdout.split("\0") if name and (ROOT / name).is_file()]
 
@@ -298,6 +298,167 @@ def test_a_pair_out_of_step_is_seen(pairs, tmp_path, monkeypatch, capsys, fault)
     if fault == "orphan":
         source.unlink()
     assert pairs.main([]) == (fault != "none"), capsys.readouterr().out
+
+
+@pytest.fixture
+def pair(pairs, tmp_path, monkeypatch) -> tuple[Path, Path]:
+    """A notebook's two files, in step, in a folder of their own."""
+    monkeypatch.setattr(pairs, "NOTEBOOKS", tmp_path / "notebooks")
+    source, partner = (tmp_path / "notebooks" / f"x.{kind}" for kind in ("py", "ipynb"))
+    source.parent.mkdir()
+    source.write_text(NOTEBOOK)
+    assert pairs.main(["--write"]) == 0
+    return source, partner
+
+
+def edit(path: Path, to: str = "beta = 2") -> None:
+    text = path.read_text()
+    assert text.count("beta = ") == 1
+    path.write_text(re.sub("beta = [0-9]+", to, text))
+
+
+EDITED = {
+    "the source": ["py"],
+    "the notebook": ["ipynb"],
+    "both": ["py", "ipynb"],
+    "both, the source last": ["ipynb", "py"],
+}
+
+
+@pytest.mark.parametrize("edited", EDITED)
+def test_writing_a_notebook_anew_loses_no_edit(pairs, pair, capsys, edited):
+    for number, kind in enumerate(EDITED[edited], 2):
+        edit(pair[0].with_suffix(f".{kind}"), f"beta = {number}")
+    before = [path.read_text() for path in pair]
+    status = pairs.main(["--write"])
+    if edited == "the source":
+        assert status == 0
+        edit(pair[0], "beta = 3")  # edit, write, edit, write: no commit is needed in between
+        assert pairs.main(["--write"]) == pairs.main([]) == 0
+        return
+    error = capsys.readouterr().err
+    assert status == 1
+    assert [path.read_text() for path in pair] == before
+    assert pairs.main([]) == 1  # and the check gives the same advice, not to write
+    assert error.partition("\n")[2] == capsys.readouterr().out
+    assert ("x.py too: copy" in error) == (edited != "the notebook")
+    assert "delete x.ipynb, then .venv/bin/python book/pairs.py --write" in error
+    pair[1].unlink()
+    assert pairs.main(["--write"]) == pairs.main([]) == 0
+    assert pair[0].read_text() == before[0]
+
+
+def test_edits_of_a_notebook_are_kept_as_the_error_says(pairs, pair, capsys):
+    edit(pair[1])
+    assert pairs.main(["--write"]) == 1
+    command, name = re.search("`.venv/bin/jupytext (.*) notebooks/(.*)`", capsys.readouterr().err).groups()
+    subprocess.run([sys.executable, "-m", "jupytext", *command.split(), pair[0].parent / name], check=True)
+    assert "beta = 2" in pair[0].read_text()
+    assert pairs.main(["--write"]) == pairs.main([]) == 0
+    assert "beta = 2" in pair[1].read_text()
+
+
+PICTURE = {"a.png": {"image/png": "iVBORw0KGgo="}}
+BESIDE_THE_TEXT = {
+    "a picture": lambda notebook: notebook.cells[0].update(attachments=PICTURE),
+    "a slide": lambda notebook: notebook.cells[1].metadata.update(slideshow={"slide_type": "slide"}),
+    "a tag": lambda notebook: notebook.cells[0].metadata.update(tags=["hide-input"]),
+    "a title": lambda notebook: notebook.metadata.update(title="mine"),
+}
+# The first step, where a .py cannot hold it, and that step.
+FIRST = {
+    "a picture": (
+        "move the picture pasted into cell 0 to a file in book/images",
+        lambda book: book.cells[0].pop("attachments"),
+    ),
+    "a title": ("delete the notebook's metadata title", lambda book: book.metadata.pop("title")),
+}
+
+
+@pytest.mark.parametrize("also", ["beta = 1", "beta = 2"])
+@pytest.mark.parametrize("what", BESIDE_THE_TEXT)
+def test_an_edit_beside_the_text_is_kept_as_the_error_says(pairs, pair, capsys, what, also):
+    edit(pair[1], also)
+    notebook = nbformat.read(pair[1], as_version=4)
+    BESIDE_THE_TEXT[what](notebook)
+    nbformat.write(notebook, pair[1])
+    before = [path.read_bytes() for path in pair]
+    assert pairs.main(["--write"]) == pairs.main([]) == 1
+    assert [path.read_bytes() for path in pair] == before
+    error = capsys.readouterr().err
+    assert ("which a .py cannot hold" in error) == (what in FIRST)
+    if what in FIRST:
+        sentence, take = FIRST[what]
+        assert f"to keep the edits, first {sentence}, which" in error
+        take(notebook)
+        nbformat.write(notebook, pair[1])
+        assert pairs.main(["--write"]) == (also == "beta = 2")
+    command, name = re.search("`.venv/bin/jupytext (.*) notebooks/(.*)`", error).groups()
+    subprocess.run([sys.executable, "-m", "jupytext", *command.split(), pair[0].parent / name], check=True)
+    assert pairs.main(["--write"]) == pairs.main([]) == 0
+    kept = nbformat.read(pair[1], as_version=4)
+    assert pairs.content(kept) == pairs.content(notebook)
+
+
+def test_what_jupyter_writes_by_itself_is_no_edit(pairs, pair):
+    notebook = nbformat.read(pair[1], as_version=4)
+    for cell in notebook.cells:
+        cell.id += "x"
+        cell.metadata |= {"execution": {}, "ExecuteTime": {"start": 1}, "collapsed": False, "scrolled": True}
+        cell.metadata |= {"trusted": True, "editable": True, "papermill": {"status": "completed"}}
+        cell.metadata.setdefault("tags", [])
+    notebook.metadata |= {"language_info": {"name": "python"}, "papermill": {"duration": 1}, "widgets": {"a": 1}}
+    nbformat.write(notebook, pair[1])
+    assert pairs.main([]) == pairs.main(["--write"]) == 0
+
+
+NO_NOTEBOOK = ["", "<<<<<<< ours", "[]", "{}", "no JSON", '{"cells": [5], "metadata": {}, "nbformat": 4}']
+NO_NOTEBOOK += [f'{{"cells": {cells}, "nbformat": 4, "nbformat_minor": 5}}' for cells in ('5, "metadata": {}', "[]")]
+NO_NOTEBOOK += ['{"cells": [], "metadata": "x", "nbformat": 4, "nbformat_minor": 5}']
+
+
+@pytest.mark.parametrize("content", NO_NOTEBOOK)
+@pytest.mark.parametrize("alone", [False, True])
+def test_what_is_no_notebook_is_one_error_and_stays(pairs, pair, capsys, content, alone):
+    pair[1].write_text(content)
+    if alone:
+        pair[0].unlink()
+    assert pairs.main(["--write"]) == (not alone)
+    assert pairs.main([]) == 1
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("x.ipynb cannot be read as a notebook (")
+    assert pair[1].read_text() == content
+
+
+@pytest.mark.usefixtures("permissions")
+@pytest.mark.parametrize("kind", ["a folder", "not to be read"])
+def test_a_notebook_that_may_not_be_read_is_one_error(pairs, pair, capsys, kind):
+    if kind == "a folder":
+        pair[1].unlink()
+        pair[1].mkdir()
+    else:
+        pair[1].chmod(0)
+    assert pairs.main(["--write"]) == pairs.main([]) == 1
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("x.ipynb cannot be read as a notebook (")
+
+
+@pytest.mark.parametrize("mark", ["a text", 5, None, ["made_with"], {"made_with": [1]}])
+def test_a_mark_that_is_none_is_one_error_and_written_anew(pairs, pair, capsys, mark):
+    notebook = nbformat.read(pair[1], as_version=4)
+    notebook.metadata["vaekit"] = mark
+    nbformat.write(notebook, pair[1])
+    assert pairs.main([]) == 1
+    assert "x.ipynb does not carry the hash of its content: " in capsys.readouterr().out
+    assert pairs.main(["--write"]) == pairs.main([]) == 0
+
+
+def test_a_notebook_without_a_source_gets_one_as_the_check_says(pairs, pair, capsys):
+    pair[0].unlink()
+    assert pairs.main([]) == 1
+    command, name = re.search("`.venv/bin/jupytext (.*) notebooks/(.*)`", capsys.readouterr().out).groups()
+    subprocess.run([sys.executable, "-m", "jupytext", *command.split(), pair[0].parent / name], check=True)
+    assert pairs.main([]) == 0
 
 
 def test_every_notebook_says_which_kernel_runs_it_and_has_one_parameters_cell_at_most():

@@ -1,6 +1,10 @@
 """One contract of all that is kept: it comes back, or what is wrong with it is one error that names the file."""
 
+import builtins
 import contextlib
+import errno
+import os
+import re
 import struct
 
 import numpy as np
@@ -8,11 +12,11 @@ import pytest
 import torch
 from tiny import member, run_of, tables
 
-from vaekit import classifiers, data
+from vaekit import classifiers, data, sweep
 from vaekit.__main__ import main
 from vaekit.fleet import State, new_model
 from vaekit.models.classifiers import Classifier
-from vaekit.store import ImageGrid, StoreError, bundles, default_store, files, load_decoder, results
+from vaekit.store import ImageGrid, StoreError, UnreadableError, bundles, default_store, files, load_decoder, results
 from vaekit.store.checkpoints import Checkpoints
 from vaekit.studies import rate_generalisation as study
 
@@ -292,3 +296,100 @@ def test_reading_one_group_does_not_read_the_others():
     assert store.weights(member().key, 20).keys() == weights.keys()
     with pytest.raises(StoreError, match="its weights/16 does not hash"):
         store.weights(member().key, 16)
+
+
+# What is not readable is neither damaged nor absent
+
+
+def forbidden(path, monkeypatch):
+    path.chmod(0)
+
+
+def forbidden_folder(path, monkeypatch):
+    path.parent.chmod(0)
+
+
+def link_to_nothing(path, monkeypatch):
+    path.rename(path.with_name("elsewhere"))
+    path.symlink_to(path.with_name("a disk that is not there"))
+
+
+def folder_linked_to_nothing(path, monkeypatch):
+    path.parent.rename(path.parent.with_name("elsewhere"))
+    path.parent.symlink_to("a disk that is not there")
+
+
+def link_to_itself(path, monkeypatch):
+    path.rename(path.with_name("elsewhere"))
+    path.symlink_to(path)
+
+
+def folder_in_its_place(path, monkeypatch):
+    path.rename(path.with_name("elsewhere"))
+    path.mkdir()
+
+
+def file_in_place_of_its_folder(path, monkeypatch):
+    path.parent.rename(path.parent.with_name("elsewhere"))
+    path.parent.touch()
+
+
+def failing_disk(path, monkeypatch):
+    real = builtins.open
+
+    def broken(file, *arguments, **options):
+        if os.fspath(file) == str(path):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return real(file, *arguments, **options)
+
+    monkeypatch.setattr(builtins, "open", broken)
+
+
+REFUSALS = [forbidden, forbidden_folder, link_to_nothing, folder_linked_to_nothing, link_to_itself]
+REFUSALS += [folder_in_its_place, file_in_place_of_its_folder, failing_disk]
+NO_DAMAGE = pytest.mark.parametrize("refuse", REFUSALS)
+
+
+def contents(folder):
+    """The files and links that lie in a folder, where permissions hide none of them, with their sizes."""
+    return {path: path.lstat().st_size for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()}
+
+
+@NO_DAMAGE
+@pytest.mark.usefixtures("permissions")
+def test_what_may_not_be_read_is_one_error_that_advises_no_deletion(kept, refuse, place, monkeypatch, capsys):
+    path, use = kept
+    refuse(path, monkeypatch)
+    before = contents(place)
+    with pytest.raises(UnreadableError, match=files.MAY_NOT_BE_READ) as caught:
+        use()
+    assert str(path.parent) in str(caught.value)
+    main(["runs", "verify"])
+    lines = capsys.readouterr().err.splitlines()
+    assert any(str(path.parent) in line for line in lines)
+    for line in (str(caught.value), *(line for line in lines if files.MAY_NOT_BE_READ in line)):
+        assert not re.search("delete|check .* out|damaged", line), line
+    assert contents(place) == before
+
+
+def trained(*_, checkpointers, **options):
+    """What stands for a training, which begins by taking the latest states."""
+    assert all(saver.latest() is None for saver in checkpointers)
+    pytest.fail("trained")
+
+
+@NO_DAMAGE
+@pytest.mark.usefixtures("permissions")
+@pytest.mark.parametrize("kind", ["run", "measure", "state", "snapshot"], indirect=True)
+def test_what_may_not_be_read_is_neither_trained_again_nor_moved(kind, kept, refuse, place, monkeypatch):
+    path, _ = kept
+    members = [member(steps=60) if kind in ("state", "snapshot") else member()]
+    measures = (sweep.Measure("rates", 1, lambda *_: []),)
+    spec = sweep.StudySpec(NAME, measures, lambda m: (30, m.steps), lambda m: (m.steps,))
+    monkeypatch.setattr(sweep.train, "train_fleet", trained)
+    monkeypatch.setattr(sweep.plan, "seconds_per_step", lambda *_: 0.01)
+    refuse(path, monkeypatch)
+    before = contents(place)
+    with pytest.raises(UnreadableError):
+        sweep.run(spec, members, say=lambda line: None)
+    assert contents(place) == before

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from made_up import drawn, errorbars, keyed, swept_values
+from made_up import assert_drawn_whatever_the_range, drawn, errorbars, keyed, swept_values
 from tiny import moved, row_of
 
 from vaekit import claims, pruning, sweep
@@ -494,6 +494,12 @@ def test_figures_have_a_row_for_each_budget():
         assert len(figure.axes) == 3 * 3
         starts = [ax.texts[0].get_text() for ax in figure.axes[::3]]
         assert sorted("cifar10_jpeg" in text for text in starts) == [False, False, True]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("draw", DRAWN)
+def test_figures_are_drawn_whatever_the_range_of_the_values(draw):
+    assert_drawn_whatever_the_range(draw, made_up(FACTORS, arms=["gradual", "dense"]))
 
 
 @pytest.mark.parametrize("given", [{"arms": ["baseline"]}, {"arms": ["dense"]}, {"betas": [0, 1]}, {"seeds": [3]}])

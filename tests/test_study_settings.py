@@ -8,7 +8,6 @@ import torch
 from vaekit import data, studies, sweep
 from vaekit.data import DataError
 from vaekit.settings import SettingsError
-from vaekit.store import default_store
 
 
 def test_all_image_sets_that_cannot_be_had_are_one_error_before_any_training(place, monkeypatch):
@@ -56,13 +55,3 @@ def test_published_has_the_papers_values_and_stands_beside_the_scales(name):
     }
     with pytest.raises(SettingsError, match=rf"wanted {', '.join(settings.SCALES)} or published"):
         settings.at("publisht")
-
-
-def test_a_store_that_cannot_be_written_stands_against_a_run_and_not_against_a_page(tmp_path, monkeypatch):
-    (tmp_path / "runs").write_text("a file")
-    monkeypatch.setenv("VAEKIT_RUNS", str(tmp_path / "runs"))
-    settings = studies.study("rate_generalisation").Settings
-    with pytest.raises(SettingsError, match=str(tmp_path / "runs")):
-        settings.at("quick")
-    assert settings.at("published").source == "results"
-    assert default_store().writability_problem()

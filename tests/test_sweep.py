@@ -207,7 +207,13 @@ def test_the_commit_is_the_checkouts_or_none(monkeypatch, tmp_path):
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
     subprocess.run([*git, "init", "-q"], check=True)
     assert provenance.commit() is None
-    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "first"], check=True)
+    (tmp_path / "vaekit").mkdir()
+    (tmp_path / "vaekit" / "provenance.py").touch()
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "theirs"], check=True)
+    assert provenance.commit() is None  # the package was put into another's repository
+    subprocess.run([*git, "add", "."], check=True)
+    subprocess.run([*git, "commit", "-q", "-m", "first"], check=True)
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "another"))  # as in a hook of another repository
     assert re.fullmatch("[0-9a-f]{12}", provenance.commit() or "")
 
 

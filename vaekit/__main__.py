@@ -1,18 +1,21 @@
 """The command line: `python -m vaekit data | train | export | runs | classifier`."""
 
 import argparse
+import errno
+import io
 import math
 import os
 import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import cast
 
 from vaekit import classifiers, data, studies, sweep
 from vaekit.fleet import device_problem
 from vaekit.models.classifiers import NETWORKS
-from vaekit.settings import SettingsError
-from vaekit.store import SHORT, StoreError, bundles, default_store, load, maintenance, results
+from vaekit.settings import SettingsError, expanded
+from vaekit.store import SHORT, StoreError, bundles, default_store, files, load, maintenance, results
 from vaekit.sweep import image_grids
 
 DECODERS = 6  # that one export may add to results/
@@ -45,8 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
         help=f"carry the decoders of these runs as well (without a KEY: of those of --scale), {DECODERS} at the most",
     )  # fmt: skip
     place = command.add_mutually_exclusive_group()
-    place.add_argument("--to", type=Path, metavar="DIR", help="write all of it to a folder, for another machine")
-    place.add_argument("--from", type=Path, metavar="DIR", dest="source", help="merge such a folder, not the store")
+    place.add_argument("--to", metavar="DIR", help="write all of it to a folder, for another machine")
+    place.add_argument("--from", metavar="DIR", dest="source", help="merge such a folder, not the store")
     command.set_defaults(run=export)
 
     add_runs(commands.add_parser("runs", help="what the store holds: list, show, verify and clean it"))
@@ -65,6 +68,11 @@ def main(arguments: list[str] | None = None) -> int:
         return chosen.run(chosen)
     except (data.DataError, SettingsError, StoreError) as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.filename is None:  # no file's: the output's, say
+            raise
+        print(f"error: {error.filename} cannot be used ({error.strerror})", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped: what was trained is kept, and the same command goes on from there", file=sys.stderr)
@@ -125,6 +133,7 @@ def train(chosen: argparse.Namespace) -> int:
         say(f"shard {chosen.shard}: {len(members)} of {whole} members")
     if chosen.dry_run:
         todo = sweep.plan_sweep(spec, members, store)
+        sweep.check_readable(spec, todo, store, settings.device)
         sweep.check_images(todo)
         print(sweep.report(spec, todo, settings.device))
         return 0
@@ -162,16 +171,17 @@ def export(chosen: argparse.Namespace) -> int:
     """Merge a study's stored runs, those of the members chosen, or a folder, into its results; or write a folder."""
     study = studies.study(chosen.study)
     spec, path = study.SPEC, results.folder(chosen.study)
-    if chosen.source and (chosen.scale or chosen.given or chosen.decoders is not None):
+    to, source = (given and expanded(given, SettingsError) for given in (chosen.to, chosen.source))
+    if source and (chosen.scale or chosen.given or chosen.decoders is not None):
         raise SettingsError("--from merges a folder whole; leave out --scale, -p and --decoders")
     if chosen.given and not chosen.scale:
         raise SettingsError("-p says which members of a scale are meant; give --scale as well")
     refuse_published(chosen.scale)
-    if chosen.to and chosen.to.exists() and not (chosen.to.is_dir() and not any(chosen.to.iterdir())):
-        raise SettingsError(f"--to: {chosen.to} is there and not an empty folder; give a new one")
-    if chosen.source:
-        merged = results.read(path).merged(results_of(chosen.source, spec.name))
-        carried = results.merged_bundles(path, chosen.source)
+    if to and files.exists(to) and not (to.is_dir() and not files.entries(to)):
+        raise SettingsError(f"--to: {to} is there and not an empty folder; give a new one")
+    if source:
+        merged = results.read(path).merged(results_of(source, spec.name))
+        carried = results.merged_bundles(path, source)
     else:
         carried = results.bundle_contents(path)
         members = study.members(study.Settings.at(chosen.scale, **dict(chosen.given))) if chosen.scale else ()
@@ -185,8 +195,8 @@ def export(chosen: argparse.Namespace) -> int:
             raise SettingsError(f"{what} is stored in {default_store().root}, and results/ has nothing; train some")
     commits = sorted({row["commit"] for row in merged.members.values() if row.get("commit")})
     provenance = {"study": spec.name, "measures": spec.versions, "commits": commits}
-    results.write(chosen.to or path, merged, provenance, carried)
-    print(f"{len(merged.members)} members, {sum(map(len, merged.measures.values())):,} values: {chosen.to or path}")
+    results.write(to or path, merged, provenance, carried)
+    print(f"{len(merged.members)} members, {sum(map(len, merged.measures.values())):,} values: {to or path}")
     return 0
 
 
@@ -257,7 +267,7 @@ def verify_runs(chosen: argparse.Namespace) -> int:
     if not chosen.keys:
         damaged = [line for name in studies.NAMES for line in results.damage(results.folder(name))]
         damaged += classifiers.damage()
-        if not store.root.is_dir():
+        if not files.exists(store.root):
             print(f"there is no store at {store.root}; results/ is verified")
             return complain(damaged)
     maintenance.check(store)
@@ -282,8 +292,9 @@ def clean_runs(chosen: argparse.Namespace) -> int:
 
 
 def complain(damaged: Iterable[str]) -> int:
-    """Print what is damaged on stderr; status 1 where something is."""
-    lines = [f"damaged: {line}" for line in damaged]
+    """Print what is damaged, may not be read or does not belong there, on stderr; status 1 where something is."""
+    kinds = {files.MAY_NOT_BE_READ: "unreadable", files.NOT_THE_STORES: "surplus"}
+    lines = [f"{next((kinds[word] for word in kinds if word in line), 'damaged')}: {line}" for line in damaged]
     print("\n".join(lines), file=sys.stderr, end="\n" if lines else "")
     return 1 if lines else 0
 
@@ -299,10 +310,19 @@ def classify(chosen: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # None where it is closed
+        # What a terminal has no letter for, in a path or a help, is escaped.
+        cast(io.TextIOWrapper, stream).reconfigure(errors="backslashreplace")
     try:
         status = main()
-        sys.stdout.flush()
-    except BrokenPipeError:  # whoever reads has seen enough, e.g. head; Python would complain again at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if sys.stdout:
+            sys.stdout.flush()
+    except OSError as error:
         status = 141
+        if not isinstance(error, BrokenPipeError):  # whoever reads has seen enough, e.g. head
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+                raise
+            print(f"error: the output cannot be written ({error.strerror})", file=sys.stderr)
+            status = 2
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would complain again at its end
     sys.exit(status)

@@ -23,7 +23,7 @@ from vaekit import data, provenance, randomness
 from vaekit.fleet import batch_indices, new_model
 from vaekit.metrics import mean_and_se
 from vaekit.models.classifiers import Classifier
-from vaekit.store import StoreError, default_store, files, results
+from vaekit.store import StoreError, UnreadableError, default_store, files, results
 
 CARRIED = ("resnet20", "cnn")  # by the checkout
 MIRRORED = ("cifar10", "cifar10_jpeg")  # data sets whose images may be flipped: no digits, no letters
@@ -94,7 +94,7 @@ def train(
     optimiser = torch.optim.SGD(
         classifier.parameters(), chosen.lr, chosen.momentum, weight_decay=chosen.weight_decay, nesterov=True
     )
-    first, seconds = _resume(checkpoint, classifier, optimiser) if checkpoint and checkpoint.exists() else (0, 0.0)
+    first, seconds = _resume(checkpoint, classifier, optimiser) if checkpoint and files.exists(checkpoint) else (0, 0.0)
     begun, total = time.monotonic() - seconds, torch.zeros((), device=device)
     orders: dict[int, Tensor] = {}
     for step in range(first, steps):
@@ -160,6 +160,8 @@ def _resume(checkpoint: Path, classifier: nn.Module, optimiser: torch.optim.Opti
         for name, weight in classifier.named_parameters():
             optimiser.state[weight]["momentum_buffer"] = momenta[name].to(weight)
         classifier.load_state_dict(saved.read("weights"))
+    except UnreadableError:
+        raise
     except (OSError, *files.UNREADABLE) as error:
         raise StoreError(f"{checkpoint} is no checkpoint of this training ({_first_line(error)}); delete it") from None
     return step, seconds
@@ -180,11 +182,12 @@ def load(data_name: str, network: str | None = None) -> Classifier | None:
 
     Raises:
         DataError: There is no such set.
+        UnreadableError: The system does not let the file be read.
         StoreError: The file is damaged, or made from other images than the set of that name has now.
     """
     network = network or usual_network(data_name)
     path = _path(data_name, network)
-    if not path.exists():
+    if not files.exists(path):
         return None
     identity = data.identity(data_name)
     try:
@@ -192,6 +195,8 @@ def load(data_name: str, network: str | None = None) -> Classifier | None:
         if kept.about["data_identity"] != identity:
             raise ValueError(f"it was trained on {kept.about['data_identity']}; {data_name} is {identity} here")
         return _built(kept.about, kept.read("weights"))
+    except UnreadableError:
+        raise
     except (OSError, *files.UNREADABLE) as error:
         raise StoreError(
             f"the classifier {path} cannot be used ({_first_line(error)}). Check it out again, or delete it and train "
@@ -212,7 +217,7 @@ def make(
 
     Raises:
         DataError: The set is absent or has no labels.
-        StoreError: A file is damaged, or the disk refuses.
+        StoreError: A file is damaged or may not be read, or the disk refuses; before any training where it would.
     """
     network = network or usual_network(data_name)
     path = _path(data_name, network)
@@ -233,6 +238,8 @@ def make(
     }
     digest = files.digest(json.dumps(record, sort_keys=True).encode())
     checkpoint = default_store().root / "classifiers" / f"{path.stem}-{digest[:12]}.checkpoint"
+    for folder in {path.parent, checkpoint.parent}:
+        files.check_writable(folder)
     labels = images.labels.to(device)
     trained, seconds = train(
         network, images.take(split.train).to(device), labels[split.train], chosen, record["seed"], checkpoint, say
@@ -252,7 +259,12 @@ def make(
 def damage() -> Iterator[str]:
     """A sentence for every file of a classifier, or of one in training, that is damaged."""
     for folder in (results.folder("classifiers"), default_store().root / "classifiers"):
-        for path in sorted(folder.glob("[!.]*")):
+        try:
+            paths = [Path(entry.path) for entry in files.visible(folder)]
+        except StoreError as error:
+            yield str(error)
+            continue
+        for path in paths:
             try:
                 kept = files.Pack(path, "check it out again, or delete it and train it")
                 kept.verify()

@@ -30,7 +30,12 @@ class Gaussian(NamedTuple):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Elementwise log-density in nats."""
-        return -0.5 * ((value - self.mu) ** 2 * (-self.logvar).exp() + self.logvar + math.log(2 * math.pi))
+        return -0.5 * ((value - self.mu) ** 2 * self.precision + self.logvar + math.log(2 * math.pi))
+
+    @property
+    def precision(self) -> Tensor:
+        """1 / variance, of the shape of logvar; finite, so that no deviation times it is none."""
+        return (-self.logvar).clamp(max=0.99 * math.log(torch.finfo(self.logvar.dtype).max)).exp()
 
 
 class Bernoulli(NamedTuple):
@@ -49,6 +54,9 @@ class Bernoulli(NamedTuple):
 
 
 def as_float(params):
-    """The same parameters with every tensor below float32 raised to it, so that losses are never taken in bf16."""
+    """The same parameters with every tensor below float32 raised to it, so that losses are never taken in bf16.
+
+    What is no tensor stays as it is.
+    """
     low = (torch.bfloat16, torch.float16)
-    return tree_map(lambda value: value.float() if value.dtype in low else value, params)
+    return tree_map(lambda value: value.float() if getattr(value, "dtype", None) in low else value, params)

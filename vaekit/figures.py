@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import cycle
+from numbers import Real
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -12,10 +13,12 @@ from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
+from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox, BboxBase, IdentityTransform
 from pandas.io.formats.style import Styler
 from torch import Tensor
 
+from vaekit import checks
 from vaekit.store.table import csv, distinct, having, select
 
 # Okabe and Ito's colours, told apart by colour-blind readers too.
@@ -51,6 +54,7 @@ def panels(rows: int, columns: int, width: float = 4.2, height: float = 3.4, **h
 
     pyplot forgets it at once: so a notebook shows it where a cell returns it, once.
     """
+    plt.rcdefaults()  # a matplotlibrc of one's own changes no figure
     plt.rcParams.update(STYLE)
     size = (width * columns, height * rows)
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, FigureClass=_DataFigure, **how)
@@ -63,7 +67,8 @@ def with_data(figure: Figure, data: str) -> Figure:
 
     A page of the book offers it in the caption, under the figure's name. Without data the figure stays as it is.
     """
-    assert isinstance(figure, _DataFigure)  # panels made it
+    if not isinstance(figure, _DataFigure):
+        raise checks.refusal("figure", figure, "one that vaekit.figures.panels made")
     figure.csv = data
     return figure
 
@@ -195,7 +200,7 @@ def _legend_below(figure: Figure) -> None:
 
 
 def line(ax: Axes, rows: pd.DataFrame, over: str, *, own_error: bool = False, seeds: bool = False, **how: Any) -> None:
-    """The mean of `value` over a column with its standard deviation over seeds; nothing of no rows.
+    """The mean of `value` over a column with its standard deviation over seeds; nothing of rows without a number.
 
     Args:
         ax: the panel.
@@ -204,7 +209,12 @@ def line(ax: Axes, rows: pd.DataFrame, over: str, *, own_error: bool = False, se
         own_error: whether the bar of a single seed is its own standard error; else it has none.
         seeds: whether each seed is a small point as well.
         how: for matplotlib's `errorbar`.
+
+    Raises:
+        ValueError: rows without the columns.
     """
+    checks.names("rows", rows.columns, (over, "value", *(["se"] if own_error else [])))
+    rows = finite(rows)
     if not len(rows):
         return
     points = rows.groupby(over)
@@ -216,9 +226,20 @@ def line(ax: Axes, rows: pd.DataFrame, over: str, *, own_error: bool = False, se
         ax.plot(rows[over], rows["value"], how.get("marker", "o"), color=colour, ms=2.5, alpha=0.5, lw=0)
 
 
+def finite(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows whose value is a number: what is drawn, since an axis that reaches for the others has no scale.
+
+    Raises:
+        ValueError: rows without the column `value`.
+    """
+    checks.names("rows", rows.columns, ("value",))
+    return rows[np.isfinite(rows["value"].astype(float))]
+
+
 def mean_sd(values: pd.Series, form: str = ".1f", empty: str = "–") -> str:
     """A mean over seeds with its standard deviation, as text; of one seed without, of none `empty`."""
-    values = values.dropna()
+    values = pd.Series(values, dtype=float)
+    values = values[np.isfinite(values)]
     if not len(values):
         return empty
     return f"{values.mean():{form}}" + (f" ± {values.std():{form}}" if len(values) > 1 else "")
@@ -226,14 +247,20 @@ def mean_sd(values: pd.Series, form: str = ".1f", empty: str = "–") -> str:
 
 def looks(values: Iterable[Any], name: str = "{:g}") -> list[tuple[Any, dict[str, Any]]]:
     """Each different value in order, with a colour, a marker and a label of its own, for matplotlib."""
-    once = sorted(set(values))
+    once = sorted(set(values), key=lambda value: (isinstance(value, str), value is None, value or 0))
     shades = plt.get_cmap("viridis")(np.linspace(0, 0.9, max(1, len(once))))
     return [
-        (value, {"color": tuple(shade), "marker": marker, "label": name.format(value)})
+        (value, {"color": tuple(shade), "marker": marker, "label": _labelled(name, value)})
         for value, shade, marker in zip(once, shades, cycle("osv^D<>p"), strict=False)
     ]
 
 
+def _labelled(name: str, value: Any) -> str:
+    """A value in its form, which is that of a number; another value as it is."""
+    return name.format(value) if isinstance(value, Real) else name.replace("{:g}", "{}").format(value)
+
+
+ROW = ("seed", "beta", "step", "steps", "part", "measure", "value")  # columns without which nothing is drawn
 # Parts of those images, which other figures draw.
 SUBSETS = ("test_a", "test_b", "train_nested", "test_nested", "test_nested_a", "test_nested_b")
 
@@ -244,9 +271,13 @@ def rate_distortion(table: pd.DataFrame | Sequence[Mapping[str, Any]], ax: Axes 
     `table` is the tidy table of one budget, or the rows of `metrics.rd_table`. Points are means over seeds with their
     standard deviations; the star is beta = 1; grey diagonals have equal ELBO, -D - R at beta = 1 (Bozkurt et al. 2021,
     figure 3). Rings mark the members that were asked for, where others stand beside them.
+
+    Raises:
+        ValueError: a table without its columns, of another part, or with two values of a beta and a seed.
     """
-    ax = _given(ax)
     frame = pd.DataFrame(table)
+    checks.names("table", frame.columns, ROW)
+    ax = _given(ax)
     if unknown := set(frame["part"].dropna()) - {*PARTS, *SUBSETS}:
         raise ValueError(f"part is {', '.join(sorted(unknown))}; a curve is drawn for {' and '.join(PARTS)}")
     final = pd.concat([select(frame, "rate", layer=None), select(frame, "distortion", samples=(1, None))])
@@ -257,7 +288,8 @@ def rate_distortion(table: pd.DataFrame | Sequence[Mapping[str, Any]], ax: Axes 
             asked = mean.loc[mean.index.intersection(rows.loc[rows["asked"], "beta"].unique())]
             ax.plot(asked["rate"], asked["distortion"], "o", mfc="none", mec="black", ms=11, mew=1.2)
     rd_axes(ax)
-    ax.legend(loc="best")
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(loc="best")
     return _figure(ax)
 
 
@@ -270,14 +302,11 @@ def rd_curve(rows: pd.DataFrame, ax: Axes, **how: Any) -> pd.DataFrame:
         The means by beta, with the columns rate and distortion.
 
     Raises:
-        ValueError: a beta and a seed have two values, which are of two curves.
+        ValueError: rows without these columns, or a beta and a seed that have two values, which are of two curves.
     """
-    rows = rows[rows["value"].notna()]
-    if len(twice := rows[rows.duplicated(["beta", "seed", "measure"])]):
-        first = twice.iloc[0]
-        raise ValueError(
-            f"two values of {first['measure']} at beta {first['beta']:g}, seed {first['seed']}; give one curve"
-        )
+    checks.names("rows", rows.columns, ("beta", "seed", "measure", "value"))
+    rows = finite(rows)
+    _check_one_curve(rows, "beta", "seed", "measure")
     points = rows.pivot(index=["beta", "seed"], columns="measure", values="value")
     points = points.reindex(columns=["rate", "distortion"]).dropna().groupby("beta")
     mean, spread = points.mean(), points.std().fillna(0)
@@ -290,11 +319,21 @@ def rd_curve(rows: pd.DataFrame, ax: Axes, **how: Any) -> pd.DataFrame:
     return mean
 
 
-def rd_axes(ax: Axes, every: float = 20.0) -> None:
-    """The axes' names and, behind the curves that are drawn, diagonals of equal ELBO, `every` so many nats."""
+def _check_one_curve(rows: pd.DataFrame, *place: str) -> None:
+    """Refuse rows with two values at one place, of which a mean over seeds would be one over other things, too."""
+    if len(twice := rows[rows.duplicated(list(place))]):
+        first = twice.iloc[0]
+        where = ", ".join(f"{name} {first[name]:g}" for name in place if name != "measure")
+        raise ValueError(f"two values of {first['measure']} at {where}; give one curve")
+
+
+def rd_axes(ax: Axes) -> None:
+    """The axes' names and, behind the curves that are drawn, about eight diagonals of equal ELBO."""
     ax.set(xlabel="rate R (nats per image)", ylabel="distortion D (nats per image)")
     (left, bottom), (right, top) = ax.dataLim.min, ax.dataLim.max
-    for total in np.arange(np.ceil((left + bottom) / every), (right + top) / every) * every:
+    if not np.isfinite([left, bottom, right, top]).all():
+        return  # nothing is drawn
+    for total in MaxNLocator(8, steps=[1, 2, 5, 10]).tick_values(left + bottom, right + top):
         x = np.clip(total - bottom, left, right)
         if bottom <= total - x <= top:
             ax.axline((x, total - x), slope=-1, color="#cccccc", lw=0.7, zorder=0)
@@ -306,9 +345,14 @@ def over_beta(
     """A measure over beta at the end of training, mean over seeds with its standard deviation, beta on a log axis.
 
     `where` has arguments of the measure, as `table.select` takes them; `how` is for `line`.
+
+    Raises:
+        ValueError: a table without its columns.
     """
+    checks.names("table", table.columns, ROW)
     rows = select(table, measure, part=part, **(where or {}))
-    rows = rows[rows["beta"].notna() & rows["value"].notna()]
+    rows = finite(rows[rows["beta"].notna()])
+    _check_one_curve(rows, "beta", "seed")
     if len(rows):
         line(ax, rows, "beta", **{"marker": "o", **how})
         curves = [bars.lines[0] for bars in ax.containers if isinstance(bars, ErrorbarContainer)]
@@ -334,8 +378,13 @@ def learning_curves(
     """A measure over training steps, one curve for each beta (mean over seeds), steps on a log axis.
 
     `betas` are all that share a legend, so that each has one colour in all panels; None: those of the table.
+
+    Raises:
+        ValueError: a table without its columns.
     """
-    rows = select(table, measure, at="all", part=part, **where)
+    checks.names("table", table.columns, ROW)
+    rows = finite(select(table, measure, at="all", part=part, **where))
+    _check_one_curve(rows, "beta", "seed", "step")
     for beta, look in looks(rows["beta"].dropna() if betas is None else betas, "beta {:g}"):
         curve = rows[rows["beta"] == beta].groupby("step")["value"].mean()
         ax.plot(curve.index, curve, ms=3, lw=1.2, **look)
@@ -344,7 +393,13 @@ def learning_curves(
 
 
 def pictures(images: Tensor, columns: int, ax: Axes | None = None) -> Figure:
-    """uint8 images (n, C, H, W) as one sheet, row by row, without axes."""
+    """uint8 images (n, C, H, W), C 1 or 3, as one sheet, row by row, without axes.
+
+    Raises:
+        ValueError: other images, or no columns.
+    """
+    checks.images(images, channels=(1, 3))
+    columns = checks.whole("columns", columns, 1)
     ax = _given(ax, width=0.55 * columns, height=0.55 * -(-len(images) // columns))
     array = images.permute(0, 2, 3, 1).cpu().numpy()
     n, height, width, channels = array.shape
@@ -359,7 +414,13 @@ def pictures(images: Tensor, columns: int, ax: Axes | None = None) -> Figure:
 
 
 def text_table(frame: pd.DataFrame) -> Styler:
-    """A table of text for a page: every word of it, headings included, escaped, without the index."""
+    """A table of text for a page: every word of it, headings included, escaped, without the index.
+
+    Raises:
+        ValueError: no DataFrame.
+    """
+    if not isinstance(frame, pd.DataFrame):
+        raise checks.refusal("frame", frame, "a pandas DataFrame")
     look = {"text-align": "left", "vertical-align": "top", "white-space": "normal"}
     styler = frame.style.hide(axis="index").format(escape="html").format_index(escape="html", axis=1)
     styler.set_properties(**look)

@@ -10,9 +10,11 @@ Changing anything here changes every stored result: the tests hold it to the pub
 
 import hashlib
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 # What a draw is for: the fourth word of the counter.
 INIT, ORDER, NOISE, EVALUATION, SPLIT, FACTORS = range(6)
@@ -20,6 +22,37 @@ INIT, ORDER, NOISE, EVALUATION, SPLIT, FACTORS = range(6)
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 _MASK = 0xFFFFFFFF
+
+
+class NoDraws(TorchDispatchMode):
+    """Refuses what torch tags as random: Dropout, `randn_like`, `multinomial`, …, by any generator.
+
+    `running` names who is at work, the innermost last; the error, a ValueError, names it and the operation.
+    """
+
+    def __init__(self, who: str):
+        super().__init__()
+        self.running = [who]
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if torch.Tag.nondeterministic_seeded in func.tags and _draws(func, args, kwargs or {}):
+            raise DrawError(
+                f"{self.running[-1]} draws its own random numbers ({func.overloadpacket.__name__}), which would differ "
+                "each time and in any company; take them from `noise`, with a site for them in noise_sites"
+            )
+        return func(*args, **(kwargs or {}))
+
+
+class DrawError(ValueError):
+    """Something draws random numbers of its own."""
+
+
+def _draws(func: Any, args: Any, kwargs: Any) -> bool:
+    """Whether an operation draws: attention and recurrent layers are tagged as random also where nothing is dropped."""
+    defaults = {argument.name: argument.default_value for argument in func._schema.arguments}
+    given = defaults | dict(zip(defaults, args, strict=False)) | kwargs
+    trains = given.get("train", given.get("training", True))
+    return trains is not False and given.get("dropout_p", given.get("dropout")) != 0
 
 
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
@@ -62,19 +95,21 @@ def bits(seed, purpose: int, step, site: str, positions: Tensor) -> Tensor:
 def uniform(seed, purpose: int, step, site: str, shape: tuple[int, ...], dtype=torch.float32, device=None) -> Tensor:
     """Uniform numbers on (0, 1), never 0 or 1, of shape (*seed and step broadcast, *shape).
 
-    They have 23 random bits, exact in float32 and so the same draw in float32 and float64.
+    They have 23 random bits, exact in float32 and so the same draw in float32 and float64. In a type of fewer bits they
+    are the same draw, rounded: 1 may then occur.
     """
     size = math.prod(shape)
     positions = torch.arange(-(-size // 4), device=device)
     seed, step = (torch.as_tensor(v, device=device).unsqueeze(-1) for v in (seed, step))
-    return _unit(bits(seed, purpose, step, site, positions), dtype).flatten(-2)[..., :size].unflatten(-1, shape)
+    numbers = _unit(bits(seed, purpose, step, site, positions), _wide(dtype))
+    return numbers.flatten(-2)[..., :size].unflatten(-1, shape).to(dtype)
 
 
 def normal(seed, purpose: int, step, site: str, shape: tuple[int, ...], dtype=torch.float32, device=None) -> Tensor:
     """Standard normal numbers of shape (*seed and step broadcast, *shape)."""
     size = math.prod(shape)
-    uniforms = uniform(seed, purpose, step, site, (-(-size // 4) * 4,), dtype, device)
-    return _box_muller(uniforms)[..., :size].unflatten(-1, shape)
+    uniforms = uniform(seed, purpose, step, site, (-(-size // 4) * 4,), _wide(dtype), device)
+    return _box_muller(uniforms)[..., :size].unflatten(-1, shape).to(dtype)
 
 
 def normal_rows(
@@ -98,14 +133,19 @@ def normal_rows(
         )
     positions = rows.unsqueeze(-1) * words_each + torch.arange(words_each, device=rows.device)
     step = torch.as_tensor(step, device=rows.device)[..., None, None]
-    uniforms = _unit(bits(seed, purpose, step, site, positions), dtype).flatten(-2)
-    return _box_muller(uniforms)[..., :size].unflatten(-1, shape)
+    uniforms = _unit(bits(seed, purpose, step, site, positions), _wide(dtype)).flatten(-2)
+    return _box_muller(uniforms)[..., :size].unflatten(-1, shape).to(dtype)
 
 
 def permutation(seed: int, purpose: int, step: int, size: int, device=None, site: str = "permutation") -> Tensor:
     """A random order of range(size), int64: the stable sort of 62 random bits at each place."""
     words = bits(seed, purpose, step, site, torch.arange(size, device=device))
     return torch.argsort(words[:, 0] << 30 ^ words[:, 1] >> 2, stable=True)
+
+
+def _wide(dtype) -> torch.dtype:
+    """The type in which numbers are drawn: half precision has not the bits."""
+    return torch.promote_types(dtype, torch.float32)
 
 
 def _unit(words: Tensor, dtype) -> Tensor:

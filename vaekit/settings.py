@@ -25,10 +25,12 @@ import dataclasses
 import difflib
 import math
 import operator
+import os
 import reprlib
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 
@@ -51,6 +53,34 @@ class SettingsError(PlainError, ValueError):
         if len(self.problems) == 1:
             return self.problems[0]
         return "\n- ".join((f"{len(self.problems)} problems:", *self.problems))
+
+
+def expanded(path: str | os.PathLike, error: type[PlainError], advice: str = "give an absolute path") -> Path:
+    """A path with `~` as the user's home. Raises `error` where no home is known, or HOME is relative."""
+    at_home = str(path).startswith("~")
+    try:
+        if at_home and os.environ.get("HOME") == "":
+            raise RuntimeError("an empty HOME is none, and not /")
+        folder = Path(path).expanduser()
+    except RuntimeError:
+        raise error(f"{path} is in a home folder, and none is known here; {advice}") from None
+    if at_home and not folder.is_absolute():
+        raise error(f"HOME: got {os.environ['HOME']}; wanted an absolute path, since {path} is in it; or {advice}")
+    return folder
+
+
+def environment_folder(variable: str, default: str | os.PathLike, error: type[PlainError]) -> Path:
+    """The absolute folder that an environment variable names, or the default; `~` is the user's home.
+
+    Raises:
+        error: There is no home folder, or the path is relative: a notebook, whose kernel works in another folder, would
+            take it for another one.
+    """
+    chosen = os.environ.get(variable) or default
+    folder = expanded(chosen, error, f"set {variable} to an absolute path")
+    if not folder.is_absolute():
+        raise error(f"{variable}: got {chosen}; wanted an absolute path, which is the same in every working folder")
+    return folder
 
 
 def canonical(value: float) -> float:
@@ -138,6 +168,7 @@ class Option:
         parameter: False where the scale alone sets the field.
         column: Where the tidy table has the values: a column's name, a function from the table to them, empty where a
             member has no use for the setting, or "" for none. None: the field's own name, or that without its s.
+        zero: Where 0 stands for another number: a function from the table to that, for each row.
         kind, several: The field's annotation: str, int or float, and whether it is a tuple.
     """
 
@@ -150,6 +181,7 @@ class Option:
     check: Callable[[Any], str | None] | None = None
     parameter: bool = True
     column: str | Callable[[Any], Any] | None = None
+    zero: Callable[[Any], Any] | None = None
     kind: type = str
     several: bool = False
 
@@ -225,7 +257,6 @@ class Settings:
         values = {"scale": scale, **cls.values_at(chosen), **replaced}
         values = {name: raw() if callable(raw) else raw for name, raw in values.items()}
         problems += [problem for name, raw in values.items() for problem in options[name].read(name, raw)[1]]
-        problems += cls.environment_problems(chosen)
         if problems:
             raise SettingsError(*problems)
         return cls(given=frozenset(replaced), **values)  # pyright: ignore[reportArgumentType]
@@ -244,14 +275,6 @@ class Settings:
     def values_at(cls, scale: str | None) -> Mapping[str, Any]:
         """What a scale gives to each field that is not asked for; nothing at no scale."""
         return cls.SCALES.get(scale or "", {})
-
-    @classmethod
-    def environment_problems(cls, scale: str | None) -> Iterable[str]:
-        """What is wrong whatever the values, say a store that cannot be written: sentences, asked for by `at` alone.
-
-        `scale` is the one that was asked for; None where there is no such scale.
-        """
-        return ()
 
     def problems(self) -> Iterable[str]:
         """What is wrong between fields: sentences, asked for only where every field alone is right."""

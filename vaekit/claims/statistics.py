@@ -279,8 +279,10 @@ def _blocks(curve: Curve) -> np.ndarray:
     levels = [curve.values.columns.get_level_values(axis) for axis in curve.over]
     place = np.stack([pd.factorize(level, sort=True)[0] for level in levels], axis=1)
     shape = place.max(axis=0) + 1
-    cells = np.indices(shape).reshape(2, -1).T
-    nearest = ((cells[:, None] - place[None]) ** 2).sum(axis=2).argmin(axis=1).reshape(shape)
+    nearest = np.full(shape, -1)
+    nearest[tuple(place.T)] = np.arange(len(place))
+    for gap in np.argwhere(nearest < 0):
+        nearest[tuple(gap)] = ((place - gap) ** 2).sum(axis=1).argmin()
     side = [max(2, round(math.sqrt(n))) for n in shape]
     blocks = math.ceil(len(place) / math.prod(side))
     rng = np.random.default_rng(0)

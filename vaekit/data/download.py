@@ -43,7 +43,7 @@ def fetch(name: str, folder: str | os.PathLike | None = None) -> str:
 
     Raises:
         DataError: an unknown set or one that is not downloaded, no network, a wrong checksum, a folder that cannot be
-            written, a library that is not installed.
+            written, a file there that may not be read, a library that is not installed.
     """
     names.check(name)
     if name in names.MADE:
@@ -55,6 +55,8 @@ def fetch(name: str, folder: str | os.PathLike | None = None) -> str:
     try:
         stored.read(name, folder)
         return f"{name} is already there and valid: {path}"
+    except stored.UnreadableFileError:
+        raise
     except DataError:
         if not wanted.downloadable:
             raise

@@ -6,6 +6,7 @@ in one part. An array's size is checked before it is read, its kind and contents
 wrong, truncated or hostile file costs no more memory than a good one.
 """
 
+import errno
 import functools
 import hashlib
 import math
@@ -21,6 +22,7 @@ import torch
 from vaekit import randomness
 from vaekit.data import splits
 from vaekit.data.images import DataError, ImageSet
+from vaekit.settings import environment_folder, expanded
 
 _HEADER = 128  # bytes that numpy writes before an array
 
@@ -139,10 +141,16 @@ STORED = {
 
 
 def stored_path(name: str, folder: str | os.PathLike | None = None) -> Path:
-    """The file of a set: in `folder`, else in VAEKIT_DATA, else in vaekit in the user's cache folder. Absolute."""
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    chosen = folder or os.environ.get("VAEKIT_DATA") or Path(cache, "vaekit")
-    return Path(chosen).expanduser().absolute() / f"{name}.npz"
+    """The file of a set: in `folder`, else in VAEKIT_DATA, else in vaekit in the user's cache folder. Absolute.
+
+    Raises:
+        DataError: VAEKIT_DATA is relative, or there is no home folder to have a cache in.
+    """
+    if folder:
+        return expanded(folder, DataError).absolute() / f"{name}.npz"
+    cache = os.environ.get("XDG_CACHE_HOME", "")
+    cache = cache if cache.startswith(("/", "~")) else "~/.cache"  # its specification has a relative one ignored
+    return environment_folder("VAEKIT_DATA", Path(cache, "vaekit"), DataError) / f"{name}.npz"
 
 
 def image_set(name: str, folder: str | os.PathLike | None = None) -> ImageSet:
@@ -181,8 +189,20 @@ def image_set(name: str, folder: str | os.PathLike | None = None) -> ImageSet:
 
 def absence(name: str) -> str | None:
     """The sentence for a set whose file is missing, with the next step; None where it is in place. Reads nothing."""
-    path = stored_path(name)
-    return None if path.is_file() else _absent(name, path)
+    try:
+        path = stored_path(name)
+        path.lstat()
+    except DataError as error:  # no cache folder
+        return str(error)
+    except (FileNotFoundError, NotADirectoryError):
+        return _absent(name, path)
+    except OSError:
+        return None  # it may be there: reading says what is wrong
+    return None
+
+
+class UnreadableFileError(DataError):
+    """A file that the system does not let be read: not known to be absent, nor to be another."""
 
 
 def _absent(name: str, path: Path) -> str:
@@ -216,7 +236,7 @@ def _identity(contents: str) -> str:
 
 
 def read(name: str, folder: str | os.PathLike | None = None) -> tuple[dict[str, np.ndarray], str]:
-    """The arrays of a stored set and their digest. Raises: DataError, as for `image_set`."""
+    """The arrays of a stored set and their digest. Raises: DataError, as for `image_set`; UnreadableFileError."""
     path, wanted = stored_path(name, folder), STORED[name]
     try:
         with zipfile.ZipFile(path) as archive:
@@ -225,9 +245,15 @@ def read(name: str, folder: str | os.PathLike | None = None) -> tuple[dict[str, 
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in wanted.arrays}
         return arrays, check(arrays, wanted)
-    except FileNotFoundError:
-        raise DataError(_absent(name, path)) from None
+    except (FileNotFoundError, NotADirectoryError):
+        if not path.is_symlink():
+            raise DataError(_absent(name, path)) from None
+        raise UnreadableFileError(f"{path} is a link to nothing; VAEKIT_DATA names another folder") from None
     except Exception as error:  # a damaged file makes zipfile and numpy raise many kinds
+        # Places in a damaged file that it says are before its beginning are EINVAL.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL, errno.EISDIR):
+            advice = "let this user read it, or set VAEKIT_DATA to another folder"
+            raise UnreadableFileError(f"{path} may not be read ({error.strerror}): {advice}") from error
         raise DataError(f"{path} is not a valid copy of {name}: {error}. {_next_step(name, path)}") from error
 
 

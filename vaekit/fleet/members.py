@@ -1,12 +1,15 @@
 """What a fleet is given and what it gives back: members, their budget, and what became of them."""
 
+import functools
 import itertools
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import overload
 
 import torch
 from torch import Tensor, nn
+
+from vaekit import checks
 
 PRECISIONS = {"fp64": torch.float64, "full": torch.float32, "bf16": torch.float32}
 Projection = Callable[[dict[str, Tensor], Mapping[str, Tensor], int], Mapping[str, Tensor]]
@@ -34,16 +37,19 @@ class Budget:
     snapshots: tuple[int, ...] = ()
 
     def __post_init__(self):
-        problems = []
-        for name in ("steps", "batch_size"):
-            if not isinstance(value := getattr(self, name), int) or value < 1:
-                problems.append(f"{name} is {value!r}; give a whole number above 0")
-        if not (0 <= self.lr < math.inf and 0 <= self.weight_decay < math.inf):
-            problems.append(f"lr is {self.lr!r} and weight_decay {self.weight_decay!r}; give finite numbers from 0 up")
-        if self.precision not in PRECISIONS:
+        become = functools.partial(object.__setattr__, self)  # numpy's numbers become Python's
+        positive = "a finite number, 0 or more"
+        problems = checks.problems(
+            lambda: become("steps", checks.whole("steps", self.steps, 1)),
+            lambda: become("batch_size", checks.whole("batch_size", self.batch_size, 1)),
+            lambda: become("lr", checks.number("lr", self.lr, positive, 0)),
+            lambda: become("weight_decay", checks.number("weight_decay", self.weight_decay, positive, 0)),
+            lambda: become("snapshots", tuple(checks.whole("snapshots", s) for s in checks.several(self.snapshots))),
+        )
+        if self.precision not in list(PRECISIONS):
             problems.append(f"precision is {self.precision!r}; use one of {', '.join(PRECISIONS)}")
-        if beyond := [s for s in self.snapshots if not 0 <= s <= self.steps]:
-            problems.append(f"snapshots {beyond} lie outside 0 … {self.steps} steps")
+        if not problems and (beyond := [step for step in self.snapshots if step > self.steps]):
+            problems.append(f"snapshots {beyond} lie outside 0 … {self.steps} steps; give some within")
         if problems:
             raise ValueError("; ".join(problems))
 
@@ -66,9 +72,13 @@ class FleetMember:
 
 
 def grid(seed: int | Iterable[int] = 0, **weights: float | Iterable[float]) -> list[FleetMember]:
-    """Every combination of seeds and weights: grid(beta=[0.1, 1, 4], seed=[0, 1]) are six members."""
-    seeds = [seed] if isinstance(seed, int) else list(seed)
-    axes = [[v] if isinstance(v, int | float) else list(v) for v in weights.values()]
+    """Every combination of seeds and weights: grid(beta=[0.1, 1, 4], seed=[0, 1]) are six members.
+
+    Raises:
+        ValueError: a seed that is no whole number of 63 bits, or a weight that is no finite number.
+    """
+    seeds = [checks.seed(one) for one in checks.several(seed)]
+    axes = [[checks.number(name, one) for one in checks.several(values)] for name, values in weights.items()]
     combinations = list(itertools.product(*axes))
     return [FleetMember(s, dict(zip(weights, c, strict=True))) for s in seeds for c in combinations]
 
@@ -92,7 +102,7 @@ class Trained:
 class Fleet(Sequence[Trained]):
     """A trained fleet: a sequence of `Trained`, in the order of its members, that gives models back.
 
-    `seconds` is what the steps of all members took together, on the wall's clock.
+    `seconds` is what the steps of all members took together, on the wall's clock; a slice of the fleet keeps it.
     """
 
     def __init__(
@@ -101,7 +111,15 @@ class Fleet(Sequence[Trained]):
         self.budget, self.backend, self.seconds = budget, backend, seconds
         self._make, self._trained = make, trained
 
-    def __getitem__(self, i):
+    @overload
+    def __getitem__(self, i: int) -> Trained: ...
+
+    @overload
+    def __getitem__(self, i: slice) -> "Fleet": ...
+
+    def __getitem__(self, i: int | slice) -> "Trained | Fleet":
+        if isinstance(i, slice):
+            return Fleet(self._make, self.budget, self.backend, self._trained[i], self.seconds)
         return self._trained[i]
 
     def __len__(self) -> int:
@@ -110,8 +128,10 @@ class Fleet(Sequence[Trained]):
     def model(self, i: int, step: int | None = None) -> nn.Module:
         """Member i's model in eval mode, as it was after `step` steps (None: its last snapshot).
 
-        Raises: KeyError names the snapshots there are.
+        Raises: KeyError names the snapshots there are, IndexError the members.
         """
+        if not -len(self) <= i < len(self):
+            raise IndexError(f"there is no member {i}; the fleet has {len(self)}, numbered from 0")
         snapshots = self[i].snapshots
         step = max(snapshots, default=0) if step is None else step
         if step not in snapshots:

@@ -35,8 +35,10 @@ def free(device: str) -> float:
     """Bytes free on a device; infinite where the system does not say."""
     if torch.device(device).type == "cuda":
         return float(torch.cuda.mem_get_info(device)[0] + _cached(device))
-    meminfo = Path("/proc/meminfo")
-    lines = meminfo.read_text().splitlines() if meminfo.exists() else []
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:  # another system, or one that keeps it to itself
+        lines = []
     available = [float(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")]
     return min([*available, *_limits()], default=float("inf"))
 

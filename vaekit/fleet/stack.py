@@ -8,8 +8,8 @@ or an objective does what a graph cannot hold, a warning says so, and steps are 
 import math
 import threading
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 
 import torch
 from torch import Tensor
@@ -32,14 +32,17 @@ def train(
     task: Task, members: Sequence[FleetMember], checkpointer: Checkpointer | None, interrupted: threading.Event, bar
 ) -> list[Trained]:
     """Train all members; where `interrupted` is set, return what there is, after the step at hand."""
-    stack = Stack(task, members)
+    with _stackable():
+        stack = Stack(task, members)
     if checkpointer and (state := checkpointer.latest()):
         stack.restore(state)
     bar.update(stack.step * len(members))
     try:
-        stack.begin()
+        with _stackable():
+            stack.begin()
         while stack.step < task.budget.steps and not interrupted.is_set():
-            stack.advance()
+            with _stackable() if stack.step == 0 else nullcontext():
+                stack.advance()
             bar.update(len(members))
             if checkpointer and checkpointer.due():
                 checkpointer.save(stack.state())
@@ -48,6 +51,18 @@ def train(
         return stack.trained()
     finally:
         stack.close()
+
+
+@contextmanager
+def _stackable() -> Iterator[None]:
+    """Until the first step is done: what torch cannot do to a whole stack, as one sentence; of one member it could."""
+    try:
+        yield
+    except RuntimeError as error:
+        if memory.ran_out(error):
+            raise
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"the stack backend cannot step this model ({reason}); use backend='cores'") from error
 
 
 class Stack:

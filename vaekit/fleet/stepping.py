@@ -1,7 +1,6 @@
 """What both backends step with: the start, the batches, the noise, the objective's means, and the optimiser."""
 
 import itertools
-import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from vaekit import randomness
+from vaekit import checks, randomness
 from vaekit.distributions import as_float
 from vaekit.fleet.members import PRECISIONS, Budget, FleetMember, Projection
 from vaekit.losses import Objective
@@ -48,11 +47,19 @@ class Task:
 def new_model(
     make_model: Callable[[], nn.Module], seed: int, start: Mapping[str, Tensor] | None = None, dtype=None
 ) -> nn.Module:
-    """A model whose own initialisation ran under `seed`, on the CPU, with torch's global generator left as it was."""
+    """A model whose own initialisation ran under `seed`, on the CPU, with torch's global generator left as it was.
+
+    Raises:
+        ValueError: what was made is no module, or the seed is none.
+    """
+    seed = checks.seed(seed)
     with _GENERATOR, torch.random.fork_rng(devices=[]):
         words = randomness.bits(seed, randomness.INIT, 0, "start", torch.zeros(1, dtype=torch.int64))
         torch.default_generator.manual_seed(int(words[0, 0]) << 31 ^ int(words[0, 1]))
-        model = make_model().to(dtype)
+        model = make_model()
+    if not isinstance(model, nn.Module):
+        raise checks.refusal("make_model", model, "a function that makes a torch.nn.Module")
+    model.to(dtype)
     if start is not None:
         model.load_state_dict(start)
     return model.train()
@@ -63,7 +70,12 @@ def batch_indices(seed: int, size: int, batch_size: int, step: int, device=None,
 
     The batches cut one endless row of permutations, a fresh one each epoch, so every image is seen equally often
     whatever the batch size. `orders` keeps the permutations of the current epochs from call to call.
+
+    Raises:
+        ValueError: no images, an empty batch, or a step before the first.
     """
+    size, batch_size = checks.whole("size", size, 1), checks.whole("batch_size", batch_size, 1)
+    seed, step = checks.seed(seed), checks.whole("step", step)
     orders = {} if orders is None else orders
     first, last = step * batch_size, (step + 1) * batch_size
     parts = []
@@ -87,10 +99,11 @@ class Draws:
         device, self.batch_size = task.images.device, task.budget.batch_size
         orders = {(m.seed, id(m.indices)): m for m in members}
         seeds = list(dict.fromkeys(m.seed for m in members))
+        of_order, of_seed = ({value: place for place, value in enumerate(values)} for values in (orders, seeds))
         self.sites, self.dtype, self.size = dict(sites), task.dtype, len(task.images)
         self.seeds = torch.tensor(seeds, device=device)
-        self.order_of = torch.tensor([list(orders).index((m.seed, id(m.indices))) for m in members], device=device)
-        self.seed_of = torch.tensor([seeds.index(m.seed) for m in members], device=device)
+        self.order_of = torch.tensor([of_order[m.seed, id(m.indices)] for m in members], device=device)
+        self.seed_of = torch.tensor([of_seed[m.seed] for m in members], device=device)
         self._orders = [(m.seed, None if m.indices is None else m.indices.to(device), {}) for m in orders.values()]
         self.rows = torch.empty(len(orders), BLOCK, self.batch_size, dtype=torch.int64, device=device)
         self.noise = {
@@ -163,41 +176,3 @@ def diverged_loss(step: int) -> str:
 def diverged_weights(step: int) -> str:
     """Why a member is frozen whose weights were not finite after `step` steps."""
     return f"the weights after step {step} were not finite"
-
-
-def check_forward(model: nn.Module, task: Task, member: FleetMember) -> int:
-    """One forward pass on two images: a mistake in a model or an objective is one clear error, before any work.
-
-    Returns the bytes that a step keeps of each image for its backward pass. Raises: ValueError says what was given and
-    what was wanted; what the code itself raised is its cause.
-    """
-    two = torch.tensor([0, len(task.images) - 1])
-    x = task.images[two].cpu().to(task.dtype) / 255
-    y = None if task.labels is None else task.labels[two].cpu()
-    noise = {site: torch.zeros(2, *shape, dtype=task.dtype) for site, shape in model.noise_sites.items()}  # pyright: ignore
-    weights = {name: torch.tensor(value, dtype=task.dtype) for name, value in member.weights.items()}
-    given = f"images {tuple(x.shape)} and noise { ({site: tuple(value.shape) for site, value in noise.items()}) }"
-    own = {value.untyped_storage().data_ptr() for value in itertools.chain(model.parameters(), model.buffers())}
-    saved: dict[int, int] = {}
-
-    def count(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            saved[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        try:
-            params = model(x, noise)
-        except Exception as error:
-            raise ValueError(f"the model failed on {given}: {type(error).__name__}: {error}") from error
-        try:
-            values = task.objective(params, x, y, weights, torch.tensor(0.0))
-            shapes = {name: tuple(value.shape) for name, value in values.items()}
-        except Exception as error:
-            names = list(params) if isinstance(params, dict) else type(params).__name__
-            what = f"the objective failed on params {names} and weights {list(weights)}"
-            raise ValueError(f"{what}: {type(error).__name__}: {error}") from error
-    if "loss" not in shapes or set(shapes.values()) != {(2,)}:
-        raise ValueError(f"the objective gave {shapes} for two images; it must give loss, and each value one an image")
-    return math.ceil(sum(saved.values()) / 2)

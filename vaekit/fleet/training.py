@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from vaekit.fleet import cores, memory, stack, stepping
+from vaekit import checks
+from vaekit.fleet import cores, memory, stack, stepping, trial
 from vaekit.fleet.members import Budget, Fleet, FleetMember, Projection, Trained
 from vaekit.fleet.state import Checkpointer
 from vaekit.fleet.stepping import Task
@@ -45,14 +46,15 @@ def train_fleet(
     Args:
         make_model: makes the module that all members share, an ordinary `nn.Module` whose `forward(x, noise)` returns
             distribution parameters and whose `noise_sites` maps each name in `noise` to one image's shape. Its
-            parameters are initialised as it does itself, under the member's seed.
+            parameters are initialised as it does itself, under the member's seed. Neither it nor the objective draws
+            numbers of its own (Dropout, `randn_like`): what is random comes as `noise`.
         objective: (params, images, labels, weights, progress) -> {"loss": …, …}, each of shape (batch,); see `losses`.
             Progress is the number of steps done, not a share of the budget: so a longer run's snapshot at a step is
             what a run of that many steps would have given. On a GPU a step is one CUDA graph, unless the objective or
             the model reads a value back (`.item()`): then a RuntimeWarning says why it is not, and steps are slower.
         members: what to train; see `grid`.
         images: uint8, (n, C, H, W), kept once; a step sees them in [0, 1].
-        labels: (n,), handed on to the objective.
+        labels: (n,), or (n, ...), handed on to the objective.
         budget: steps, batch size, precision, snapshots.
         project: (state, weights, step) -> the tensors of `state` that change; called for each member by itself at the
             start (step 0) and after every step, with its parameters and buffers by name and the number of steps done.
@@ -73,17 +75,12 @@ def train_fleet(
     not, since a state is that of one composition. Raises: ValueError, all problems in one, before any work; MemoryError
     where not even one member fits.
     """
-    _check(members, images, labels, budget, device, backend)
+    members = checks.several(members)
+    _check(members, images, labels, budget, device, backend, threads, threads_each)
     images = images.to(device)
     labels = None if labels is None else labels.to(device)
     task = Task(make_model, objective, images, labels, budget, project)
-    template = task.new_model(members[0])
-    if not isinstance(getattr(template, "noise_sites", None), Mapping):
-        raise ValueError(
-            f"{type(template).__name__} has no noise_sites; set it to a dictionary from each noise's name to the "
-            'shape that one image needs, e.g. {"z": (10,)}'
-        )
-    activations = stepping.check_forward(template, task, members[0])
+    template, activations = trial.tried(task, members)
     backend = backend or default_backend(device, template, images.shape[1:], len(members))
     if checkpointers and len(checkpointers) != (wanted := len(members) if backend == "cores" else 1):
         raise ValueError(f"train_fleet: got {len(checkpointers)} checkpointers; {backend} wants {wanted}")
@@ -205,7 +202,7 @@ def device_problem(device: str) -> str | None:
     """What stands against training on a device, as a sentence; None where nothing does."""
     try:
         kind = torch.device(device)
-    except RuntimeError:
+    except (RuntimeError, TypeError):
         return f"torch does not know {device!r}; use cpu or cuda"
     if kind.type not in ("cpu", "cuda") or (kind.type == "cpu" and kind.index):
         return f"{device!r} is no device to train on; use cpu or cuda"
@@ -214,7 +211,7 @@ def device_problem(device: str) -> str | None:
     return None
 
 
-def _check(members, images, labels, budget, device, backend) -> None:
+def _check(members, images, labels, budget, device, backend, threads, threads_each) -> None:
     """All that can be wrong with a fleet, in one error, before any work."""
     problems = []
     if not isinstance(budget, Budget):
@@ -223,23 +220,32 @@ def _check(members, images, labels, budget, device, backend) -> None:
         raise ValueError(f"train_fleet: images are {type(images).__name__}; give a uint8 tensor, e.g. image_set.train")
     if not members:
         problems.append("there are no members; give at least one, see vaekit.grid")
+    elif strange := [member for member in members if not isinstance(member, FleetMember)]:
+        raise ValueError(f"train_fleet: got a {type(strange[0]).__name__} among the members; give FleetMembers")
     if images.dtype != torch.uint8 or images.dim() != 4 or not len(images):
         problems.append(f"images are {images.dtype} of shape {tuple(images.shape)}; give uint8 of shape (n, C, H, W)")
-    if labels is not None and len(labels) != len(images):
+    if labels is not None and not (isinstance(labels, Tensor) and labels.ndim):
+        problems.append(f"labels are {type(labels).__name__}; give a tensor of shape (n,), e.g. image_set.labels")
+    elif labels is not None and len(labels) != len(images):
         problems.append(f"there are {len(labels)} labels for {len(images)} images")
-    if len({frozenset(m.weights) for m in members}) > 1:
+    if len({frozenset(member.weights or ()) for member in members}) > 1:
         problems.append("members differ in the names of their weights; give each the same names")
     for i, member in enumerate(members):
-        if not 0 <= member.seed < 2**63:
-            problems.append(f"member {i} has seed {member.seed}; seeds lie in [0, 2**63)")
-        if bad := [f"{name}={value}" for name, value in member.weights.items() if not math.isfinite(value)]:
-            problems.append(f"member {i} has {', '.join(bad)}; weights are finite numbers")
-        if (indices := member.indices) is not None and (indices.dtype != torch.int64 or indices.dim() != 1):
-            problems.append(
-                f"member {i} has indices of {indices.dtype} and shape {tuple(indices.shape)}; give int64, (n,)"
-            )
+        if not isinstance(member.weights, Mapping) or not isinstance(member.start, Mapping | None):
+            problems.append(f"member {i}: weights are numbers by name, and a start is a state dict; give mappings")
+            continue
+        weights = (functools.partial(checks.number, *weight) for weight in member.weights.items())
+        wrong = checks.problems(functools.partial(checks.seed, member.seed), *weights)
+        problems += [f"member {i}: {problem}" for problem in wrong]
+        indices = member.indices
+        whole = isinstance(indices, Tensor) and indices.dtype == torch.int64 and indices.dim() == 1
+        if indices is not None and not whole:
+            problems.append(f"member {i}: {checks.refusal('indices', indices, 'a torch tensor of int64, (n,)')}")
         elif indices is not None and (not len(indices) or int(indices.min()) < 0 or int(indices.max()) >= len(images)):
             problems.append(f"member {i} trains on no images, or on some beyond the {len(images)} that there are")
+    given = {"threads": threads, "threads_each": threads_each}
+    counts = {name: count for name, count in given.items() if count is not None}
+    problems += checks.problems(*(functools.partial(checks.whole, *count, 1) for count in counts.items()))
     if backend not in (None, "cores", "stack"):
         problems.append(f"backend is {backend!r}; use cores, stack or None")
     if problem := device_problem(device):

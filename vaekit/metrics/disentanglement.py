@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vaekit import randomness
+from vaekit import checks, randomness
 from vaekit.distributions import Gaussian
 from vaekit.losses import rate
 
@@ -42,17 +42,17 @@ def mig(latents: Tensor, factors: Tensor, bins: int = 20) -> MIG:
 
     Args:
         latents: (n, d), of any float type. Values that are not finite give NaN.
-        factors: (n, k) discrete values.
+        factors: (n, k) discrete values, finite.
         bins: intervals for each dimension.
 
     Raises:
-        ValueError: shapes that do not fit, no factor that varies, or a factor of so many values that most occur once:
-            its information is then that of the row's number.
+        ValueError: latents that are no floats, shapes that do not fit, no factor that varies, or a factor of so many
+            values that most occur once: its information is then that of the row's number.
 
     References:
         Chen et al. 2018, "Isolating sources of disentanglement in VAEs", section 4.1.
     """
-    values = _discrete(latents, factors)
+    values, bins = _discrete(latents, factors), checks.whole("bins", bins, 2)
     if not torch.isfinite(latents).all():
         return MIG(math.nan, [math.nan] * len(values))
     latents = latents.detach().double().cpu()
@@ -88,7 +88,7 @@ def dci(latents: Tensor, factors: Tensor, seed: int) -> DCI:
 
     Args:
         latents: (n, d), n >= 10 and d >= 2, of any float type. Values that are not finite give NaN.
-        factors: (n, k) discrete values, of two factors or more that vary; those that do not are left out.
+        factors: (n, k) discrete values, finite, of two factors or more that vary; those that do not are left out.
         seed: of the split and of the forests.
 
     Raises:
@@ -100,7 +100,7 @@ def dci(latents: Tensor, factors: Tensor, seed: int) -> DCI:
     """
     from sklearn.ensemble import RandomForestClassifier
 
-    values = [labels for labels, count in _discrete(latents, factors) if count > 1]
+    values, seed = [labels for labels, count in _discrete(latents, factors) if count > 1], checks.seed(seed)
     n, d = latents.shape
     if n < 10 or d < 2 or len(values) < 2:
         given = f"{n} latents of {d} dimensions and {len(values)} factors that vary"
@@ -108,7 +108,10 @@ def dci(latents: Tensor, factors: Tensor, seed: int) -> DCI:
     if not torch.isfinite(latents).all():
         return DCI(math.nan, math.nan, math.nan)
     order = randomness.permutation(seed, randomness.SPLIT, 0, n)
-    x, fitted = latents.detach().double().cpu()[order].numpy(), n - n // 5
+    x = latents.detach().double().cpu()[order]
+    # A tree asks for order alone; but scikit-learn's see float32, and take a range below 1e-7 for a constant.
+    width = x.amax(0) - x.amin(0)
+    x, fitted = ((x - x.amin(0)) / torch.where(width > 0, width, 1.0)).numpy(), n - n // 5
     importances, accuracies = [], []
     for labels in values:
         y = labels[order].numpy()
@@ -125,8 +128,11 @@ def active_units(posterior: Gaussian, threshold: float = 0.01) -> float:
 
     Burda et al. 2016, "Importance Weighted Autoencoders", section 5.3 (their threshold is 0.01). `posterior` has
     parameters of shape (n, d) or (n, ...), n >= 2. A whole number; NaN where mu is not finite.
+
+    Raises:
+        ValueError: no such posterior.
     """
-    mu = posterior.mu.flatten(1).double()
+    mu, threshold = checks.posterior(posterior, least=2).mu, checks.number("threshold", threshold)
     return float((mu.var(0) > threshold).sum()) if torch.isfinite(mu).all() else math.nan
 
 
@@ -134,16 +140,22 @@ def rate_per_dimension(posterior: Gaussian) -> Tensor:
     """The rate of each dimension, averaged over n images: (d,), float64 on the CPU, in nats; they sum to the mean rate.
 
     `posterior` has parameters of shape (n, d) or (n, ...). A collapsed dimension has almost none.
+
+    Raises:
+        ValueError: no such posterior.
     """
-    mu, logvar = (values.detach().flatten(1).double() for values in posterior)
+    mu, logvar = checks.posterior(posterior)
     return (rate(Gaussian(mu.T, logvar.T)) / len(mu)).cpu()
 
 
 def _discrete(latents: Tensor, factors: Tensor) -> list[tuple[Tensor, int]]:
     """Each factor as numbers of its values, (n,), on the CPU, and how many values there are."""
-    if latents.ndim != 2 or factors.ndim != 2 or len(latents) != len(factors):
+    n = len(checks.floats("latents", latents))
+    if latents.ndim != 2 or len(checks.points("factors", factors)) != n or factors.ndim != 2:
         shapes = f"latents have shape {tuple(latents.shape)} and factors {tuple(factors.shape)}"
         raise ValueError(f"{shapes}; give (n, d) and (n, k), a row for each image")
+    if not factors.isfinite().all():
+        raise ValueError("factors: got values that are not finite; give discrete ones, known of every image")
     columns = [column.unique(return_inverse=True) for column in factors.cpu().T]
     counts = [len(values) for values, _ in columns]
     if not any(count > 1 for count in counts):

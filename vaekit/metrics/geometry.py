@@ -14,13 +14,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vaekit import randomness
+from vaekit import checks, randomness
 
 _NEIGHBOURS = 16  # of each point; a half-subset lacks two of them once in 3,900
 _DUPLICATE = 1e-8  # distance of duplicates, of the points' root mean square distance from their mean
 _LEAST = 10  # distinct points
 _TIE = 1e-11  # relative difference of squared distances that are equal but for rounding
 _TRIM = 0.9  # share of the ratios that the fit keeps
+_MANY = 16  # values of a row that are ranked, above which the row is sorted: counting them takes longer then
 _BLOCK = 256  # points whose distances to all others are held at once
 
 
@@ -53,23 +54,24 @@ def intrinsic_dimension(points: Tensor, half_subsets: int = 10, seed: int = 0) -
     belongs to its N: values of different N do not compare. Of duplicates, which would have r1 = 0, one is kept.
 
     Args:
-        points: (N, ...), flattened, on any device.
+        points: (N, ...), flattened, of any real type, on any device; (N,) are points on a line.
         half_subsets: the error is the standard deviation over so many random half-subsets, times the root of 1/2; 0:
             no error bar (NaN). On clouds of 400 points of known dimension, the 95 % interval by it (Student's, 10
             half-subsets) held the dimension in 91 % of 600; at large d the estimate's own bias comes on top.
         seed: of the half-subsets.
 
     Returns:
-        NaN with a reason for a constant cloud, fewer than 10 distinct points, points that are not finite, and a lattice
-        (all ratios 1).
+        NaN with a reason for a constant cloud, fewer than 10 distinct points, points that are not finite, a lattice
+        (all ratios 1), and points whose own type has rounded their neighbours' distances away.
 
     Raises:
-        ValueError: a single half-subset.
+        ValueError: no tensor of points, or a single half-subset.
 
     References:
         Facco et al. 2017, "Estimating the intrinsic dimension of datasets by a minimal neighborhood information".
     """
-    _check(half_subsets)
+    half_subsets, seed = _halves_asked(half_subsets), checks.seed(seed)
+    points = checks.points("points", points)
     cloud = _Cloud(points)
     if cloud.reason:
         return Dimension(math.nan, math.nan, cloud.n, 0, cloud.reason)
@@ -83,6 +85,9 @@ def intrinsic_dimension(points: Tensor, half_subsets: int = 10, seed: int = 0) -
     index = torch.arange(cloud.n, device=points.device)
     nearest = [cloud.squares(rows).topk(min(_NEIGHBOURS, cloud.n - 1), largest=False) for rows in index.split(_BLOCK)]
     squares, neighbours = (torch.cat(part) for part in zip(*nearest, strict=True))
+    if squares[:, 0].median().sqrt().item() < cloud.rounding:
+        reason = f"neighbours are nearer than {points.dtype} tells them apart; give the points in float64"
+        return Dimension(math.nan, math.nan, cloud.n, duplicates, reason)
     value = _two_nn(squares[:, 0], squares[:, 1])
     of_halves = []
     for half in _halves(cloud.n, half_subsets, seed, points.device) if cloud.n >= 2 * _LEAST else ():
@@ -110,7 +115,8 @@ def information_imbalance(
     mean of theirs; `ties` counts the points where that was so.
 
     Args:
-        layers: (N, ...) each, of the same N points in the same order; flattened; on one device.
+        layers: (N, ...) each, of the same N points in the same order; flattened; on one device. Labels, (N,), are a
+            layer, too, where points of one class are equally far.
         pairs: the (A, B) wanted; None: all ordered pairs of different layers.
         half_subsets, seed: as for `intrinsic_dimension`. The ranks in a half-subset cost a quarter of those of all.
 
@@ -119,13 +125,19 @@ def information_imbalance(
         fewer than 3 points.
 
     Raises:
-        ValueError: a pair that names no layer, layers of different N, a single half-subset.
+        ValueError: a layer that is no tensor of points, a pair that names no layer, layers of different N, a single
+            half-subset.
 
     References:
         Glielmo et al. 2022, "Ranking the information content of distance measures".
     """
-    _check(half_subsets)
+    half_subsets, seed = _halves_asked(half_subsets), checks.seed(seed)
+    if not isinstance(layers, Mapping):
+        raise checks.refusal("layers", layers, "a mapping of names to points")
+    layers = {name: checks.points(f"layer {name}", values) for name, values in layers.items()}
     pairs = list(itertools.permutations(layers, 2) if pairs is None else pairs)
+    if any(isinstance(pair, str) or len(pair) != 2 for pair in pairs):
+        raise ValueError(f"pairs: got {pairs}; give pairs of two names, [(a, b), …]")
     names = list(dict.fromkeys(itertools.chain(*pairs)))
     if unknown := [name for name in names if name not in layers]:
         raise ValueError(f"no layer {', '.join(unknown)}; there are {', '.join(layers)}")
@@ -177,10 +189,20 @@ def _nearest(squares: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _ranks(squares: Tensor, row: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
-    """Of each row, the mean rank of these of its values, and whether it has several or another is tied with one."""
+    """Of each row, the mean rank of these of its values, and whether it has several or another is tied with one.
+
+    Ranks are counted, value by value; where rows have many, as with labels for a layer, the rows are sorted instead.
+    """
     number = torch.bincount(row, minlength=len(squares))
     rank = torch.zeros(len(squares), dtype=torch.float64, device=row.device)
     tied = number > 1
+    if len(row) > _MANY * len(squares):
+        ordered = squares.sort(1).values
+        below = torch.searchsorted(ordered, squares * (1 - _TIE))[row, column]
+        upto = torch.searchsorted(ordered, squares * (1 + _TIE), right=True)[row, column]
+        rank.index_add_(0, row, (below + 1 + upto).double() / 2)
+        tied[row[upto > below + 1]] = True
+        return rank / number, tied
     for i, j in zip(row.split(_BLOCK), column.split(_BLOCK), strict=True):
         own, others = squares[i, j].unsqueeze(1), squares if len(row) == len(squares) else squares[i]
         below = (others < own * (1 - _TIE)).sum(1, dtype=torch.int32)
@@ -194,11 +216,13 @@ class _Cloud:
     """Points, flattened, and their squared distances."""
 
     def __init__(self, points: Tensor):
-        self.points = points.flatten(1)
+        self.points = points
         self.n, self.dimension = self.points.shape
         self._mean = self.points.mean(0, dtype=torch.float64)
         self._norms = torch.cat([self._centred(part).square().sum(1) for part in self.points.split(_BLOCK)])
         self.scale = self._norms.mean().sqrt().item()
+        stored = self.points.dtype if self.points.is_floating_point() else torch.float64
+        self._type = torch.finfo(stored)
 
     @property
     def reason(self) -> str:
@@ -207,8 +231,13 @@ class _Cloud:
             return f"{self.n} points, of which 3 is the least"
         if not math.isfinite(self.scale):
             return "not all values are finite"
-        stored = torch.finfo(self.points.dtype if self.points.is_floating_point() else torch.float64).eps
-        return "constant" if self.scale <= 4 * stored * self._mean.norm().item() or self.scale == 0 else ""
+        return "constant" if self.scale <= 4 * self._type.eps * self._mean.norm().item() or self.scale == 0 else ""
+
+    @property
+    def rounding(self) -> float:
+        """How far a point of this size may have been moved when it was rounded to its type."""
+        size = math.hypot(self.scale, self._mean.norm().item())
+        return self._type.eps * max(size, self._type.tiny * math.sqrt(self.dimension))
 
     def distinct(self) -> Tensor:
         """Rows of the points without duplicates, of which the first is kept.
@@ -269,6 +298,7 @@ def _error(of_halves: list[float]) -> float:
     return torch.tensor(of_halves, dtype=torch.float64).std().item() * math.sqrt(0.5) if of_halves else math.nan
 
 
-def _check(half_subsets: int) -> None:
-    if half_subsets < 0 or half_subsets == 1:
-        raise ValueError(f"half_subsets is {half_subsets}; use 0 for no error bar, or 2 or more")
+def _halves_asked(half_subsets: int) -> int:
+    if (number := checks.whole("half_subsets", half_subsets)) == 1:
+        raise ValueError("half_subsets: got 1; give 0 for no error bar, or 2 or more")
+    return number

@@ -11,9 +11,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vaekit import randomness
+from vaekit import checks, randomness
 from vaekit.distributions import Gaussian, as_float
-from vaekit.metrics.rates import check_bytes
+from vaekit.metrics.rates import grey, mean_and_se
+
+_ROUNDING = 1e-9  # nats
+_VALUES = 2**20  # deviations that are held at once: 8 MB
 
 
 class Information(NamedTuple):
@@ -32,11 +35,12 @@ def encode(model, images: Tensor, batch_size: int = 1024) -> Gaussian:
     """The posterior of each of n uint8 images by a model's `encode`: parameters of shape (n, latent_dim).
 
     Raises:
-        ValueError: images that are not uint8.
+        ValueError: images that are not uint8, or a model in training mode.
     """
-    check_bytes(images)
-    dtype = next(model.parameters()).dtype
-    parts = [as_float(model.encode(part.to(dtype) / 255)) for part in images.split(batch_size)]
+    dtype = checks.model(model, "encode")
+    batches = checks.images(images).split(checks.whole("batch_size", batch_size, 1))
+    with randomness.NoDraws(type(model).__name__):
+        parts = [as_float(model.encode(grey(batch, dtype).to(dtype))) for batch in batches]
     return Gaussian(torch.cat([q.mu for q in parts]), torch.cat([q.logvar for q in parts]))
 
 
@@ -46,8 +50,10 @@ def information(
 ) -> Information:
     """Mutual information I_q[x; z] and marginal KL(q(z) || N(0, I)) of an encoder on its N training images.
 
+    0 <= I <= log N, and KL >= 0: an estimate that chance takes out of its bounds is given as the bound.
+
     Args:
-        posterior: q(z|x_n) of all N images, parameters of shape (N, latent_dim).
+        posterior: q(z|x_n) of all N images, parameters of shape (N, latent_dim). Values that are not finite give NaN.
         seed: of the choice of images and of the noise.
         estimator: "exact": q(z) over all N components, at one z of each of `samples` random images. "batch": the
             paper's (Esmaeili et al. 2019): q(z) from the other images of a batch of `batch_size`, corrected for the
@@ -55,13 +61,13 @@ def information(
             overshoots.
 
     Raises:
-        ValueError: another estimator, or fewer than two images, samples or images in a batch.
+        ValueError: another estimator, no posterior, or fewer than two images, samples or images in a batch.
     """
-    posterior = Gaussian(posterior.mu.double(), posterior.logvar.double())
+    if estimator not in ("exact", "batch"):
+        raise checks.refusal("estimator", estimator, "exact or batch")
+    posterior, seed = checks.posterior(posterior, least=2), checks.seed(seed)
+    samples, batch_size = checks.whole("samples", samples, 2), checks.whole("batch_size", batch_size, 2)
     size = len(posterior.mu)
-    if estimator not in ("exact", "batch") or min(size, samples, batch_size) < 2:
-        given = f"estimator is {estimator!r} on {size} images with {samples} samples in batches of {batch_size}"
-        raise ValueError(f"{given}; use exact or batch, and two or more of each")
     order = randomness.permutation(seed, randomness.EVALUATION, 0, size, posterior.mu.device)
     if estimator == "exact":
         blocks = [(rows, None) for rows in order[:samples].split(256)]
@@ -74,7 +80,7 @@ def information(
         shape = (posterior.mu.shape[1],)
         noise = randomness.normal_rows(seed, randomness.EVALUATION, 0, "information", rows, shape, torch.float64)
         z = own.sample(noise)
-        log_own = own.log_prob(z).sum(1)
+        log_own = _log_densities(z, own)
         if others is None:
             pairs = log_density(z, posterior)
             pairs[torch.arange(len(rows)), rows] = log_own
@@ -87,20 +93,40 @@ def information(
         log_prior = Gaussian(torch.zeros_like(z), torch.zeros_like(z)).log_prob(z).sum(1)
         mi.append(log_own - log_q)
         kl.append(log_q - log_prior)
-    mi, kl = torch.cat(mi), torch.cat(kl)
-    root = math.sqrt(len(mi))
-    return Information(
-        mi.mean().item(), mi.std().item() / root, kl.mean().item(), kl.std().item() / root, math.log(size), len(mi)
-    )
+    (of_mi, mi_se), (of_kl, kl_se) = mean_and_se(torch.cat(mi)), mean_and_se(torch.cat(kl))
+    ceiling = math.log(size)
+    bounded = within(of_mi, 0, ceiling), mi_se, within(of_kl, 0, math.inf), kl_se
+    return Information(*bounded, ceiling, sum(map(len, mi)))
+
+
+def within(estimate: float, low: float, high: float) -> float:
+    """An estimate, or the bound of what it estimates that it misses by chance; NaN stays."""
+    return estimate if math.isnan(estimate) else min(max(estimate, low), high)
 
 
 def log_density(z: Tensor, posterior: Gaussian) -> Tensor:
     """log q(z_i|x_j) in nats, (samples, N), of z (samples, d) under the posterior of each of N images, both float64.
 
-    One matrix product, which in float64 loses little, but for the density of a latent of tiny variance at its image.
+    One matrix product. Where variances are so small that its terms, which all but cancel, lose more than `_ROUNDING`
+    to rounding, deviations are divided by their standard deviations instead, before they are squared.
     """
-    precision = (-posterior.logvar).exp()
-    constant = (posterior.mu**2 * precision + posterior.logvar + math.log(2 * math.pi)).sum(1)
+    mu, logvar = posterior
+    precision = (-logvar).exp()
+    terms = ((z.abs().amax(0) + mu.abs()).square() * precision).sum(1)  # the most that any z of these adds up
+    constant = (mu**2 * precision + logvar + math.log(2 * math.pi)).sum(1)
     left = torch.cat((z**2, z), dim=1)
-    right = torch.cat((precision, -2 * posterior.mu * precision), dim=1)
-    return -0.5 * (left @ right.T + constant)
+    right = torch.cat((precision, -2 * mu * precision), dim=1)
+    densities = -0.5 * (left @ right.T + constant)
+    lossy = ~(terms * torch.finfo(terms.dtype).eps * (mu.shape[1] + 8) <= _ROUNDING)
+    for images in lossy.nonzero().squeeze(1).split(max(1, _VALUES // z.numel())):
+        densities[:, images] = _log_densities(z.unsqueeze(1), Gaussian(mu[images], logvar[images]))
+    return densities
+
+
+def _log_densities(z: Tensor, posterior: Gaussian) -> Tensor:
+    """log q(z|x) in nats, summed over the last axis, from deviations in units of their standard deviations.
+
+    These are exp(-300) at least, which leaves products finite: long before, a latent is its mean to rounding.
+    """
+    deviations = (z - posterior.mu) * (-0.5 * posterior.logvar).clamp(max=300).exp()
+    return -0.5 * (deviations.square_() + posterior.logvar + math.log(2 * math.pi)).sum(-1)

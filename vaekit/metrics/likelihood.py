@@ -5,10 +5,11 @@ import math
 import torch
 from torch import Tensor
 
-from vaekit import randomness
+from vaekit import checks, randomness
 from vaekit.distributions import Gaussian, as_float
 from vaekit.losses import distortion
 from vaekit.metrics.information import encode
+from vaekit.metrics.rates import grey
 
 
 @torch.no_grad()
@@ -24,18 +25,23 @@ def log_likelihood(
     Args:
         model: a module in eval mode with one latent "z" of the prior N(0, I): `encode`, `decode` and `noise_sites`.
         images: uint8, (n, C, H, W), on the model's device.
-        rows: (n,) numbers of the images, which key their noise.
+        rows: (n,) numbers of the images, from 0, which key their noise.
         seed: of the noise.
         samples: K.
         batch_size: latents decoded at once: few, so that what a decoder makes of them stays in a CPU's cache.
 
     Raises:
-        ValueError: images that are not uint8, a model with another latent, or no samples.
+        ValueError: images that are not uint8, rows that do not number them, a model in training mode or with another
+            latent, or no samples.
     """
+    own = checks.model(model, "encode", "decode", "noise_sites")
     sites = dict(model.noise_sites)
-    if sites.keys() != {"z"} or samples < 1:
-        raise ValueError(f"got {samples} samples of the latents {', '.join(sites)}; give one or more of one latent, z")
+    if sites.keys() != {"z"}:
+        raise ValueError(f"model: got the latents {', '.join(sites)}; give one whose only latent is z")
+    samples, batch_size = checks.whole("samples", samples, 1), checks.whole("batch_size", batch_size, 1)
+    seed = checks.seed(seed)
     posterior = encode(model, images)
+    rows = checks.rows(rows, len(images))
     draws = torch.arange(samples, device=images.device)
     bounds = []
     for image, row, mu, logvar in zip(images, rows.to(images.device), *posterior, strict=True):
@@ -44,9 +50,10 @@ def log_likelihood(
         z = Gaussian(mu, logvar).sample(noise)
         # log p(z) - log q(z|x): of the two densities, log 2 pi cancels, and the noise is what q(z|x) has standardised.
         log_ratio = 0.5 * (noise.double() ** 2 - z.double() ** 2 + logvar.double()).sum(1)
-        x = image.to(dtype) / 255
+        x = grey(image, dtype)
         parts = [
-            distortion(as_float(model.decode(part)), x.expand(len(part), *x.shape)) for part in z.split(batch_size)
+            distortion(as_float(model.decode(part.to(own))), x.expand(len(part), *x.shape))
+            for part in z.split(batch_size)
         ]
         bounds.append((log_ratio - torch.cat(parts).double()).logsumexp(0) - math.log(samples))
     return torch.stack(bounds).cpu()

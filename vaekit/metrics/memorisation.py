@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from vaekit import checks
 from vaekit.metrics.neighbours import TIE, Among, distances
 
 
@@ -38,13 +39,15 @@ def memorisation(points: Tensor, targets: Tensor, train: Tensor, control: Tensor
     A point that is not finite is nearer to nothing, and makes both numbers NaN.
 
     Raises:
-        ValueError: no points or no images, targets of another shape, and unequal numbers of training and
-            control images.
+        ValueError: no points or no images, images of different shapes or not in [0, 1], and unequal numbers of points
+            and targets, or of training and control images.
     """
-    if points.shape != targets.shape:
-        given = f"points of shape {tuple(points.shape)} and targets of {tuple(targets.shape)}"
-        raise ValueError(f"got {given}; give each point its own target")
-    if len(train) != len(control) or not len(points):
+    shape = checks.pictures("points", points, bounded=False).shape[1:]
+    for name, images in (("targets", targets), ("train", train), ("control", control)):
+        checks.pictures(name, images, shape)
+    if len(points) != len(targets):
+        raise ValueError(f"got {len(points)} points and {len(targets)} targets; give each point its own target")
+    if len(train) != len(control) or not len(points) or not len(train):
         given = f"{len(points)} points, {len(train)} training and {len(control)} control images"
         raise ValueError(f"got {given}; give one point or more, and as many images of either kind")
     own = distances(points, targets)

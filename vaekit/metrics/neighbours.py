@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vaekit import randomness
+from vaekit import checks, randomness
 
 _DIRECTIONS = 256
 _SAMPLE = 2_048  # images whose directions are taken
@@ -43,13 +43,13 @@ class Among:
         images: (n, ...), uint8, or floats with values in [0, 1], on any device.
 
     Raises:
-        ValueError: no images, or another kind of number.
+        ValueError: no images, or others than uint8 ones and floats in [0, 1].
     """
 
     @torch.no_grad()
     def __init__(self, images: Tensor):
-        if not len(images):
-            raise ValueError("there are no images among which to seek the nearest; give one or more")
+        if not len(checks.pictures("images", images)):
+            raise ValueError("images: got none among which to seek the nearest; give one or more")
         self._shape, self._images = images.shape[1:], images.flatten(1)
         sample = _levels(self._images[:: -(-len(images) // _SAMPLE)])
         self._mean = sample.mean(0)
@@ -63,6 +63,7 @@ class Among:
         Raises:
             ValueError: points of another shape.
         """
+        checks.pictures("points", points, self._shape, bounded=False)
         blocks = [self._search(_levels(block)) for block in self._blocks(points)]
         squares, index = (torch.cat(part) for part in zip(*blocks, strict=True))
         return Nearest(squares.sqrt() / 255, index)
@@ -74,8 +75,11 @@ class Among:
         An image that is the target's equal is not nearer.
 
         Raises:
-            ValueError: points of another shape.
+            ValueError: points or targets of another shape, or of different numbers.
         """
+        checks.pictures("points", points, self._shape, bounded=False)
+        if len(points) != len(checks.pictures("targets", targets, self._shape)):
+            raise ValueError(f"got {len(points)} points and {len(targets)} targets; give each point its own target")
         blocks = []
         for block, of_block in zip(self._blocks(points), self._blocks(targets), strict=True):
             own = (_levels(block) - _levels(of_block)).square().sum(1) * (1 - TIE)
@@ -133,8 +137,6 @@ class Among:
         return squares
 
     def _blocks(self, points: Tensor) -> tuple[Tensor, ...]:
-        if points.shape[1:] != self._shape:
-            raise ValueError(f"points are {tuple(points.shape[1:])}; give them of the images' {tuple(self._shape)}")
         return points.flatten(1).split(min(1_024, max(1, _BLOCK // len(self._images))))
 
 
@@ -162,12 +164,16 @@ def _lower_bounds(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _levels(images: Tensor) -> Tensor:
-    """Images as float64 in levels of 0 to 255, in which the squared distances of uint8 images are whole numbers."""
+    """Images as float64 in levels of 0 to 255, in which the squared distances of uint8 images are whole numbers.
+
+    Floats that are a level but for the rounding of their own type are that level: so bytes and their grey values are
+    equals.
+    """
     if images.dtype == torch.uint8:
         return images.double()
-    if not images.is_floating_point():
-        raise ValueError(f"images are {images.dtype}; give uint8, or floats with values in [0, 1]")
-    return 255 * images.double()
+    levels = 255 * images.double()
+    whole = levels.round()
+    return torch.where((levels - whole).abs() <= 255 * torch.finfo(images.dtype).eps, whole, levels)
 
 
 def _principal(x: Tensor) -> Tensor:

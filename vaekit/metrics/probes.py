@@ -12,9 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vaekit import randomness
+from vaekit import checks, randomness
 from vaekit.distributions import Gaussian
-from vaekit.metrics.information import log_density
+from vaekit.metrics.information import log_density, within
+from vaekit.metrics.rates import mean_and_se
 
 PROBES = ("logistic", "linear_svm", "rbf_svm", "knn")
 
@@ -67,13 +68,10 @@ def probe_accuracy(name: str, latents: Tensor, labels: Tensor, seed: int) -> Acc
         ImportError: scikit-learn is not installed.
     """
     classifier = _classifier(name)
+    latents, seed = checks.floats("latents", latents, least=10), checks.seed(seed)
     n = len(latents)
-    if n < 10 or labels.shape != (n,):
-        raise ValueError(
-            f"{n} latents come with labels of shape {tuple(labels.shape)}; give ten or more, one label each"
-        )
     order = randomness.permutation(seed, randomness.SPLIT, 0, n)
-    x, y = latents.detach().flatten(1).double().cpu()[order].numpy(), labels.cpu()[order].numpy()
+    x, y = latents.double().cpu()[order].numpy(), checks.labels("labels", labels, n).cpu()[order].numpy()
     fitted = n - n // 5
     if len(set(y[:fitted])) < 2:
         raise ValueError(
@@ -117,24 +115,23 @@ def class_information(posterior: Gaussian, labels: Tensor, seed: int, samples: i
 
     q(z|y) and q(z) are the exact mixtures of the posteriors of all images of the class, and of all images; a class
     weighs as many as it has. So this is the information in the set of images at hand: where posteriors do not overlap,
-    it is H(y) for any labels, even for shuffled ones.
+    it is H(y) for any labels, even for shuffled ones. 0 <= I <= H(y): an estimate that chance takes out of its bounds
+    is given as the bound.
 
     Args:
-        posterior: q(z|x_n) of n images, (n, d) or (n, ...).
+        posterior: q(z|x_n) of n images, (n, d) or (n, ...). Values that are not finite give NaN.
         labels: (n,) whole numbers; M of them differ.
         seed: of the noise, and of the choice of images.
         samples: at one z of each of so many images, taken at random; None: of each image, as the paper's code does.
 
     Raises:
-        ValueError: labels of another length, or fewer than two images or samples.
+        ValueError: no posterior, no whole numbers for labels, or fewer than two images or samples.
     """
-    posterior = Gaussian(posterior.mu.flatten(1).double(), posterior.logvar.flatten(1).double())
+    posterior, seed = checks.posterior(posterior, least=2), checks.seed(seed)
     size, device = len(posterior.mu), posterior.mu.device
-    n = size if samples is None else min(samples, size)
-    if n < 2 or labels.shape != (size,):
-        given = f"{size} posteriors, labels of shape {tuple(labels.shape)} and {n} samples"
-        raise ValueError(f"class information was given {given}; give a label for each posterior, and two or more")
-    _, classes, counts = labels.to(device).unique(return_inverse=True, return_counts=True)
+    n = size if samples is None else min(checks.whole("samples", samples, 2), size)
+    labels = checks.labels("labels", labels, size).to(device)
+    _, classes, counts = labels.unique(return_inverse=True, return_counts=True)
     by_class = classes.argsort(stable=True)
     mixture = Gaussian(posterior.mu[by_class], posterior.logvar[by_class])
     values = []
@@ -147,12 +144,10 @@ def class_information(posterior: Gaussian, labels: Tensor, seed: int, samples: i
         own = classes[rows]
         of_class = joint.gather(1, own.unsqueeze(1)).squeeze(1) - counts[own].double().log()
         values.append(of_class - joint.logsumexp(1) + math.log(size))
-    information = torch.cat(values)
+    information, se = mean_and_se(torch.cat(values))
     frequencies = counts.double() / size
     entropy = -(frequencies * frequencies.log()).sum().item()
-    return ClassInformation(
-        information.mean().item(), information.std().item() / math.sqrt(n), math.log(len(counts)), n, entropy
-    )
+    return ClassInformation(within(information, 0, entropy), se, math.log(len(counts)), n, entropy)
 
 
 def accuracy_bound(information: float, classes: int, entropy: float | None = None) -> float:
@@ -170,11 +165,11 @@ def accuracy_bound(information: float, classes: int, entropy: float | None = Non
     Raises:
         ValueError: fewer than two classes, or an entropy outside [0, log M].
     """
-    ceiling = math.log(classes) if classes > 1 else 0.0
-    entropy = ceiling if entropy is None else entropy
-    if classes < 2 or not -1e-9 <= entropy <= ceiling + 1e-9:
-        raise ValueError(f"the entropy is {entropy} nats in {classes} classes; give one in [0, log M], and M > 1")
-    if math.isnan(information):
+    classes = checks.whole("classes", classes, 2)
+    ceiling = math.log(classes)
+    wanted = f"nats in [0, log {classes}]"
+    entropy = ceiling if entropy is None else checks.number("entropy", entropy, wanted, -1e-9, ceiling + 1e-9)
+    if checks.is_nan("information", information):
         return math.nan
     information = max(information, 0.0)
     low, high = 1 / classes, 1.0
@@ -199,9 +194,13 @@ def upper_hull(x: Sequence[float] | Tensor, y: Sequence[float] | Tensor) -> list
     corners is none; of equal points the first is taken; points that are not finite are left out.
 
     Raises:
-        ValueError: x and y that are not of one length.
+        ValueError: x and y that are not numbers, or not of one length.
     """
-    across, up = (torch.as_tensor(values, dtype=torch.float64) for values in (x, y))
+    try:
+        plain = [getattr(values, "tolist", lambda own=values: own)() for values in (x, y)]  # of columns of a table
+        across, up = (torch.as_tensor(values, dtype=torch.float64) for values in plain)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"x and y: {error}; give two rows of numbers") from error
     if across.ndim != 1 or across.shape != up.shape:
         raise ValueError(f"x has shape {tuple(across.shape)} and y {tuple(up.shape)}; give two rows of one length")
     a, b = across.tolist(), up.tolist()

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vaekit import randomness
+from vaekit import checks, randomness
 from vaekit.distributions import as_float
-from vaekit.metrics.rates import check_bytes, evaluate, mean_and_se
+from vaekit.metrics.rates import evaluate, grey, mean_and_se
 
 # An image is known no better than to a byte: the mean square of rounding to one is as good as nothing. 58.92 dB.
 LEAST_MSE = 1 / (12 * 255**2)
@@ -51,13 +51,17 @@ def psnr(model, images: Tensor, batch_size: int = 1024) -> PSNR:
     given those above it; it is not cut to [0, 1]. MSEs below that of rounding to bytes count as that: 58.92 dB.
 
     Raises:
-        ValueError: images that are not uint8.
+        ValueError: images that are not uint8, or a model in training mode.
     """
 
     def squares(params: dict, x: Tensor) -> dict[str, Tensor]:
+        checks.names("the model's params", params, ["x"])
+        if (mean := params["x"].mean).shape != x.shape:
+            raise checks.refusal("the likelihood's mean", mean, f"one of the images' shape, {tuple(x.shape)}")
         return {"mse": (params["x"].mean - x).double().square().flatten(1).mean(1)}
 
-    errors = evaluate(model, images, torch.arange(len(images)), 0, None, batch_size, squares)["mse"]
+    rows = torch.arange(len(checks.images(images)))
+    errors = evaluate(model, images, rows, 0, None, batch_size, squares)["mse"]
     mse, se = mean_and_se(errors)
     in_db = 10 / math.log(10)
     return PSNR(
@@ -74,12 +78,13 @@ def reconstruct(model, images: Tensor) -> Tensor:
     Of a model with several layers of latents, each mean is given those above it.
 
     Raises:
-        ValueError: images that are not uint8.
+        ValueError: images that are not uint8, or a model in training mode.
     """
-    check_bytes(images)
-    x = images.to(next(model.parameters()).dtype) / 255
+    dtype = checks.model(model, "noise_sites")
+    x = grey(checks.images(images), dtype).to(dtype)
     noise = {site: x.new_zeros((len(x), *shape)) for site, shape in model.noise_sites.items()}
-    return as_float(model(x, noise))["x"].mean.float()
+    with randomness.NoDraws(type(model).__name__):
+        return as_float(model(x, noise))["x"].mean.float()
 
 
 @torch.no_grad()
@@ -88,22 +93,41 @@ def generate_images(model, n: int, seed: int, batch_size: int = 500) -> Tensor:
 
     They lie in [0, 1] for a Bernoulli likelihood; a Gaussian's means are left as they are, as in study 2's published
     code. Image i is keyed by (seed, i), under site names of its own: not by a batch, nor with what `evaluate` draws.
+
+    Raises:
+        ValueError: no images are asked for, or a model in training mode or without a prior to sample.
     """
-    first = next(model.parameters())
+    dtype = checks.model(model, "noise_sites", "generate")
+    n, seed, batch_size = checks.whole("n", n, 1), checks.seed(seed), checks.whole("batch_size", batch_size, 1)
+    device = next((parameter.device for parameter in model.parameters()), None)
     images = []
-    for rows in torch.arange(n, device=first.device).split(batch_size):
+    for rows in torch.arange(n, device=device).split(batch_size):
         noise = {
-            site: randomness.normal_rows(seed, randomness.EVALUATION, 0, f"samples/{site}", rows, shape, first.dtype)
+            site: randomness.normal_rows(seed, randomness.EVALUATION, 0, f"samples/{site}", rows, shape, dtype)
             for site, shape in model.noise_sites.items()
         }
-        images.append(model.generate(noise).mean.float())
+        with randomness.NoDraws(type(model).__name__):
+            images.append(model.generate(noise).mean.float())
     return torch.cat(images)
 
 
 @torch.no_grad()
 def probabilities(judge: Callable[[Tensor], Tensor], images: Tensor, batch_size: int = 500) -> Tensor:
-    """p(y|x) by a classifier that gives it, of n images in [0, 1] on its device: (n, classes), float64, on the CPU."""
-    return torch.cat([judge(part).double().cpu() for part in images.split(batch_size)])
+    """p(y|x) by a classifier that gives it, of n images on its device: (n, classes), float64, on the CPU.
+
+    Images are floats (n, C, H, W) whose grey values [0, 1] are; a Gaussian likelihood's means may leave them a little.
+
+    Raises:
+        ValueError: images that are no floats, or a classifier that gives no probabilities (its logits, say).
+    """
+    checks.floats("images", images)
+    if checks.pictures("images", images, bounded=False).ndim != 4:
+        raise checks.refusal("images", images, "floats of shape (n, C, H, W)")
+    batches = images.split(checks.whole("batch_size", batch_size, 1))
+    rows = [checks.distributions("the classifier", judge(batch)) for batch in batches]
+    if len({part.shape[1] for part in rows}) > 1 or [*map(len, rows)] != [*map(len, batches)]:
+        raise ValueError(f"the classifier: got {sum(map(len, rows))} rows for {len(images)} images; give one an image")
+    return torch.cat(rows)
 
 
 def inception_score(probabilities: Tensor, splits: int = 5) -> InceptionScore:
@@ -114,12 +138,13 @@ def inception_score(probabilities: Tensor, splits: int = 5) -> InceptionScore:
     grows with the samples in a split, so compare scores of the same n and splits alone.
 
     Raises:
-        ValueError: n is no positive multiple of `splits`.
+        ValueError: rows that are no distributions, or n is no multiple of `splits`.
     """
-    n = len(probabilities)
-    if n == 0 or splits < 1 or n % splits:
-        raise ValueError(f"{n} samples do not divide into {splits} splits; give a positive multiple")
-    parts = probabilities.double().unflatten(0, (splits, n // splits))
+    rows, splits = checks.distributions("probabilities", probabilities), checks.whole("splits", splits, 1)
+    n = len(rows)
+    if n % splits:
+        raise ValueError(f"{n} samples do not divide into {splits} splits; give a multiple")
+    parts = rows.unflatten(0, (splits, n // splits))
     of_mean, mean_of = _entropy(parts.mean(1)), _entropy(parts).mean(1)
     score, diversity, sharpness = (of_mean - mean_of).exp(), of_mean.exp(), (-mean_of).exp()
     return InceptionScore(*mean_and_se(score), *mean_and_se(diversity), *mean_and_se(sharpness), n)

@@ -2,7 +2,7 @@
 
 from vaekit.store import bundles, checkpoints, files, maintenance, results
 from vaekit.store.bundles import ImageGrid
-from vaekit.store.files import StoreError
+from vaekit.store.files import StoreError, UnreadableError
 from vaekit.store.member import SHORT, Member, describe, key_of, member_of, unique
 from vaekit.store.results import Tables, load_decoder
 from vaekit.store.runs import CHECKOUT, Run, Store, default_store, load
@@ -16,6 +16,7 @@ __all__ = [
     "Store",
     "StoreError",
     "Tables",
+    "UnreadableError",
     "bundles",
     "checkpoints",
     "default_store",

@@ -114,14 +114,17 @@ def read(path: Path) -> Bundle:
     """A bundle from its file, all of it verified.
 
     Raises:
+        UnreadableError: The system does not let the file be read.
         StoreError: The file is absent, damaged, another member's, too large, or no bundle.
     """
     try:
-        if path.stat().st_size > 2 * (DECODER_LIMIT + GRID_LIMIT):
-            raise StoreError(f"{path} has {path.stat().st_size:,} bytes, more than a bundle can have; {_ADVICE}")
+        with files.reading(path):
+            size = path.stat().st_size
+        if size > 2 * (DECODER_LIMIT + GRID_LIMIT):
+            raise StoreError(f"{path} has {size:,} bytes, more than a bundle can have; {_ADVICE}")
         pack = Pack(path, _ADVICE)
-    except OSError as error:
-        raise StoreError(f"{path} cannot be read ({error.strerror}); {_ADVICE}") from None
+    except FileNotFoundError:
+        raise StoreError(f"{path} is not there; {_ADVICE}") from None
     pack.verify()
     try:
         about = dict(pack.about)

@@ -12,10 +12,12 @@ tensors are those of the model; one that is not is quarantined and named, and th
 import dataclasses
 import hashlib
 import json
+import os
 import re
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +26,9 @@ from torch import Tensor
 
 from vaekit.fleet.state import History, State, below, under
 from vaekit.store import files
-from vaekit.store.files import UNREADABLE, Pack, StoreError
+from vaekit.store.files import UNREADABLE, Pack, StoreError, UnreadableError, entries
 from vaekit.store.member import Member
-from vaekit.store.runs import Store, entries
+from vaekit.store.runs import Store
 
 EVERY = 60.0  # seconds between two states, at the least
 SHARE = 50  # and this many times what the last took to write: 2 % of the time at the most
@@ -71,7 +73,10 @@ class Checkpoints:
         self._took = 0.0
 
     def latest(self) -> State | None:
-        """The newest state that is whole and leads to what is asked for; None where there is none."""
+        """The newest state that is whole and leads to what is asked for; None where there is none.
+
+        Raises UnreadableError for one that may not be read.
+        """
         self._begun = time.monotonic()
         for step, path in _states(self.folder):
             if step > self.steps:
@@ -79,9 +84,11 @@ class Checkpoints:
             try:
                 state, names, self._earlier = self._read(path)
             except FileNotFoundError:
-                if path.exists():
+                if files.exists(path):
                     self._quarantine(path, ValueError("a snapshot that it names is not there"))
                 continue  # else it is gone: another process keeps newer ones
+            except UnreadableError:
+                raise
             except (StoreError, *UNREADABLE) as error:
                 self._quarantine(path, error)
                 continue
@@ -102,7 +109,7 @@ class Checkpoints:
             return
         begun = time.monotonic()
         for at, weights in state.snapshots.items():
-            if at not in self._names or not (self.folder / self._names[at]).exists():
+            if at not in self._names or not files.exists(self.folder / self._names[at]):
                 self._names[at] = self._write(f"snapshot-{at}", {"step": at}, {"snapshot": weights})
         about = {"snapshots": [self._names[at] for at in sorted(state.snapshots)], "seconds": self.seconds}
         about |= {"status": state.status, "reason": state.reason}
@@ -141,6 +148,8 @@ class Checkpoints:
                 raise ValueError("it names a snapshot that cannot be one")
             try:
                 snapshots[int(match[1])] = _opened(path.with_name(name)).read("snapshot")
+            except UnreadableError:
+                raise
             except StoreError as error:
                 self._quarantine(path.with_name(name), error)
                 raise ValueError(f"its {name[:24]}… cannot be used") from error
@@ -199,23 +208,41 @@ def begun(store: Store, members: Sequence[Member], device: str, backend: str) ->
     return max(sizes, default=0)
 
 
+def stored(store: Store, members: Sequence[Member], device: str, backend: str) -> list[Path]:
+    """The folders that are there of tracks that these members, or the first of them, can be.
+
+    Raises UnreadableError for a file in them that may not be read.
+    """
+    teams = [[member] for member in members] if backend == "cores" else [members]
+    tracks = [folder for team in teams for folder in folders(store, team, device, backend) if files.exists(folder)]
+    for entry in (entry for folder in tracks for entry in entries(folder)):
+        with suppress(FileNotFoundError), files.reading(entry.path):  # another process may delete it
+            open(entry.path, "rb").close()
+    return tracks
+
+
 def damage(store: Store) -> Iterator[str]:
     """A sentence for every checkpoint that is damaged, and for what lies among them and is none."""
-    for track in entries(store.root / "work"):
-        if not (track.is_dir() and re.fullmatch("[0-9a-f]{64}", track.name)):
-            yield f"{track.path} is no folder of checkpoints"
+    for track in files.visible(store.root / "work"):
+        if not (os.path.isdir(track.path) and re.fullmatch("[0-9a-f]{64}", track.name)):
+            yield f"{track.path} {files.NOT_THE_STORES}: it is no folder of checkpoints"
             continue
-        for entry in entries(Path(track.path)):
+        try:
+            checkpoints = entries(track.path)
+        except StoreError as error:
+            yield str(error)
+            continue
+        for entry in checkpoints:
             try:
                 if entry.name.startswith("."):
                     continue  # it is being written, or a kill cut it short: the next state clears it
                 if not (_STATE.fullmatch(entry.name) or _SNAPSHOT.fullmatch(entry.name)):
-                    yield f"{entry.path} is not a checkpoint"
+                    yield f"{entry.path} {files.NOT_THE_STORES}: it is not a checkpoint"
                     continue
                 saved = _opened(Path(entry.path))
                 saved.verify()
                 for name in saved.about.get("snapshots", ()):
-                    if not (Path(track.path) / str(name)).exists():
+                    if not files.exists(Path(track.path) / str(name)):
                         yield f"{entry.path} names a snapshot that is not there; delete it"
             except FileNotFoundError:
                 continue  # its training goes on, and keeps newer ones
@@ -246,17 +273,22 @@ def _prune(folder: Path, steps: int, number: int, elsewhere: Collection[Path]) -
         if path in own[number:]:
             path.unlink(missing_ok=True)
         else:
-            named |= _named(path)
+            try:
+                named |= _named(path)
+            except UnreadableError:
+                return  # what it needs is not known
     for entry in entries(folder):
         if entry.name.startswith(".") or (_SNAPSHOT.fullmatch(entry.name) and entry.name not in named):
             Path(entry.path).unlink(missing_ok=True)
 
 
 def _named(path: Path) -> set[str]:
-    """The snapshots that a state names; none where it cannot be read."""
+    """The snapshots that a state names; none where it is damaged. Raises UnreadableError."""
     try:
         return set(Pack(path).about["snapshots"])
-    except (OSError, StoreError, *UNREADABLE):
+    except UnreadableError:
+        raise
+    except (FileNotFoundError, *UNREADABLE):
         return set()
 
 

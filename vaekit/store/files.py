@@ -15,10 +15,11 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,10 @@ from vaekit.settings import PlainError
 ATTEMPTS = 64  # of a write: each sweep that starts clears what others are writing, who then start again
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}")  # the name of a file while it is written, which no other file has
+PROBE = ".probe"  # the name of a file that is made to see that one can be
+MAY_NOT_BE_READ = "may not be read"
+NOT_THE_STORES = "is not the store's"
 _HEADER = "vaekit"  # the one entry of a pack's metadata: safetensors writes several in no certain order
 # What bytes that are not what they say can raise in reading them: torch lacks a dtype, a shape is beyond every memory.
 UNREADABLE = (
@@ -42,6 +47,10 @@ UNREADABLE = (
 
 class StoreError(PlainError, RuntimeError):
     """Something that cannot be stored, or something stored that is not what it says."""
+
+
+class UnreadableError(StoreError):
+    """Something that the system does not let be read: not known to be damaged, nor to be absent."""
 
 
 # Writing --------------------------------------------------------------------------------------------------------------
@@ -90,7 +99,8 @@ def replace(path: Path, content: bytes) -> None:
     with _refusals(path, len(content)):
         make_folder(path.parent)
         for leftover in path.parent.glob(f".{glob.escape(path.name)}.*"):
-            leftover.unlink(missing_ok=True)
+            if TEMPORARY.fullmatch(leftover.name):  # an editor's file has another name
+                leftover.unlink(missing_ok=True)
         for attempt in reversed(range(ATTEMPTS)):
             try:
                 with _written(path, content, path.parent) as partial:
@@ -100,6 +110,20 @@ def replace(path: Path, content: bytes) -> None:
             except FileNotFoundError:
                 if not attempt:
                     raise
+
+
+def check_writable(folder: Path, temporary: Path | None = None) -> None:
+    """Make a file in a folder, and delete it: as `create` does or, without `temporary`, as `replace` does.
+
+    Raises:
+        StoreError: The disk refuses.
+    """
+    probe = folder / PROBE
+    try:
+        create(probe, b"probe", temporary) if temporary else replace(probe, b"probe")
+    finally:
+        with suppress(OSError):
+            remove(probe)
 
 
 def move(source: Path, target: Path) -> None:
@@ -193,9 +217,58 @@ def _refusals(path: Path, size: int) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        free = shutil.disk_usage(next(p for p in (path, *path.parents) if p.exists())).free
-        space = f": it takes {size / 1e6:,.3f} MB, and {free / 1e6:,.3f} MB are free" if error.errno in _FULL else ""
+        space = ""
+        if error.errno in _FULL:
+            free = shutil.disk_usage(next(p for p in (path, *path.parents) if os.path.exists(p))).free
+            space = f": it takes {size / 1e6:,.3f} MB, and {free / 1e6:,.3f} MB are free"
         raise StoreError(f"{path} could not be written ({error.strerror}{space}); nothing was lost") from error
+
+
+# Reading --------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def reading(path: Path | str) -> Iterator[None]:
+    """What the system does not let be read is an UnreadableError; only what is absent is a FileNotFoundError.
+
+    Permissions, a disk that fails, a file in place of a folder, a link to a disk that is not there: only what was read
+    and found wrong is damaged, and only what is known not to be there is absent.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if isinstance(error, FileNotFoundError):
+            links = [place for place in (Path(path), *Path(path).parents) if place.is_symlink()]
+            if not (broken := next((link for link in links if not os.path.exists(link)), None)):
+                raise
+            reason = f"{broken} is a link to nothing"
+        advice = "nothing was changed: let this user read it, or see to its disk, and try again"
+        raise UnreadableError(f"{path} {MAY_NOT_BE_READ} ({reason}); {advice}") from error
+
+
+def exists(path: Path | str) -> bool:
+    """Whether something is there. Raises UnreadableError where that cannot be known."""
+    try:
+        with reading(path):
+            os.stat(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def entries(folder: Path | str) -> list[os.DirEntry[str]]:
+    """What lies in a folder, in order of the names; nothing where there is none. Raises UnreadableError."""
+    try:
+        with reading(folder), os.scandir(folder) as unordered:
+            return sorted((entry for entry in unordered if entry.name != PROBE), key=lambda entry: entry.name)
+    except FileNotFoundError:
+        return []
+
+
+def visible(folder: Path | str) -> list[os.DirEntry[str]]:
+    """The same without hidden entries, which systems and editors leave anywhere."""
+    return [entry for entry in entries(folder) if not entry.name.startswith(".")]
 
 
 # Sealed texts ---------------------------------------------------------------------------------------------------------
@@ -264,34 +337,35 @@ class Pack:
 
     Raises:
         FileNotFoundError: There is no such file.
+        UnreadableError: The system does not let it be read.
         StoreError: The file names itself, and why it is no pack, with the `advice` at the end.
     """
 
     def __init__(self, path: Path, advice: str = "delete it"):
         self.path, self.advice = path, advice
         try:
-            with safetensors.safe_open(path, "pt") as file:
+            with _opened(path) as file:
                 sealed = (file.metadata() or {})[_HEADER].encode()
                 header = unseal(sealed)
                 self.about, self.groups = dict(header["about"]), dict(header["groups"])
-        except FileNotFoundError:
+        except UnreadableError:
             raise
-        except (OSError, *UNREADABLE) as error:
+        except UNREADABLE as error:
             raise self._error(error) from None
         self.digest = digest(sealed)
 
     def read(self, group: str) -> dict[str, Tensor]:
-        """The tensors of a group, verified. Raises StoreError where they are damaged, FileNotFoundError as above."""
+        """The tensors of a group, verified. Raises StoreError where they are damaged, and else as above."""
         start = f"{group}/"
         try:
-            with safetensors.safe_open(self.path, "pt") as file:
+            with _opened(self.path) as file:
                 names = [name for name in file.keys() if name.startswith(start)]
                 tensors = {name.removeprefix(start): file.get_tensor(name) for name in names}
             if _digest_of(tensors) != self.groups[group]:
                 raise ValueError(f"its {group} does not hash to what its header says")
-        except FileNotFoundError:
+        except UnreadableError:
             raise
-        except (OSError, *UNREADABLE) as error:
+        except UNREADABLE as error:
             raise self._error(error) from None
         return tensors
 
@@ -299,14 +373,25 @@ class Pack:
         """Read all of the file. Raises StoreError where any of it is damaged, or is no part of a group."""
         for group in self.groups:
             self.read(group)
-        with safetensors.safe_open(self.path, "pt") as file:
+        with _opened(self.path) as file:
             foreign = [name for name in file.keys() if not name.startswith(tuple(f"{group}/" for group in self.groups))]
         if foreign:
             raise self._error(ValueError(f"it holds {foreign[0]}, which is no part of it"))
 
     def _error(self, error: Exception) -> StoreError:
-        reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}".partition("\n")[0]
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         return StoreError(f"{self.path} is damaged ({reason}); {self.advice}")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A safetensors file. Raises FileNotFoundError and UnreadableError: for safetensors, both are absent."""
+    with reading(path), open(path, "rb") as file:
+        text = str(path).encode(errors="ignore").decode()
+        # safetensors takes no path whose bytes are not UTF-8: such a file is opened by its descriptor.
+        pack = safetensors.safe_open(text if text == str(path) else f"/dev/fd/{file.fileno()}", "pt")
+    with pack as opened:
+        yield opened
 
 
 def _digest_of(tensors: Mapping[str, Tensor]) -> str:

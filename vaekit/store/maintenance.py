@@ -5,19 +5,20 @@ says of itself is shown with its control characters spelled out: a terminal obey
 """
 
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from vaekit.store import checkpoints
-from vaekit.store.files import StoreError
+from vaekit.store.files import StoreError, entries, exists
 from vaekit.store.member import SHORT, describe, member_of
 from vaekit.store.runs import Store
 
 
 def check(store: Store) -> None:
-    """Raise StoreError where there is no store."""
-    if not store.root.is_dir():
+    """Raise StoreError where there is no store, or one that may not be read."""
+    if not exists(store.root):
         raise StoreError(
             f"there is no store at {store.root}; `python -m vaekit train` makes it, VAEKIT_RUNS says where it is"
         )
@@ -90,8 +91,10 @@ def leftovers(store: Store, quarantine: bool = False, checkpoints: bool = False)
     `quarantine` is what failed verification, `checkpoints` the states of fleets: what is unfinished begins anew without
     them, and what is finished cannot be lengthened. A commit in progress that loses its file in staging starts again.
     """
-    places = ["staging/*", *(["quarantine/*"] if quarantine else []), *(["work/*"] if checkpoints else [])]
-    return [path for place in places for path in sorted(store.root.glob(place))]
+    names = {"quarantine": "[0-9a-f]{8}-.*"} if quarantine else {}
+    names |= {"work": "[0-9a-f]{64}"} if checkpoints else {}  # whatever else lies there is not the store's
+    stored = [(entry, name) for folder, name in names.items() for entry in entries(store.root / folder)]
+    return [*store.staged(), *(Path(entry.path) for entry, name in stored if re.fullmatch(name, entry.name))]
 
 
 def delete(paths: Iterable[Path]) -> None:

@@ -26,7 +26,7 @@ from vaekit.store import bundles, files
 from vaekit.store.bundles import Bundle
 from vaekit.store.files import UNREADABLE, StoreError, digest
 from vaekit.store.member import SCHEMA, SHORT, Member, key_of, member_of
-from vaekit.store.runs import CHECKOUT, Store
+from vaekit.store.runs import Store, default_folder
 
 RECORDED = ("status", "reason", "code_version", "data_identity", "hardware", "wall_time", "backend", "torch", "commit")
 RECORDED += ("measures",)  # which were taken, as name-version: one that found nothing has no row
@@ -116,8 +116,8 @@ def _versions(text: str | None) -> dict[str, int]:
 
 
 def root() -> Path:
-    """Where the studies' results lie: VAEKIT_RESULTS, or the checkout's own results/ folder."""
-    return Path(os.environ.get("VAEKIT_RESULTS") or CHECKOUT / "results")
+    """Where the studies' results lie: VAEKIT_RESULTS, or the checkout's own results/. Raises as `default_folder`."""
+    return default_folder("results")
 
 
 def folder(study: str) -> Path:
@@ -129,18 +129,23 @@ def read(path: Path) -> Tables:
     """The tables of one results folder; empty where there is none.
 
     Raises:
+        UnreadableError: The system does not let a file be read.
         StoreError: A file is damaged, edited by hand or not a table; it is named.
     """
-    present = [name for name in (*TABLES, PROVENANCE) if (path / name).exists()]
-    if not present:
-        return Tables()
+    contents = {name: _content(path / name) for name in (*TABLES, PROVENANCE)}
+    present = {name: content for name, content in contents.items() if content is not None}
+    return parse(path, present) if present else Tables()
+
+
+def _content(path: Path) -> bytes | None:
+    """What a file holds; None where it is not there. Raises StoreError for one that is too large, or as `reading`."""
     try:
-        if large := [name for name in present if (path / name).stat().st_size > _LIMIT]:
-            raise StoreError(f"{path / large[0]} has more than {_LIMIT:,} bytes; check it out again")
-        contents = {name: (path / name).read_bytes() for name in present}
-    except OSError as error:
-        raise StoreError(f"the results in {path} cannot be read ({error}); check out the folder again") from None
-    return parse(path, contents)
+        with files.reading(path), open(path, "rb") as file:
+            if os.fstat(file.fileno()).st_size > _LIMIT:
+                raise StoreError(f"{path} has more than {_LIMIT:,} bytes; check it out again")
+            return file.read()
+    except FileNotFoundError:
+        return None
 
 
 def parse(path: Path, contents: Mapping[str, bytes]) -> Tables:
@@ -200,8 +205,10 @@ def load_decoder(key: str, step: int | None = None) -> nn.Module:
     """
     if not re.fullmatch(f"[0-9a-f]{{{SHORT},64}}", key):
         raise StoreError(f"{key!r} is no key; give {SHORT} or more of its digits, 0 to 9 and a to f")
-    matches = [(path, bundles.NAME.fullmatch(path.name)) for path in root().glob(f"*/{key[:SHORT]}-*.safetensors")]
-    steps = {path: int(match[2]) for path, match in matches if match}
+    folders = [entry.path for entry in files.entries(root()) if os.path.isdir(entry.path)]
+    paths = [Path(entry.path) for path in folders for entry in files.entries(path)]
+    matches = [(path, bundles.NAME.fullmatch(path.name)) for path in paths]
+    steps = {path: int(match[2]) for path, match in matches if match and match[1] == key[:SHORT]}
     for path in sorted(steps, key=lambda path: steps[path], reverse=True):
         if step in (None, steps[path]):
             bundle = _bundle(path, carried(path.parent).get(path.name))
@@ -233,10 +240,9 @@ def _bundle(path: Path, hash_: str | None) -> Bundle:
 
 
 def _listed(path: Path, hash_: str | None) -> bytes:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise StoreError(f"{path} cannot be read ({error.strerror}); check it out again") from None
+    content = _content(path)
+    if content is None:
+        raise StoreError(f"{path} is not there; check it out again")
     if digest(content) != hash_:
         raise StoreError(f"{path} is not what its provenance.json says; check it out again")
     return content
@@ -244,21 +250,19 @@ def _listed(path: Path, hash_: str | None) -> bytes:
 
 def damage(path: Path) -> Iterator[str]:
     """A sentence for every file of a results folder that is damaged, lacking, or none that `export` writes."""
-    entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith(".")) if path.is_dir() else []
-    yield from (f"{entry} is no file that `export` wrote; delete it" for entry in entries if not entry.is_file())
-    names = [entry.name for entry in entries if entry.is_file()]
-    if not names:
-        return
     try:
-        contents = {name: (path / name).read_bytes() for name in names}
+        entries = files.visible(path)
+        folders = [entry.path for entry in entries if os.path.isdir(entry.path)]
+        yield from (f"{folder} is no file that `export` wrote; move it away" for folder in folders)
+        names = [entry.name for entry in entries if entry.path not in folders]
+        if not names:
+            return
+        contents = {name: content for name in names if (content := _content(path / name)) is not None}
         provenance = _provenance(path, contents)
         hashes = {**provenance["sha256"], **provenance["bundles"]}
         misfits = list(_misfits(path, {*names, *hashes} - {PROVENANCE}, contents, hashes))
         yield from misfits
         tables = Tables() if misfits else parse(path, contents)
-    except OSError as error:
-        yield f"the results in {path} cannot be read ({error})"
-        return
     except StoreError as error:
         yield str(error)
         return
@@ -275,12 +279,8 @@ def damage(path: Path) -> Iterator[str]:
 
 def _read_provenance(path: Path) -> dict[str, Any]:
     """A folder's provenance, empty where there is none. Raises StoreError where it cannot be read."""
-    try:
-        return _provenance(path, {PROVENANCE: (path / PROVENANCE).read_bytes()})
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise StoreError(f"{path / PROVENANCE} cannot be read ({error.strerror}); check it out again") from None
+    content = _content(path / PROVENANCE)
+    return {} if content is None else _provenance(path, {PROVENANCE: content})
 
 
 def _provenance(path: Path, contents: Mapping[str, bytes]) -> dict[str, Any]:
@@ -304,7 +304,7 @@ def _misfits(
         if name not in contents:
             yield f"{path / name} is lacking; check out the folder again"
         elif name not in hashes:
-            yield f"{path / name} is no file that `export` wrote; delete it, or check out the folder again"
+            yield f"{path / name} is no file that `export` wrote; move it away, or check out the folder again"
         elif digest(contents[name]) != hashes[name]:
             yield (
                 f"{path / name} is not what its provenance.json says; `python -m vaekit export` alone writes it: "
@@ -373,7 +373,7 @@ def write(
         StoreError: The disk refuses, or what was to be written could not be read again.
     """
     for name, content in contents_of(tables, provenance, carried or {}).items():
-        if not (path / name).exists() or (path / name).read_bytes() != content:
+        if _content(path / name) != content:
             files.replace(path / name, content)
 
 

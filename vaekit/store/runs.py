@@ -15,7 +15,7 @@ hashes alone, and no code path loads a pickle.
 import os
 import re
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,13 +24,15 @@ from typing import Any
 from torch import Tensor, nn
 
 from vaekit import data
+from vaekit.settings import environment_folder, expanded
 from vaekit.store import files
-from vaekit.store.files import UNREADABLE, Pack, StoreError
+from vaekit.store.files import UNREADABLE, Pack, StoreError, UnreadableError, entries
 from vaekit.store.member import SCHEMA, SHORT, Member, key_of, member_of
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 _MEASURE = re.compile(r"(\w+)-(0|[1-9][0-9]*)\.json")
 _KEY = re.compile(r"[0-9a-f]{64}")
+_RUN = re.compile(r"[0-9a-f]{64}\.safetensors")
 _NUMBER = {float, int, type(None)}
 _COLUMNS = {"step": {int}, "part": {str}, "measure": {str}, "arguments": {str}, "value": _NUMBER, "se": _NUMBER}
 _COLUMNS |= {"n": {int}}
@@ -56,38 +58,44 @@ class Store:
     """A folder of finished runs and their measures. Reading never writes; a commit quarantines what is damaged."""
 
     def __init__(self, root: Path | str):
-        self.root = Path(root).absolute()
+        self.root = expanded(root, StoreError).absolute()
         self._runs, self._measures = self.root / "runs", self.root / "measures"
+        self._shelves = [self.root / "staging", self._runs, self._measures, self.root / "work"]
 
     # The folder ---------------------------------------------------------------------------------------------------
 
-    def writability_problem(self) -> str | None:
-        """What visibly stands against storing anything, as a sentence; None where nothing does. Writes nothing."""
-        nearest = next(path for path in (self.root, *self.root.parents) if path.exists())
-        if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK):
-            return None
-        why = "is read-only" if nearest.is_dir() else "is a file"
-        return f"the store {self.root} cannot be written: {nearest} {why}; set VAEKIT_RUNS to a folder that can"
+    def check_writable(self, folders: Iterable[Path] = ()) -> None:
+        """Raise StoreError, naming the folder and the reason, where something could not be stored; leave no file.
 
-    def check_writable(self) -> None:
-        """Raise StoreError, naming the path and the reason, where nothing could be stored."""
-        probe = self.root / "staging" / f"probe-{uuid.uuid4().hex}"
-        try:
-            files.create(probe, b"probe")
-        except StoreError as error:
-            reason = f"{error.__cause__.strerror}" if isinstance(error.__cause__, OSError) else str(error)
-            raise StoreError(
-                f"the store {self.root} cannot be written ({reason}); set VAEKIT_RUNS to a folder that can"
-            ) from error
-        finally:
-            with suppress(OSError):
-                probe.unlink(missing_ok=True)
+        A file is made in each shelf, and in the `folders` of members that are there already: in the way of what will be
+        stored there, so by a link from staging but for checkpoints.
+        """
+        staging, *_, work = self._shelves
+        absent = [p for p in (*reversed(self.root.parents), self.root, *self._shelves) if not os.path.lexists(p)]
+        for folder in (*self._shelves, *folders):
+            try:
+                files.check_writable(folder, None if work in (folder, folder.parent) else staging)
+            except StoreError as error:
+                for created in reversed(absent):
+                    with suppress(OSError):  # it is not there, or another process uses it
+                        created.rmdir()
+                reason = error.__cause__.strerror if isinstance(error.__cause__, OSError) else error
+                raise StoreError(
+                    f"the store {self.root} cannot be written ({reason}): {folder} takes no file; set VAEKIT_RUNS to a "
+                    "folder that can, all of it on one disk"
+                ) from error
+
+    def staged(self) -> list[Path]:
+        """What is being written, or was when its process was killed. Raises UnreadableError."""
+        names = (entry.name for entry in entries(self.root / "staging"))
+        return [self.root / "staging" / name for name in names if files.TEMPORARY.fullmatch(name)]
 
     def clear_staging(self) -> None:
         """Delete what killed processes were writing; who is writing there now starts again."""
-        for entry in entries(self.root / "staging"):
-            with suppress(OSError):  # another process did it; or nobody can
-                os.unlink(entry.path)
+        with suppress(UnreadableError):  # then nothing can be written there, which is said where it matters
+            for path in self.staged():
+                with suppress(OSError):  # another process did it; or nobody can
+                    path.unlink()
 
     def quarantine(self, path: Path) -> Path | None:
         """Move a damaged file of this store out of the way, and return where to; None where another process did it.
@@ -108,9 +116,20 @@ class Store:
     # Runs ---------------------------------------------------------------------------------------------------------
 
     def keys(self) -> Iterator[str]:
-        """The keys of all runs that are there, unverified, in order."""
-        names = (entry.name.removesuffix(".safetensors") for entry in entries(self._runs))
-        return (name for name in names if _KEY.fullmatch(name))
+        """The keys of all runs that are there, unverified, in order.
+
+        Raises:
+            UnreadableError: The folder of the runs may not be read.
+            StoreError: The runs are stored as they once were, which is no longer read.
+        """
+        names = [entry.name for entry in entries(self._runs)]
+        keys = [name.removesuffix(".safetensors") for name in names if _RUN.fullmatch(name)]
+        if not keys and any(re.fullmatch("[0-9a-f]{2}", name) for name in names):
+            raise StoreError(
+                f"{self.root} holds runs of an older layout (runs/ab/<key>/), which this version does not read; set "
+                "VAEKIT_RUNS to another folder"
+            )
+        return iter(keys)
 
     def find(self, start: str) -> str:
         """The one key that starts so. Raises StoreError where there is none, or more than one."""
@@ -129,7 +148,7 @@ class Store:
         return self._runs / f"{_checked(key)}.safetensors"
 
     def __contains__(self, key: str) -> bool:
-        return self.path(key).exists()
+        return files.exists(self.path(key))
 
     def record(self, key: str) -> dict[str, Any]:
         """What is known of a run. Raises StoreError where it is absent, damaged or another member's."""
@@ -191,8 +210,9 @@ class Store:
         """The same as columns of one length, as they are stored."""
         path = self._measure(key, name, version)
         try:
-            with open(path, "rb", buffering=0) as file:
-                content = files.unseal(file.read())
+            with files.reading(path), open(path, "rb", buffering=0) as file:
+                sealed = file.read()
+            content = files.unseal(sealed)
             columns = content["columns"]
             if (content["key"], content["measure"], content["version"]) != (key, name, version):
                 raise ValueError("it is another member's, or another measure")
@@ -206,9 +226,15 @@ class Store:
                 raise ValueError("its columns are not of one length")
         except FileNotFoundError:
             return None
-        except (OSError, *UNREADABLE) as error:
+        except UnreadableError:
+            raise
+        except UNREADABLE as error:
             raise StoreError(f"{path} is damaged ({error}); delete it to measure again") from None
         return columns
+
+    def measures_folder(self, key: str) -> Path:
+        """Where the measures of a member are. Raises StoreError for what is no key."""
+        return self._measures / _checked(key)
 
     def measures(self, key: str) -> dict[str, int]:
         """The newest version of each measure of a member that is there, by its name."""
@@ -235,29 +261,35 @@ class Store:
                 self.verify(key)
         except StoreError as error:
             yield str(error)
-        for entry in entries(self._measures / key):
+        try:
+            measures = files.visible(self._measures / key)
+        except StoreError as error:
+            yield str(error)
+            return
+        for entry in measures:
             match = _MEASURE.fullmatch(entry.name)
             try:
                 if not match or self.measure_columns(key, match[1], int(match[2])) is None:
-                    yield f"{entry.path} is not a measure"
+                    yield f"{entry.path} {files.NOT_THE_STORES}: it is not a measure"
             except StoreError as error:
                 yield str(error)
 
     def surplus(self) -> Iterator[str]:
         """A sentence for all that lies in the store, among its runs or among its measures, where nothing can."""
-        for entry in entries(self.root):
+        for entry in files.visible(self.root):
             if entry.name not in ("runs", "measures", "work", "staging", "quarantine", "classifiers"):
-                yield f"{entry.path} is no part of a store"
-        for entry in entries(self._runs):
-            if not (_KEY.fullmatch(entry.name.removesuffix(".safetensors")) and entry.name.endswith(".safetensors")):
-                yield f"{entry.path} is not a run"
-        for entry in entries(self._measures):
-            if not (entry.is_dir() and _KEY.fullmatch(entry.name)):
-                yield f"{entry.path} is no folder of a member's measures"
+                yield f"{entry.path} {files.NOT_THE_STORES}: it is no part of one"
+        for entry in files.visible(self._runs):
+            if not _RUN.fullmatch(entry.name):
+                yield f"{entry.path} {files.NOT_THE_STORES}: it is not a run"
+        for entry in files.visible(self._measures):
+            if not (os.path.isdir(entry.path) and _KEY.fullmatch(entry.name)):
+                yield f"{entry.path} {files.NOT_THE_STORES}: it is no folder of a member's measures"
 
     def measured(self) -> Iterator[str]:
         """The keys of which there are measures, in order; a run's measures come before it."""
-        return (entry.name for entry in entries(self._measures) if entry.is_dir() and _KEY.fullmatch(entry.name))
+        names = (entry.name for entry in entries(self._measures) if os.path.isdir(entry.path))
+        return (name for name in names if _KEY.fullmatch(name))
 
     # ---------------------------------------------------------------------------------------------------------------
 
@@ -297,15 +329,32 @@ class Store:
         while not files.create(path, content, self.root / "staging"):
             try:
                 verify()
-                if path.exists():  # else another process moved it away, damaged
+                if files.exists(path):  # else another process moved it away, damaged
                     return
+            except UnreadableError:
+                raise
             except StoreError:
                 self.quarantine(path)
 
 
+def default_folder(name: str) -> Path:
+    """The folder of this name that its environment variable (VAEKIT_RUNS, …) names, or the checkout's own.
+
+    Raises:
+        StoreError: The path is relative, or there is no home; or none is given, and this copy is no checkout.
+    """
+    variable = f"VAEKIT_{name.upper()}"
+    if not (os.environ.get(variable) or os.path.exists(CHECKOUT / "pyproject.toml")):
+        raise StoreError(
+            f"vaekit is installed in {CHECKOUT}, apart from its checkout and the {name}/ in it: set {variable} to a "
+            "folder, or install a clone by `pip install -e .`"
+        )
+    return environment_folder(variable, CHECKOUT / name, StoreError)
+
+
 def default_store() -> Store:
-    """The store at VAEKIT_RUNS, or the checkout's own runs/ folder."""
-    return Store(os.environ.get("VAEKIT_RUNS") or CHECKOUT / "runs")
+    """The store at VAEKIT_RUNS, or the checkout's own runs/ folder. Raises StoreError as `default_folder`."""
+    return Store(default_folder("runs"))
 
 
 def load(key: str, step: int | None = None, store: Store | None = None) -> nn.Module:
@@ -335,15 +384,6 @@ def fit(model: nn.Module, weights: Mapping[str, Tensor], what: str) -> nn.Module
     except RuntimeError as error:
         raise StoreError(f"{what} do not fit its model: {error}") from None
     return model
-
-
-def entries(folder: Path | str) -> list[os.DirEntry[str]]:
-    """What lies in a folder, in order of the names; nothing where there is none."""
-    try:
-        with os.scandir(folder) as unordered:
-            return sorted(unordered, key=lambda entry: entry.name)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
 
 
 def _checked(key: str) -> str:

@@ -61,12 +61,6 @@ class StudySettings(Settings):
             return []
         return dict.fromkeys(filter(None, map(absence, self.data)))
 
-    @classmethod
-    def environment_problems(cls, scale: str | None) -> Iterable[str]:
-        """A store that cannot be written, unless nothing will be trained."""
-        problem = None if scale == PUBLISHED else default_store().writability_problem()
-        return [problem] if problem else []
-
 
 def of_study(
     spec: StudySpec, members: Callable[[Any], Sequence[Member]], settings: Any, source: str | None = None
@@ -106,19 +100,27 @@ def _of_results(spec: StudySpec, settings: Settings) -> pd.DataFrame:
     if "parent" in members:
         members = members[~members["key"].isin(members["parent"])]
     held = _held(members, settings)
-    places = [dict(zip(held, values, strict=True)) for values in product(*held.values())]
-    fitting = [np.logical_and.reduce([held[name][value] for name, value in place.items()]) for place in places]
-    if absent := [place for place, fits in zip(places, fitting, strict=True) if not np.any(fits)]:
+    absent, fitting = [], np.zeros(len(members), bool)
+    for values in product(*held.values()):
+        place = dict(zip(held, values, strict=True))
+        fits = np.logical_and.reduce([held[name][value] for name, value in place.items()])
+        fitting |= fits
+        if not fits.any():
+            absent.append(place)
+    if absent:
         first = ", ".join(f"{name} {value}" for name, value in absent[0].items())
-        options = " ".join(f"-p {name} '{_shown(getattr(settings, name))}'" for name in sorted(settings.given))
-        raise StoreError(
-            f"results/{spec.name} lacks {len(absent)} of what was asked for, first {first}; train it by "
-            f"`python -m vaekit train {spec.name} --scale {_scale_of(table, settings)} {options}`, then "
-            f"`python -m vaekit export {spec.name}`"
-        )
-    asked = members[np.logical_or.reduce(fitting)] if held else members
+        what = f"results/{spec.name} lacks {len(absent)} of what was asked for, first {first}; train it by "
+        raise StoreError(what + commands(spec, settings, _scale_of(table, settings)))
+    asked = members[fitting]
     keys = {*asked["key"], *(asked["parent"].dropna() if "parent" in asked else ())}
     return table[table["key"].isin(keys)].assign(asked=True).reset_index(drop=True)
+
+
+def commands(spec: StudySpec, settings: Settings, scale: str) -> str:
+    """The commands that train what was given at a scale, and show it from results/."""
+    options = "".join(f" -p {name} '{_shown(getattr(settings, name))}'" for name in sorted(settings.given))
+    train = f"python -m vaekit train {spec.name} --scale {scale}{options}"
+    return f"`{train}`, then `python -m vaekit export {spec.name}`"
 
 
 def _held(members: pd.DataFrame, settings: Settings) -> dict[str, dict[Any, np.ndarray]]:
@@ -140,7 +142,8 @@ def _held(members: pd.DataFrame, settings: Settings) -> dict[str, dict[Any, np.n
             cells, free = members[title], False
         values = getattr(settings, name)
         values = values if isinstance(values, tuple) else (values,)
-        alike = {value: cells == value for value in values}
+        zero = options[name].zero
+        alike = {value: cells == (zero(members) if zero and value == 0 else value) for value in values}
         held[title] = {value: np.asarray(same | free if same.any() else same) for value, same in alike.items()}
     return held
 

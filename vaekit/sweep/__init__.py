@@ -6,7 +6,7 @@ state is saved now and then. So a sweep can be stopped anywhere and goes on from
 alone.
 """
 
-from vaekit.sweep.plan import Plan, check_images, plan_sweep, report, shard, tables
+from vaekit.sweep.plan import Plan, check_images, check_readable, plan_sweep, report, shard, tables
 from vaekit.sweep.study import (
     Examples,
     GridSpec,
@@ -32,6 +32,7 @@ __all__ = [
     "Value",
     "cached",
     "check_images",
+    "check_readable",
     "compared_steps",
     "examples",
     "examples_of",

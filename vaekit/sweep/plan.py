@@ -3,17 +3,34 @@
 import dataclasses
 import functools
 import math
+import os
+import shutil
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 
 from vaekit import data
 from vaekit.fleet import Budget, FleetMember, default_backend, memory, train_fleet
-from vaekit.fleet.stepping import Task, check_forward
+from vaekit.fleet.stepping import Task
+from vaekit.fleet.trial import tried
 from vaekit.losses import OBJECTIVES
-from vaekit.store import SHORT, Member, Store, StoreError, Tables, checkpoints, default_store, describe, results, unique
+from vaekit.store import (
+    SHORT,
+    Member,
+    Store,
+    StoreError,
+    Tables,
+    UnreadableError,
+    checkpoints,
+    default_store,
+    describe,
+    files,
+    results,
+    unique,
+)
 from vaekit.sweep.study import StudySpec
 
 LARGEST_STACK = 512  # members of a stacked fleet at the most, where memory holds as many
@@ -109,6 +126,50 @@ def _longer(spec: StudySpec, member: Member, store: Store, stored: set[str], len
     return None
 
 
+def check_readable(spec: StudySpec, plan: Plan, store: Store, device: str) -> list[Path]:
+    """The folders that are there of what is missing. Raises StoreError where what is there of it may not be read."""
+    folders, backend = [], default_backend(device)
+    for group in plan.groups:
+        folders += checkpoints.stored(store, group if backend == "cores" else group[:LARGEST_STACK], device, backend)
+    members = [*plan.missing, *plan.unmeasured, *plan.shorter]
+    for member in members:
+        for measure in spec.measures:
+            try:
+                store.measure_columns(member.key, measure.name, measure.version)
+            except UnreadableError:
+                raise
+            except StoreError:
+                continue  # a damaged one is replaced
+    for member in plan.unmeasured:
+        store.record(member.key)
+    return [*folders, *filter(files.exists, (store.measures_folder(member.key) for member in members))]
+
+
+def check_storable(spec: StudySpec, plan: Plan, store: Store, device: str) -> None:
+    """Raise StoreError where what is missing could not be stored, or what is there of it may not be read."""
+    folders = check_readable(spec, plan, store, device)
+    _check_space(spec, plan, store, device)
+    store.check_writable(folders)
+
+
+def _check_space(spec: StudySpec, plan: Plan, store: Store, device: str) -> None:
+    """Raise StoreError where not even the largest of the members that begin anew fits into what is free."""
+    fresh = [group[0] for group in plan.groups if not begun_members(group, store, device)]
+    if not fresh:
+        return
+    largest = max(fresh, key=lambda member: bytes_per_run(spec, member))
+    whole, run = (bytes_per_run(spec, largest, checkpoint) for checkpoint in (True, False))
+    shelves = (store.root / "runs", store.root / "work")
+    runs, work = (next(at for at in (shelf, *shelf.parents) if files.exists(at)) for shelf in shelves)
+    apart = os.stat(runs).st_dev != os.stat(work).st_dev
+    for folder, size in ((runs, run), (work, whole - run)) if apart else ((runs, whole),):
+        if size > (free := shutil.disk_usage(folder).free):
+            raise StoreError(
+                f"the disk of {folder} has no room to train: {describe(largest)} takes {size / 1e6:,.3f} MB, and "
+                f"{free / 1e6:,.3f} MB are free; make room, or set VAEKIT_RUNS to a folder on another disk"
+            )
+
+
 def check_images(plan: Plan) -> None:
     """Raise DataError with all sets and splits that members to train need and that cannot be had."""
     problems = []
@@ -199,11 +260,17 @@ def begun_members(members: list[Member], store: Store, device: str) -> int:
     return checkpoints.begun(store, members[:LARGEST_STACK], device, "stack")
 
 
-def bytes_per_run(spec: StudySpec, member: Member) -> int:
-    """What a stored run of this member takes on the disk, nearly all of it weights, with its last checkpoint."""
-    size = sum(value.nbytes for value in member.build().state_dict().values())
-    state = 0 if member.arm else 3 + len(spec.measured_steps(member))  # weights, two moments, and snapshots on the way
+def bytes_per_run(spec: StudySpec, member: Member, checkpoint: bool = True) -> int:
+    """What a stored run of this member takes on the disk, nearly all of it weights; with its last checkpoint, if so."""
+    size = _bytes_of_weights(dataclasses.replace(member, seed=0, weights=(), parent="" if member.parent else None))
+    # Of a checkpoint weights, two moments, and snapshots on the way; an arm keeps none.
+    state = 3 + len(spec.measured_steps(member)) if checkpoint and not member.arm else 0
     return size * (len(spec.saved_steps(member)) + state)
+
+
+@functools.lru_cache
+def _bytes_of_weights(member: Member) -> int:
+    return sum(value.nbytes for value in member.build().state_dict().values())
 
 
 def seconds_per_step(member: Member, device: str) -> float:
@@ -258,10 +325,10 @@ def capacity(member: Member, device: str) -> int:
     """How many members like this one a device steps at once: a CPU one a core, a stack what memory holds."""
     if default_backend(device) == "cores":
         return torch.get_num_threads()
-    model, budget, objective = member.build(), budget_of(member), OBJECTIVES[member.objective]
+    budget, objective = budget_of(member), OBJECTIVES[member.objective]
     images = torch.zeros(2, *data.image_shape(member.data), dtype=torch.uint8)
     task = Task(member.build, objective, images, torch.zeros(2, dtype=torch.int64), budget, None)
-    activations = check_forward(model, task, FleetMember(member.seed, dict(member.weights)))
+    model, activations = tried(task, [FleetMember(member.seed, dict(member.weights))])
     return memory.members_at_once(model, activations, budget, device)
 
 

@@ -38,7 +38,7 @@ def run(
     `minutes`, no fleet is begun that would not end within them.
 
     Raises:
-        StoreError: The store cannot be written; before any training.
+        StoreError: What is missing could not be stored, or what is stored may not be read; before any training.
         DataError: A data set cannot be had; before any training.
     """
     store = store or default_store()
@@ -48,7 +48,7 @@ def run(
         if todo.unmeasurable:
             say(plan.report(spec, todo, device, store, timed=False))
         return todo
-    store.check_writable()
+    plan.check_storable(spec, todo, store, device)
     plan.check_images(todo)
     say(plan.report(spec, todo, device, store, timed=minutes is not None))
     for member, longer in todo.shorter.items():
@@ -73,7 +73,8 @@ def run(
             continue
         say(f"training {len(fleet)} of {len(group)} members: {describe(group[0])}")
         _train(spec, fleet, store, device, progress, say)
-        group[:] = [member for member in group if member not in fleet]
+        taken = set(map(id, fleet))  # to compare thousands of members with it field by field takes long
+        group[:] = [member for member in group if id(member) not in taken]
         # With its measures, which the estimate leaves out; less where it went on from a state.
         seconds_each[id(group)] = max(seconds_each[id(group)], (time.monotonic() - begun) / len(fleet))
     for group in filter(None, waiting):

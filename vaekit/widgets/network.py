@@ -36,10 +36,12 @@ def decoder(model: nn.Module, caption: str = "", z: Sequence[float] | Tensor | N
         z: the code to start from, (latent_dim,); None: the prior's mean.
 
     Raises:
-        ValueError: a layer that a page cannot run, another likelihood or shape, weights that are not finite or take
-            more than 6 MB, or a model that still trains.
+        ValueError: no model, a layer that a page cannot run, another likelihood or shape, weights that are not finite
+            or take more than 6 MB, or a model that still trains.
     """
     name = type(model).__name__
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"this {name} is no model; give an nn.Module, as `store.load(key)` does")
     if model.training:
         raise ValueError(f"this {name} is in training mode; give model.eval()")
     net = getattr(model, "decoder", None)

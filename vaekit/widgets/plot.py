@@ -2,9 +2,11 @@
 
 import base64
 import io
+import math
 import struct
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -17,10 +19,11 @@ from vaekit.widgets.movable import Movable, Page, show
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _SERIES = 4  # colours and marks there are
+_FAR = 1e300  # beyond it a range overflows
 
 
 def curve(
-    points: Sequence[Mapping[str, Any]],
+    points: Iterable[Mapping[str, Any]],
     caption: str = "",
     x: str = "rate R (nats per image)",
     y: str = "distortion D (nats per image)",
@@ -36,56 +39,68 @@ def curve(
     Half a second after the last move a screen reader is told the point's sentence.
 
     Args:
-        points: mappings. `axes` are values by name, e.g. {"depth": 3, "beta": 0.1}, the same names in all points.
+        points: mappings. `axes` are values by name, e.g. {"depth": 3, "beta": 0.1}, the same names in all points:
+            texts, finite numbers, True, False, None, or tuples of them, which are shown as texts.
             `series` are (x, y) by name in the units of the labels, e.g. {"train": (12.1, 70.2), "test": (12.4, 75.0)},
             or (x, y, sd of x, sd of y), which are drawn as bars; four names at most. `numbers` are texts by name, e.g.
             {"D (test), nats": "75.0 ± 0.3"}. `picture` is a PNG or None; `alt` its caption, or what stands in its
             place. `says` is the sentence for who cannot see the plot; without it, the axes and the numbers.
         caption: a line below it: which members these are, and their budget.
         x, y: labels of the axes, with their units.
-        start: the axes' values to begin with; None: those of the middle point.
+        start: the axes' values to begin with, each of a stored point, also where none has all of them; None: those of
+            the middle point.
         series: the names of the series in the order of their looks; the others come behind.
         diagonals: what x + y is, e.g. "D + R", for lines of equal sum behind the curves; "" for none.
 
     Raises:
-        ValueError: no points, points without a common set of axes, two at one place, coordinates that are not finite, a
-            picture that is no PNG or has no words, or a start that no slider reaches.
+        ValueError: no points, points without a common set of axes, an axis with a value of another kind or with two
+            that are shown alike, two points at one place, coordinates that are not finite, a picture that is no PNG or
+            has no words, or a start that no slider reaches.
     """
+    points = list(points)
     if not points:
         raise ValueError("there are no points to move over; give one at least")
-    names = list(points[0]["axes"])
-    if not names or any(list(point["axes"]) != names for point in points):
+    names = list(points[0].get("axes", {}))
+    if not names or any(point.get("axes", {}).keys() != {*names} for point in points):
         raise ValueError(f"points differ in their axes; give each the same as the first, {names}")
-    places = [tuple(_plain(value) for value in point["axes"].values()) for point in points]
+    if any("series" not in point for point in points):
+        raise ValueError("a point has no series; give each a mapping of them, {} for one without coordinates")
+    places = [tuple(_stop(name, point["axes"][name]) for name in names) for point in points]
+    for name, values in zip(names, zip(*places, strict=True), strict=True):
+        _check_apart(name, values)
     for place, times in Counter(places).items():
         if times > 1:
             raise ValueError(f"two points are at {_in_words(names, place)}; give one for each place")
     columns = zip(*places, strict=True)
     axes = [{"name": name, "values": _ordered(values)} for name, values in zip(names, columns, strict=True)]
-    begin = places[len(places) // 2] if start is None else tuple(_plain(start.get(name)) for name in names)
-    if any(value not in axis["values"] for axis, value in zip(axes, begin, strict=True)):
-        raise ValueError(f"the start is {start}; give a stored value for each of {', '.join(names)}")
+    ranks = [{value: rank for rank, value in enumerate(axis["values"])} for axis in axes]
+    begin = places[len(places) // 2]
+    if start is not None:
+        begin = [_stop(name, start[name]) for name in names if name in start]
+        if len(begin) < len(names) or any(value not in rank for value, rank in zip(begin, ranks, strict=True)):
+            raise ValueError(f"the start is {start}; give a stored value for each of {', '.join(names)}")
+    begin = [axis["values"][rank[value]] for axis, rank, value in zip(axes, ranks, begin, strict=True)]
     drawn = dict.fromkeys(name for point in points for name in point["series"])
     series = [*(name for name in series if name in drawn), *(name for name in drawn if name not in series)]
     if not 1 <= len(series) <= _SERIES:
         raise ValueError(f"there are {len(series)} series; 1 to {_SERIES} can be told apart")
-    ranks = [{value: rank for rank, value in enumerate(axis["values"])} for axis in axes]
     curves: dict[tuple, dict[str, None]] = defaultdict(dict)  # the names of the numbers that a curve's points have
     for place, point in zip(places, points, strict=True):
         curves[place[:-1]] |= dict.fromkeys(point.get("numbers", {}))
-    numbers = list(dict.fromkeys(name for names_of_curve in curves.values() for name in names_of_curve))
+    names_of_numbers = dict.fromkeys(name for names_of_curve in curves.values() for name in names_of_curve)
+    numbers = {name: number for number, name in enumerate(names_of_numbers)}
     packed = []
     for place, point in zip(places, points, strict=True):
         # Places as ranks and numbers by the place of their name: what is long is written once, not for every point.
         texts = {name: point.get("numbers", {}).get(name, "–") for name in curves[place[:-1]]}
         ranked = [rank[value] for rank, value in zip(ranks, place, strict=True)]
-        numbered = [[numbers.index(name), str(text)] for name, text in texts.items()]
+        numbered = [[numbers[name], str(text)] for name, text in texts.items()]
         packed.append({"place": ranked, "numbers": numbered} | _packed(point, _in_words(names, place), series))
     packed.sort(key=lambda point: point["place"])
     if not any(pair for point in packed for pair in point["series"]):
         raise ValueError("no point has coordinates; give one at least an (x, y)")
     for axis in axes:
-        axis["labels"] = [_text(value) for value in axis["values"]]
+        axis["labels"] = _labels(axis["values"])
     plots: dict[tuple, list[list[float]]] = defaultdict(list)  # by the ranks of all axes but the last two
     for point in packed:
         plots[tuple(point["place"][:-2])] += filter(None, point["series"])
@@ -93,7 +108,7 @@ def curve(
     data |= {"x": x, "y": y, "plots": [_plot(of, pairs, diagonals) for of, pairs in plots.items()]}
     moved = " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
     says = f"Choose {moved}: the point on the curve, its picture and its numbers follow."
-    return Movable("curve", says, data, list(begin))
+    return Movable("curve", says, data, begin)
 
 
 def by_budget(
@@ -112,16 +127,18 @@ def by_budget(
         start: the axes' values to begin with in the first budget; None: those of its middle point.
         how: for `curve`.
     """
-    groups = [(label, list(points)) for label, points in budgets]
-    if not any(point["series"] for _, points in groups for point in points):
+    groups = [(label, own) for label, points in budgets if (own := list(points))]
+    if not any(point.get("series") for _, points in groups for point in points):
         return Page("<p>There is nothing to move through: no member was trained to its end.</p>")
     first = groups[0][1]
-    begin: Mapping[str, Any] = start or first[len(first) // 2]["axes"]
+    begin: Mapping[str, Any] = start or first[len(first) // 2].get("axes", {})
     if len(groups) == 1:
         return show(source, curve(first, caption=groups[0][0], start=begin, **how))
+    if any("budget" in point.get("axes", {}) for _, points in groups for point in points):
+        raise ValueError("an axis is called budget, as the one that chooses the budget is; give it another name")
     labels = distinct([label for label, _ in groups])
     points = [
-        {**point, "axes": {"budget": label, **point["axes"]}}
+        {**point, "axes": {"budget": label, **point.get("axes", {})}}
         for label, (_, own) in zip(labels, groups, strict=True)
         for point in own
     ]
@@ -143,13 +160,37 @@ def _packed(point: Mapping[str, Any], where: str, series: Sequence[str]) -> dict
     return {
         "series": [_pair(point["series"].get(name), where) for name in series],
         "says": point.get("says") or f"{where}: {_listed(point.get('numbers', {}))}",
-        **_picture(point.get("picture"), point.get("alt", ""), where),
+        **_picture(point.get("picture"), point.get("alt") or "", where),
     }
 
 
-def _plain(value: Any) -> Any:
-    """A value of pandas or numpy as Python's own."""
-    return value.item() if isinstance(value, np.generic) else value
+def _stop(name: str, value: Any) -> str | int | float | None:
+    """A value of an axis as a page holds it: Python's own, not pandas's or numpy's; as a text what JSON has not."""
+    value = value.item() if isinstance(value, np.generic) else value
+    match value:
+        case None | str() | bool():
+            return value
+        case int() if abs(value) < 2**53:  # a page knows larger ones by their first digits alone
+            return value
+        case float() if math.isfinite(value):
+            return value
+        case int():
+            return f"{value}"
+        case tuple() | list():
+            return f"({', '.join(_text(_stop(name, part)) for part in value)})"
+    raise ValueError(
+        f"{name} is {value!r} at a point; give a text, a finite number, True, False, None or a tuple of such"
+    )
+
+
+def _check_apart(name: str, values: Sequence[Any]) -> None:
+    """Raise ValueError for two values of an axis that are one place, as True and 1, or shown alike, as "1" and 1."""
+    once = [*{(isinstance(value, bool), value): value for value in values}.values()]
+    labels = _labels(once)
+    if len({*once}) < len(once) or len({*labels}) < len(once):
+        shown = zip(once, labels, strict=True)
+        one, other = next((a, b) for (a, x), (b, y) in combinations(shown, 2) if a == b or x == y)
+        raise ValueError(f"{name} is {one!r} and {other!r}, which no reader can tell apart; give texts that differ")
 
 
 def _ordered(values: Sequence[Any]) -> list[Any]:
@@ -158,8 +199,14 @@ def _ordered(values: Sequence[Any]) -> list[Any]:
     return sorted(once) if all(isinstance(value, int | float) for value in once) else once
 
 
-def _text(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, int | float) else str(value)
+def _text(value: Any, digits: int = 6) -> str:
+    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
+
+
+def _labels(values: Sequence[Any]) -> list[str]:
+    """Texts of different values, with as many digits as tell them apart."""
+    texts = ([_text(value, digits) for value in values] for digits in (6, 9, 12, 17))
+    return next((labels for labels in texts if len({*labels}) == len(labels)), [*map(str, values)])
 
 
 def _in_words(names: Sequence[str], place: Sequence[Any]) -> str:
@@ -174,19 +221,21 @@ def _pair(pair: Sequence[float] | None, where: str) -> list[float] | None:
     """x, y and the standard deviations of both, zero where they are not given."""
     if pair is None:
         return None
-    x, y, *spread = (float(value) for value in pair)
-    if not np.isfinite([x, y, *spread]).all():
-        raise ValueError(f"the point at {where} is {tuple(pair)}; leave out what is not finite")
-    return [x, y, *(spread or (0.0, 0.0))]
+    numbers = [*map(float, pair), *([0.0, 0.0] if len(pair) == 2 else [])]
+    if len(numbers) != 4 or not np.all(np.abs(numbers) < _FAR):
+        raise ValueError(
+            f"the point at {where} is {tuple(pair)}; give x, y and their sd, and leave out what is not finite"
+        )
+    return numbers
 
 
 def _picture(content: bytes | None, alt: str, where: str) -> dict[str, Any]:
     """A PNG as a data URI with the size to show it at: a small one enlarged."""
     if content is None:
         return {"picture": None, "alt": alt}
-    if content[:8] != _PNG or not alt.strip():
+    width, height = struct.unpack(">II", content[16:24]) if len(content) >= 24 else (0, 0)
+    if content[:8] != _PNG or not width or not alt.strip():
         raise ValueError(f"the picture at {where} is no PNG or has no alt text; give both")
-    width, height = struct.unpack(">II", content[16:24])
     times = max(1, round(400 / width))
     source = f"data:image/png;base64,{base64.b64encode(content).decode()}"
     size = {"width": times * width, "height": times * height, "pixelated": times > 1}
@@ -205,12 +254,12 @@ def _plot(of: Sequence[int], pairs: Sequence[Sequence[float]], diagonals: str) -
 def _scale(low: np.ndarray, high: np.ndarray) -> dict[str, Any]:
     """An axis of the plot: its range, a little wider than the values with their bars, and the ticks within."""
     least, most = (float(low.min()), float(high.max())) if len(low) else (0.0, 1.0)
-    room = 0.06 * ((most - least) or 1)
+    room = max(0.06 * ((most - least) or 1), 1e-9 * max(abs(least), abs(most)))  # also where all are one large value
     least, most = least - room, most + room
     ticks = [
         float(tick) for tick in MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(least, most) if least <= tick <= most
     ]
-    return {"low": least, "high": most, "ticks": [[tick, f"{tick:g}"] for tick in ticks]}
+    return {"low": least, "high": most, "ticks": [list(tick) for tick in zip(ticks, _labels(ticks), strict=True)]}
 
 
 def _diagonals(x: Mapping[str, Any], y: Mapping[str, Any]) -> tuple[list[list[float]], float]:

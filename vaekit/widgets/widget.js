@@ -74,8 +74,13 @@ function decoder(model) {
         model.set("value", code);
         model.save_changes();
     };
+    // Also from what is no code, which a kernel may have set.
+    const moved = (i, to) => replaced(start.map((from, j) => {
+        const value = model.get("value")[j];
+        return Number.isFinite(value) ? value : from;
+    }), i, to);
     const sliders = start.map((_, i) =>
-        slider(`z${i + 1}`, { min: -limit, max: limit, step: 0.1 }, (to) => choose(replaced(model.get("value"), i, to))),
+        slider(`z${i + 1}`, { min: -limit, max: limit, step: 0.1 }, (to) => choose(moved(i, to))),
     );
     const button = (name, code) => {
         const made = make("button", { type: "button" }, name);
@@ -89,8 +94,11 @@ function decoder(model) {
 
     function show() {
         const code = model.get("value");
+        if (code.length !== start.length || !code.every(Number.isFinite))
+            throw new Error(`z is [${code}]; give ${start.length} finite numbers`);
         sliders.forEach((each, i) => each.show(code[i], decimal(code[i])));
         const pixels = decode(code);
+        if (!pixels.every(Number.isFinite)) throw new Error(`the image at z = [${code}] is not finite`);
         const image = context.createImageData(width, height);
         for (let i = 0; i < width * height; i++) {
             // The array rounds and clips to whole numbers from 0 to 255 by itself.
@@ -105,8 +113,9 @@ function decoder(model) {
 
     const controls = make("div", { class: "controls" }, ...sliders.map(({ node }) => node));
     const left = make("div", {}, controls, make("div", { class: "buttons" }, ...buttons));
-    const parts = make("div", { class: "parts" }, left, make("div", { class: "picture" }, canvas, said));
-    return { parts: [parts, make("p", { class: "below" }, caption)], show };
+    const picture = make("div", { class: "picture" }, canvas, said);
+    const parts = make("div", { class: "parts" }, left, picture);
+    return { parts: [parts, make("p", { class: "below" }, caption)], picture, show };
 }
 
 // ---- the curve: members on a plot, and the picture and the numbers of the one chosen
@@ -207,7 +216,8 @@ function curve(model) {
     // Of one axis, the values that are stored with those before it.
     const offered = (value, i) => {
         const same = points.filter(({ place }) => place.slice(0, i).every((v, j) => v === value[j]));
-        return axes[i].values.filter((v) => same.some(({ place }) => place[i] === v));
+        const stored = new Set(same.map(({ place }) => place[i]));
+        return axes[i].values.filter((v) => stored.has(v));
     };
     // The stored place that is nearest to one that is asked for; the axes before the others.
     const settled = (wanted) => axes.reduce((value, { values }, i) => {
@@ -222,7 +232,7 @@ function curve(model) {
         control(axis, i === last)(axis, (to) => choose(replaced(model.get("value"), i, to))),
     );
     const names = (place) =>
-        axes.map(({ name, values, labels }, i) => `${name} ${labels[values.indexOf(place[i])]}`).join(", ");
+        axes.map(({ name, values, labels }, i) => `${name} ${labels[values.indexOf(place[i])] ?? place[i]}`).join(", ");
     const plot = draw("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img" });
     const entry = (name, how, d) => {
         const look = { viewBox: "-6 -6 12 12", "aria-hidden": true };
@@ -243,6 +253,8 @@ function curve(model) {
 
     function show() {
         const value = model.get("value");
+        if (value.length !== axes.length)
+            throw new Error(`the place is [${value}]; give a value for each of ${axes.map(({ name }) => name).join(", ")}`);
         controls.forEach((each, i) => each.show(value[i], offered(value, i)));
         const shown = points.filter((point) => value.every((v, i) => i === last || point.place[i] === v));
         const chosen = shown.find((point) => point.place[last] === value[last]);
@@ -252,11 +264,12 @@ function curve(model) {
         const behind = draw("path", { class: "diagonal", d: diagonals.map(ends).join("") });
         // The curves that share the plot with the chosen one, faint behind it.
         const beside = points.filter(({ place }) => value.every((v, i) => i >= last - 1 || place[i] === v));
-        const around = (axes[last - 1]?.values ?? []).filter((v) => v !== value[last - 1]);
-        const others = around.flatMap((v) => series.map((_, s) => {
-            const along = beside.filter((point) => point.place[last - 1] === v && point.series[s]);
-            return along.map(({ series }) => `${across(series[s][0], x)} ${up(series[s][1], y)}`);
-        })).filter((along) => along.length);
+        const around = new Map(last ? axes[last - 1].values.map((v) => [v, []]) : []);
+        around.delete(value[last - 1]);
+        for (const point of beside) around.get(point.place[last - 1])?.push(point);
+        const others = [...around.values()].flatMap((along) => series.map((_, s) =>
+            along.filter((point) => point.series[s]).map(({ series }) => `${across(series[s][0], x)} ${up(series[s][1], y)}`),
+        )).filter((along) => along.length);
         const faint = draw("path", { class: "others", d: others.map((along) => `M${along.join("L")}`).join("") });
         const dots = draw("path", { class: "others dots", d: others.flat().map((at) => `M${at}h0`).join("") });
         const layers = series.map((_, s) => {
@@ -293,14 +306,15 @@ function curve(model) {
             `Ringed is ${names(value)}: ${here.join("; ") || "no point"}`,
         ];
         plot.setAttribute("aria-label", `${label.join(". ")}.`);
-        const absent = `There is no stored member at ${names(value)}.`;
+        const absent = `There is no trained member at ${names(value)}.`;
         found.replaceChildren(...(chosen ? shownOf(chosen, shown.find(({ picture }) => picture)) : [absent]));
         speak(chosen?.says ?? absent);
     }
 
     const graph = make("div", {}, plot, legend);
     const top = make("div", { class: "controls" }, ...controls.map(({ node }) => node));
-    return { parts: [top, make("div", { class: "parts" }, graph, found), below, live], show };
+    const picture = make("div", { class: "parts" }, graph, found);
+    return { parts: [top, picture, below, live], picture, show };
 }
 
 // The picture of a point with its caption, and its numbers. Where others of its curve have pictures, like this one, a
@@ -326,8 +340,31 @@ function render({ model, el }) {
     el.dataset.live = ""; // page.js takes it no second time
     el.setAttribute("role", "group");
     el.setAttribute("aria-label", says);
-    const { parts, show } = KINDS[model.get("kind")](model);
-    el.append(...parts);
+    // What goes wrong is said in place of the picture, so that no old one stands for what is asked for now.
+    const failed = make("p", { role: "alert" });
+    const failure = (error) => {
+        console.error(error);
+        failed.textContent = String(error);
+        return failed;
+    };
+    const built = (() => {
+        try {
+            return KINDS[model.get("kind")](model);
+        } catch (error) {
+            return { parts: [failure(error)] };
+        }
+    })();
+    el.append(...built.parts);
+    if (!built.show) return;
+    const show = () => {
+        let shown = built.picture;
+        try {
+            built.show();
+        } catch (error) {
+            shown = failure(error);
+        }
+        (shown === failed ? built.picture : failed).replaceWith(shown); // nothing where it stands there already
+    };
     show();
     model.on("change:value", show);
     return () => model.off("change:value", show);

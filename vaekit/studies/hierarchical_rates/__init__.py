@@ -61,7 +61,12 @@ class Settings(StudySettings):
     models: tuple[str, ...] = option("hierarchical VAEs", choices=("ghvae", "lvae"))
     betas2: tuple[float, ...] = option("weights of R(z2), the upper layer's rate", at_least=0, column="beta2")
     betas1: tuple[float, ...] = option("weights of R(z1|z2), the lower layer's rate", at_least=0, column="beta1")
-    steps: int = option("training steps of every member; 0: 500 epochs of 256", at_least=0, at_most=10**9)
+    steps: int = option(
+        "training steps of every member; 0: 500 epochs of 256",
+        at_least=0,
+        at_most=10**9,
+        zero=lambda table: table["data"].map(paper_steps),
+    )
     batch_size: int = option("images of a step", at_least=1, parameter=False)
     n_test: int = option("test images that are measured; 0: all", at_least=0, parameter=False)
 

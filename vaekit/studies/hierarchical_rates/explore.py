@@ -1,10 +1,11 @@
 """Study 2's pictures and explorer.
 
-Numbers are of the seed that has most of a budget's grid. Pictures are of any seed of a member, first of those that were
-asked for; the caption says which.
+Numbers are of the seed that has most of a budget's grid, of those asked for. Pictures are of any seed of a member,
+first of those that were asked for; the caption says which.
 """
 
 from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from matplotlib.figure import Figure
 
 from vaekit import figures, widgets
 from vaekit.data import DataError
-from vaekit.store import ImageGrid, Store, StoreError
+from vaekit.store import ImageGrid, Store, StoreError, UnreadableError
 from vaekit.studies.hierarchical_rates import SPEC, Settings, pictured
 from vaekit.studies.hierarchical_rates.figures import (
     AXES,
@@ -84,6 +85,7 @@ def explore(table: pd.DataFrame, settings: Settings) -> Any:
 def _points(rows: pd.DataFrame, settings: Settings) -> Iterator[dict[str, Any]]:
     """The members of one budget as points of the widget."""
     points, seed, members = points_of(rows), drawn_seed(rows), _by_point(rows)
+    none_stored = NONE_STORED.replace("7", f"{_fresh_seed(rows)}")
     for point, values in points.dropna(subset=[R2, R1]).iterrows():
         beta2, beta1 = map(float, point)
         numbers = {"seed": f"{seed}", R2: f"{values[R2]:.1f}", R1: f"{values[R1]:.1f}"}
@@ -93,6 +95,7 @@ def _points(rows: pd.DataFrame, settings: Settings) -> Iterator[dict[str, Any]]:
         grid, words = _grid(members[point], settings.store)
         if grid:
             words = f"{named(point)}, {words}; rows from above: {', '.join(grid.labels)}"
+        words = none_stored if words == NONE_STORED else words
         rates = f"R(z2) {values[R2]:.1f} nats, R(z1|z2) {values[R1]:.1f} nats"
         quality = f", PSNR {values[PSNR]:.2f} dB" if PSNR in points else ""
         yield {
@@ -103,6 +106,12 @@ def _points(rows: pd.DataFrame, settings: Settings) -> Iterator[dict[str, Any]]:
             "alt": words,
             "says": f"beta2 {beta2:g}, beta1 {beta1:g}: {rates}{quality}",
         }
+
+
+def _fresh_seed(rows: pd.DataFrame) -> int:
+    """A seed that none of these members has, so that asking for it trains: 7, where it is free."""
+    known = set(rows["seed"])
+    return next(seed for seed in count(7) if seed not in known)
 
 
 def _by_point(rows: pd.DataFrame) -> dict[Any, pd.DataFrame]:
@@ -123,6 +132,8 @@ def _grid(members: pd.DataFrame, store: Store | None) -> tuple[ImageGrid | None,
             grid = image_grids.of(SPEC, key, store)
         except DataError:
             why = f"The images of {data} are not on this machine."
+        except UnreadableError:
+            raise
         except StoreError:
             continue  # damaged weights, which `vaekit runs verify` names
         else:

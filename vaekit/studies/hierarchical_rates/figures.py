@@ -1,7 +1,7 @@
 """Study 2's figures, after Xiao & Bamler (2023). Numbers of figures are the paper's.
 
 Every figure has a row for each budget, the largest first. Of a grid that several seeds hold, the seed with most of it
-is drawn; the fresh seeds of a few members belong to the verdicts.
+is drawn, of those asked for; the fresh seeds of a few members belong to the verdicts.
 """
 
 from collections.abc import Callable, Sequence
@@ -100,12 +100,12 @@ def figure_7(table: pd.DataFrame) -> Figure:
 
 def figure_8(table: pd.DataFrame) -> Figure:
     """Figure 8: all metrics over the rates, of the GHVAE on binary MNIST."""
-    return _all_metrics(having(table, data="mnist_binary", model="ghvae"), "binary MNIST", "-p data mnist_binary")
+    return _all_metrics(having(table, data="mnist_binary", model="ghvae"), "binary MNIST", "data", "mnist_binary")
 
 
 def figure_9(table: pd.DataFrame) -> Figure:
     """Figure 9: all metrics over the rates, of the Ladder VAE."""
-    return _all_metrics(having(table, model="lvae"), "Ladder VAEs", "-p models lvae")
+    return _all_metrics(having(table, model="lvae"), "Ladder VAEs", "models", "lvae")
 
 
 def learning_curves(table: pd.DataFrame) -> Figure:
@@ -254,7 +254,7 @@ def surface_3d(axes: np.ndarray, points: pd.DataFrame, along: Sequence[str]) -> 
 
 def budgets(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """The label and the rows of each budget that has a rate at the end of training."""
-    groups = [rows for rows in tidy.budgets(table, AXES) if len(select(rows, "rate", layer=None))]
+    groups = [rows for rows in tidy.budgets(table, AXES) if len(figures.finite(select(rows, "rate", layer=None)))]
     models = ["GHVAE" if rows["model"].iloc[0] == "ghvae" else "LVAE" for rows in groups]
     return [(f"{model}: {tidy.budget_label(rows, AXES)}", rows) for model, rows in zip(models, groups, strict=True)]
 
@@ -278,15 +278,17 @@ def rows_of(rows: pd.DataFrame, metric: str, at: str = "end") -> pd.DataFrame:
     """A metric of the seed that is drawn, on test images or samples; a score by the commonest classifier."""
     measure, where = METRICS[metric]
     measured = select(rows, measure, at, part=("test", "samples"), seed=drawn_seed(rows), **where)
-    measured = measured[measured["value"].notna()]
+    measured = figures.finite(measured)
     if metric in SCORES and len(measured):
         measured = having(measured, classifier=measured["classifier"].value_counts().idxmax())
     return measured
 
 
 def drawn_seed(rows: pd.DataFrame) -> int:
-    """The seed with the most members, the lowest of several."""
-    return int(rows.groupby("seed")["key"].nunique().sort_index().idxmax())
+    """The seed with the most members, the lowest of several; of those asked for, where some were."""
+    counts = rows.groupby("seed")["key"].nunique().sort_index()
+    asked = counts[counts.index.isin(rows.loc[rows["asked"], "seed"])] if "asked" in rows else counts[:0]
+    return int((asked if len(asked) else counts).idxmax())
 
 
 def _grid(
@@ -305,11 +307,12 @@ def _grid(
     return figures.grid(groups, draw, count, history=history, **how)
 
 
-def _all_metrics(table: pd.DataFrame, what: str, option: str) -> Figure:
-    """All metrics over the rates; for an empty table, the command that would fill it."""
+def _all_metrics(table: pd.DataFrame, what: str, name: str, value: str) -> Figure:
+    """All metrics over the rates; for an empty table, what would fill it: the parameter, or commands for the book."""
     if table.empty:
-        command = f".venv/bin/python -m vaekit train hierarchical_rates --scale quick {option}"
-        return figures.nothing(f"No {what} here yet:\n{command}")
+        commands = f"python -m vaekit train hierarchical_rates --scale quick -p {name} {value}\n"
+        commands += "python -m vaekit export hierarchical_rates"
+        return figures.nothing(f"No {what} here yet: ask for {name} = [{value}], or, for the book, run\n{commands}")
     return _all_over_rates(table, WORTH)
 
 

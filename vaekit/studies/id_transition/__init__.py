@@ -23,7 +23,7 @@ from vaekit.data import NAMES, about, available, image_shape
 from vaekit.metrics import Dimension, evaluate, information_imbalance, intrinsic_dimension
 from vaekit.settings import option
 from vaekit.store import Member, StoreError
-from vaekit.studies.base import StudySettings, of_study
+from vaekit.studies.base import StudySettings, commands, of_study
 from vaekit.sweep import Examples, Measure, StudySpec, Value, cached
 
 DIMS = (2, 4, 8, 16, 32, 64, 128)
@@ -51,6 +51,11 @@ _COMMON = {
 _PAPER = _COMMON | {"seeds": (0, 1, 2), "data": ("cifar10", "mnist32")}
 
 
+def own_images(name: str) -> int:
+    """80 % of a set's training images, as the authors' code takes them; of a made set as many as of CIFAR-10."""
+    return about(name).n_train * 4 // 5 or CIFAR_TRAIN
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings(StudySettings):
     """What a run of this study may choose; everything not given comes from the scale.
@@ -64,7 +69,11 @@ class Settings(StudySettings):
         "checkpoints that are shown; the last one ends the training", choices=EPOCHS, column=""
     )
     data: tuple[str, ...] = option("image sets", choices=SETS)
-    n_train: int = option("training images; 0: 80 % of the set's, 40,000 of a made set", at_least=0)
+    n_train: int = option(
+        "training images; 0: 80 % of the set's, 40,000 of a made set",
+        at_least=0,
+        zero=lambda table: table["data"].map(own_images),
+    )
     width: int = option("channels of the first of the four blocks", at_least=1, parameter=False)
     batch_size: int = option("images of a step", at_least=1, parameter=False)
     n_test: int = option("test images whose layers are measured", at_least=1, parameter=False)
@@ -81,7 +90,7 @@ class Settings(StudySettings):
 
     def images_of(self, name: str) -> int:
         """How many images of a set are trained on."""
-        return self.n_train or about(name).n_train * 4 // 5 or CIFAR_TRAIN
+        return self.n_train or own_images(name)
 
     def problems(self) -> Iterable[str]:
         """Checkpoints out of order or without training, and what `StudySettings` finds."""
@@ -231,11 +240,8 @@ def run(chosen: Settings, source: str | None = None):
     epochs = {epoch: (epoch * table["n_train"] / table["batch_size"]).round() for epoch in chosen.epochs}
     table = table[table["steps"] == epochs[chosen.epochs[-1]]]
     if not len(table):
-        raise StoreError(
-            f"results/{SPEC.name} has no member of {chosen.epochs[-1]} epochs; train some by "
-            f"`python -m vaekit train {SPEC.name} --scale short -p epochs '{list(chosen.epochs)}'`, then "
-            f"`python -m vaekit export {SPEC.name}`"
-        )
+        what = f"results/{SPEC.name} has no member of {chosen.epochs[-1]} epochs; train some by "
+        raise StoreError(what + commands(SPEC, chosen, "short"))
     shown = table["step"] >= (0.8 * table["steps"]).round()
     for step in epochs.values():
         shown |= table["step"] == step

@@ -227,7 +227,7 @@ def budgets(table: pd.DataFrame, measure: str) -> list[tuple[str, pd.DataFrame]]
 
     The label adds to `table.budget_label` epochs, training images, N, and the net where it is not the paper's.
     """
-    table = table[(table["status"] == "finished") & table["value"].notna()]
+    table = figures.finite(table[table["status"] == "finished"])
     table = table.assign(epoch=(table["step"] * table["batch_size"] / table["n_train"]).round(1))
     groups = tidy.budgets(table, (*AXES, "epoch"))
     return [(_label(rows), rows) for rows in groups if len(select(rows, measure))]

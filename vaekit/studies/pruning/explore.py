@@ -9,13 +9,14 @@ from vaekit import sweep, widgets
 from vaekit.data import DataError
 from vaekit.figures import mean_sd
 from vaekit.pruning import magnitude_masks
-from vaekit.store import Store, load, member_of
+from vaekit.store import Store, StoreError, UnreadableError, load, member_of
 from vaekit.store.table import having, select
 from vaekit.studies.pruning import Settings
 from vaekit.studies.pruning.figures import families, of_reduction, reductions_of, scaled, title_of
 
 SHARES = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 PRUNED = "pruned (%)"  # the axis of the slider
+NONE_STORED = "Not tuned: no weights are here; ask for a seed of your own that is not stored, say seeds = [7]."
 TUNED, UNTUNED = "pruned and tuned", "pruned at once, not tuned"
 
 
@@ -53,14 +54,13 @@ def _points(tuned: pd.DataFrame, named: bool, store: Store | None) -> list[dict[
     for reduction in reductions_of([("", tuned)]):
         for beta, rows in of_reduction(tuned, reduction).groupby("beta"):
             shares = tuple(sorted({*rows["sparsity"], *SHARES}))
-            untuned = _untuned(store, shares, rows.sort_values("seed")["parent"])
-            absent = store is not None and not untuned
-            alt = "Not tuned: no weights are here; train a seed that is not stored." if absent else ""
+            members = rows.sort_values(["asked", "seed"], ascending=[False, True])
+            untuned, why = _untuned(store, shares, members["parent"])
             axes = ({"reading": title_of(reduction)} if named else {}) | {"beta": float(beta)}
             for share in shares if untuned else sorted(rows["sparsity"].unique()):
                 place = axes | {PRUNED: round(100 * float(share), 6)}
                 point = _point(having(rows, sparsity=share), place, untuned.get(share))
-                points.append({"axes": place, "alt": alt, **point})
+                points.append({"axes": place, "alt": why, **point})
     return points
 
 
@@ -80,21 +80,22 @@ def _point(rows: pd.DataFrame, place: dict[str, Any], untuned: float | None) -> 
 
 
 @torch.no_grad()
-def _untuned(store: Store | None, shares: tuple[float, ...], keys: pd.Series) -> dict[float, float]:
+def _untuned(store: Store | None, shares: tuple[float, ...], keys: pd.Series) -> tuple[dict[float, float], str]:
     """Test accuracy (%), by the share, of a stored network without so many of its encoder's smallest weights.
 
-    It is the first of these that is stored; without any, or without its images, there is nothing.
+    It is the first of these that is stored. Where a store has nothing to show, none, and why.
     """
     stored = [key for key in keys if store is not None and key in store]
     if store is None or not stored:
-        return {}
-    member = member_of(store.record(stored[0])["member"])
+        return {}, "" if store is None else NONE_STORED
     try:
-        images = sweep.examples_of(member)
-    except DataError:
-        return {}
+        member = member_of(store.record(stored[0])["member"])
+        images, model = sweep.examples_of(member), load(stored[0], store=store)
+    except UnreadableError:
+        raise
+    except (DataError, StoreError) as error:
+        return {}, f"Not tuned: {error}"
     assert images.test_labels is not None  # the study's sets have labels
-    model = load(stored[0], store=store)
     x = images.test[:1000].to(next(model.parameters()).dtype) / 255
     encoder = [name for name, _ in model.named_parameters() if name.startswith(("encoder.", "mu.", "logvar."))]
     weights = {name: model.get_parameter(name).clone() for name in encoder if name.endswith("weight")}
@@ -104,4 +105,4 @@ def _untuned(store: Store | None, shares: tuple[float, ...], keys: pd.Series) ->
         model.load_state_dict(pruned, strict=False)
         right = model.classify(x).argmax(1) == images.test_labels[:1000]  # pyright: ignore[reportCallIssue]
         accuracy[share] = 100 * right.double().mean().item()
-    return accuracy
+    return accuracy, ""

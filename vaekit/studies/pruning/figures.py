@@ -35,7 +35,10 @@ SCORES = {
     "dci_completeness": "DCI: completeness",
     "dci_informativeness": "DCI: informativeness",
 }
-NOTHING = "Nothing of this in the table.\nSets of known factors: python -m vaekit train pruning -p data dsprites_like"
+NOTHING = """\
+Nothing of this in the table. Sets of known factors: ask for data = [dsprites_like], or, for the book, run
+python -m vaekit train pruning -p data dsprites_like
+python -m vaekit export pruning"""
 SHARE = "share of weights pruned"
 Reduction = tuple[str, float]  # objective, lambda
 
@@ -177,9 +180,10 @@ def numbers(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for budget, members in families(table):
         ends = members[members["step"] == members["steps"]]
-        order = {"objective": [*TITLES, *ends["objective"]], "variant": [*VARIANTS, *ends["variant"]]}
+        named = {"objective": [*TITLES, *ends["objective"]], "variant": [*VARIANTS, *ends["variant"]]}
+        order = {column: {name: i for i, name in enumerate(dict.fromkeys(names))} for column, names in named.items()}
         ends = ends.sort_values(
-            axes, key=lambda column: column.map(order[column.name].index) if column.name in order else column
+            axes, key=lambda column: column.map(order[column.name]) if column.name in order else column
         )
         for i, (place, point) in enumerate(ends.groupby(axes, dropna=False, sort=False)):
             objective, weight, variant, share, beta = place

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from vaekit import data, figures, widgets
 from vaekit.figures import mean_sd, panels
-from vaekit.store import ImageGrid, StoreError, load, load_decoder
+from vaekit.store import ImageGrid, StoreError, UnreadableError, load, load_decoder
 from vaekit.store.table import having, select
 from vaekit.studies.rate_generalisation import SPEC, Settings, layers
 from vaekit.studies.rate_generalisation.figures import TETROMINOES, seeds, training_set, training_sets
@@ -214,11 +214,16 @@ def _grids(rows: pd.DataFrame, settings: Settings) -> dict[int, tuple[int, dict[
     ranks: dict[int, tuple[bool, int]] = {}
     members = rows.drop_duplicates("key").sort_values(["depth", "seed", "beta"])
     for (depth, seed), same in members.groupby(["depth", "seed"]):
-        try:
-            grids = {float(row.beta): image_grids.of(SPEC, row.key, settings.store) for row in same.itertuples()}
-        except data.DataError:
-            continue  # pictures would have to be made, of images that are not here
-        grids = {beta: grid for beta, grid in grids.items() if grid}
+        grids: dict[float, ImageGrid] = {}
+        for row in same.itertuples():
+            try:
+                grid = image_grids.of(SPEC, row.key, settings.store)
+            except UnreadableError:
+                raise
+            except (data.DataError, StoreError):
+                continue  # images that are not here, or damaged weights, which `vaekit runs verify` names
+            if grid:
+                grids[float(row.beta)] = grid
         rank = bool(same["asked"].any()), len(grids)
         if grids and rank > ranks.get(int(depth), (False, 0)):
             best[int(depth)], ranks[int(depth)] = (int(seed), grids), rank
@@ -226,14 +231,15 @@ def _grids(rows: pd.DataFrame, settings: Settings) -> dict[int, tuple[int, dict[
 
 
 def decode(table: pd.DataFrame, settings: Settings):
-    """A decoder to move: of the members whose weights are here, most steps and layers, beta nearest 1.
+    """A decoder to move: of the members whose weights are here, asked for, most steps and layers, beta nearest 1.
 
     From the source "results" it is one that `results/` carries: a page is the same whoever builds it.
     """
     members = having(table.drop_duplicates("key"), **TETROMINOES, status="finished")
     members = members[members["beta"].notna()]
     members = members.assign(off=np.abs(np.log(members["beta"].clip(lower=1e-6))))
-    members = members.sort_values(["steps", "depth", "off", "seed"], ascending=[False, False, True, True])
+    first = {"asked": False, "steps": False, "depth": False, "off": True, "seed": True}
+    members = members.sort_values(list(first), ascending=list(first.values()))
     for row in members.itertuples():
         caption = f"{layers(row.depth)}, beta {row.beta:g}, seed {row.seed}, {row.steps:,} steps, "
         caption += f"{row.data}, {training_set(row.split, row.n_train)}"
@@ -241,9 +247,11 @@ def decode(table: pd.DataFrame, settings: Settings):
             store = settings.store
             model = load(row.key, store=store) if store else load_decoder(row.key)
             return widgets.show(settings.source, widgets.decoder(model, caption))
+        except UnreadableError:
+            raise
         except (StoreError, ValueError):
             continue  # neither stored here nor carried; or more than a page can run
     return widgets.Page(
-        "<p>No decoder of these members is here. Train a member of your own, say of seed 7, or carry one in results/ "
+        "<p>No decoder of these members is here. Ask for a seed of your own, say seeds = [7], or carry one in results/ "
         "(export --decoders).</p>"
     )

@@ -304,7 +304,8 @@ def _by_depth(table: pd.DataFrame) -> tuple[list[tuple[str, pd.DataFrame]], dict
     table = _compared(table)
     networks = sorted(set(zip(table["model"], table["depth"], strict=True)))
     panels = {f"{depth}-layer {NETS[model]}": {"model": model, "depth": depth} for model, depth in networks}
-    trained = [(text, having(rows, depth=tuple(select(rows, "rate")["depth"]))) for text, rows in _curves(table)]
+    ended = [(text, rows, figures.finite(select(rows, "rate"))) for text, rows in _curves(table)]
+    trained = [(text, having(rows, depth=tuple(rates["depth"]))) for text, rows, rates in ended]
     groups = [(text, rows) for text, rows in trained if len(rows)]
     return groups, panels, pd.concat([table[:0], *(rows for _, rows in groups)])
 
