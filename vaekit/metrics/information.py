@@ -35,7 +35,7 @@ def encode(model, images: Tensor, batch_size: int = 1024) -> Gaussian:
     """The posterior of each of n uint8 images by a model's `encode`: parameters of shape (n, latent_dim).
 
     Raises:
-        ValueError: images that are not uint8, or a model in training mode.
+        ValueError: images that are not uint8, or a model that draws or whose BatchNorm trains.
     """
     dtype = checks.model(model, "encode")
     batches = checks.images(images).split(checks.whole("batch_size", batch_size, 1))

@@ -31,8 +31,8 @@ def log_likelihood(
         batch_size: latents decoded at once: few, so that what a decoder makes of them stays in a CPU's cache.
 
     Raises:
-        ValueError: images that are not uint8, rows that do not number them, a model in training mode or with another
-            latent, or no samples.
+        ValueError: images that are not uint8, rows that do not number them, no samples, or a model that draws, whose
+            BatchNorm trains, or that has another latent.
     """
     own = checks.model(model, "encode", "decode", "noise_sites")
     sites = dict(model.noise_sites)

@@ -51,7 +51,7 @@ def psnr(model, images: Tensor, batch_size: int = 1024) -> PSNR:
     given those above it; it is not cut to [0, 1]. MSEs below that of rounding to bytes count as that: 58.92 dB.
 
     Raises:
-        ValueError: images that are not uint8, or a model in training mode.
+        ValueError: images that are not uint8, or a model that draws or whose BatchNorm trains.
     """
 
     def squares(params: dict, x: Tensor) -> dict[str, Tensor]:
@@ -78,7 +78,7 @@ def reconstruct(model, images: Tensor) -> Tensor:
     Of a model with several layers of latents, each mean is given those above it.
 
     Raises:
-        ValueError: images that are not uint8, or a model in training mode.
+        ValueError: images that are not uint8, or a model that draws or whose BatchNorm trains.
     """
     dtype = checks.model(model, "noise_sites")
     x = grey(checks.images(images), dtype).to(dtype)
@@ -95,7 +95,7 @@ def generate_images(model, n: int, seed: int, batch_size: int = 500) -> Tensor:
     code. Image i is keyed by (seed, i), under site names of its own: not by a batch, nor with what `evaluate` draws.
 
     Raises:
-        ValueError: no images are asked for, or a model in training mode or without a prior to sample.
+        ValueError: no images are asked for, or a model that draws, whose BatchNorm trains or without a prior.
     """
     dtype = checks.model(model, "noise_sites", "generate")
     n, seed, batch_size = checks.whole("n", n, 1), checks.seed(seed), checks.whole("batch_size", batch_size, 1)
