@@ -26,8 +26,9 @@ check: .venv/stamp  ## Lint, format, types, import layers, notebooks in step wit
 	.venv/bin/lint-imports --no-logo
 	$(PY) book/pairs.py
 
-lab: .venv/stamp  ## JupyterLab on the notebooks, with the widgets
-	$(PY) -m jupyter lab --notebook-dir=notebooks
+lab: .venv/stamp  ## JupyterLab on copies of the notebooks, with the widgets
+	$(PY) book/lab.py
+	$(PY) -m jupyter lab --notebook-dir=. lab/index.ipynb
 
 results: .venv/stamp  ## Every study at the paper's scale, into results/: make results DEVICE=cuda
 	for study in $$($(PY) -c 'from vaekit.studies import NAMES; print(*NAMES)'); do $(MAKE) results-$$study || exit 1; done

@@ -1,5 +1,6 @@
 """The committed tables as a page of the book shows them: text tables and a figure of ratios."""
 
+import html
 import math
 from collections.abc import Sequence
 
@@ -9,28 +10,9 @@ from matplotlib.figure import Figure
 from benchmarks import records, targets
 from benchmarks.records import Row
 from vaekit.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, panels
+from vaekit.widgets import Page
 
 _COLOURS = (BLUE, ORANGE, GREEN, PURPLE, GREY)
-_NOTHING = pd.DataFrame([{"": "Nobody has measured this yet, or its table is not committed."}])
-
-
-def machines() -> pd.DataFrame:
-    """Every machine that measured, with what it measured, its torch, and the day of its newest number."""
-    found = pd.DataFrame(
-        [
-            {"machine": row.machine, "benchmark": name, "torch": row.torch, "date": row.date}
-            for name in sorted(path.stem for path in records.RESULTS.glob("*.csv"))
-            for row in records.read(name)
-        ]
-    )
-    if not len(found):
-        return _NOTHING
-    grouped = found.groupby("machine", sort=True)
-    return grouped.agg(
-        benchmarks=("benchmark", lambda names: ", ".join(dict.fromkeys(names))),
-        torch=("torch", lambda versions: ", ".join(sorted(set(versions)))),
-        newest=("date", "max"),
-    ).reset_index()
 
 
 def judged() -> pd.DataFrame:
@@ -50,40 +32,15 @@ def judged() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def numbers(benchmark: str, quantity: str, *contenders: str) -> pd.DataFrame:
-    """Rows of one quantity: a row for each case and machine, a column for each contender, with intervals, as text.
-
-    Without `contenders`, all that have it.
-    """
-    rows = [row for row in records.read(benchmark) if row.quantity == quantity]
-    rows = [row for row in rows if not contenders or row.contender in contenders]
-    if not rows:
-        return _NOTHING
-    several = len({row.machine for row in rows}) > 1
-    table: dict[tuple[str, str], dict[str, str]] = {}
-    for row in rows:
-        table.setdefault((row.case, row.machine), {})[row.contender] = _number(row)
-    columns = list(dict.fromkeys([*contenders, *(row.contender for row in rows)]))
-    return pd.DataFrame(
-        [
-            {
-                "case": case,
-                **({"machine": machine} if several else {}),
-                **{name: made.get(name, "") for name in columns},
-            }
-            for (case, machine), made in table.items()
-        ]
-    )
-
-
-def values(benchmark: str) -> pd.DataFrame:
-    """Every row of a benchmark: case, who, the number with its interval, and what a reader must know."""
-    rows = records.read(benchmark)
-    shown = [
-        {"case": row.case, "who": row.contender, "value": _number(row), "unit": row.quantity, "note": row.note}
-        for row in rows
-    ]
-    return pd.DataFrame(shown) if shown else _NOTHING
+def in_words() -> Page:
+    """Three sentences: which targets are met, which are missed, which wait for another machine."""
+    says: dict[str, list[str]] = {"met": [], "missed": [], "not measured here": []}
+    for verdict in targets.verdicts():
+        if verdict.target.says not in says[verdict.outcome]:
+            says[verdict.outcome].append(verdict.target.says)
+    begins = {"met": "Met", "missed": "Missed", "not measured here": "Not measured on the machines at hand"}
+    lines = [f"{begins[name]}, {len(those)}: {'; '.join(those) or 'none'}." for name, those in says.items()]
+    return Page("".join(f"<p>{html.escape(line)}</p>" for line in lines))
 
 
 def ratios(benchmark: str) -> Figure:
@@ -127,15 +84,3 @@ def _ratios(ax, rows: Sequence[Row]) -> None:
     ax.xaxis.set_minor_formatter("{x:g}")
     ax.tick_params(axis="x", which="both", labelsize=7)
     ax.legend(loc="lower center", bbox_to_anchor=(0.3, 1.06 if len(cases) < 12 else 1.02), ncols=3, fontsize=8)
-
-
-def _number(row: Row) -> str:
-    """A value in three digits, with its interval where it has one; why there is none."""
-    if math.isnan(row.value):
-        return row.note or "none"
-    ends = "" if math.isnan(row.low) else f" [{_digits(row.low)}, {_digits(row.high)}]"
-    return f"{_digits(row.value)}{ends}"
-
-
-def _digits(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

@@ -106,8 +106,11 @@ def prepared(path: Path) -> NotebookNode:
     for part in (notebook, *notebook.cells):
         part.metadata.pop("papermill", None)  # paths of this machine, which the page offers for download
     for cell in notebook.cells:
-        if "injected-parameters" in cell.metadata.get("tags", []):
+        tags = cell.metadata.get("tags", [])
+        if "injected-parameters" in tags:
             cell.id = "parameters"  # not a random one: equal notebooks are equal files
+        if {"parameters", "injected-parameters"} & {*tags}:
+            tags.append("remove-cell")  # from the page: what is downloaded has it
     return notebook
 
 
@@ -180,8 +183,9 @@ def run_notebooks(folder: Path, destination: Path, cache: Path = CACHE) -> list[
         """The notebook as it stands with the outputs of the one that ran (its prose may be another), and its files."""
         for cell, ran in zip(code(notebooks[path]), code(done), strict=True):
             cell.outputs, cell.execution_count = ran.outputs, ran.execution_count
+        files_by_name = downloads.weights(path.stem, notebooks[path])  # first: the notebook is then without them
+        files_by_name |= downloads.files(path.stem, notebooks[path])
         write(nbformat.writes(notebooks[path]), destination / path.name)
-        files_by_name = downloads.files(path.stem, notebooks[path])
         for old in (destination / path.stem).glob("*"):
             if old.name not in files_by_name:
                 old.unlink()

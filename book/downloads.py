@@ -1,9 +1,12 @@
 """What a page lets its reader take away: the notebook, its data, that of each figure, and what to cite.
 
 build.py writes the files that are made for it (`files`) into a folder beside the page's notebook; pages.py puts the
-links (`linked`) into what Sphinx reads, not into the notebook, which is one of the downloads itself.
+links (`linked`) into what Sphinx reads, not into the notebook, which is one of the downloads itself. Decoders' weights
+lie in such files, too (`weights`), so that a page loads them where a reader moves a slider, and no notebook has them.
+So does the data of the figures that `vaekit.pages` shows: in the notebook it is a link to itself (a data URI).
 """
 
+import base64
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,10 +36,42 @@ The command that made this page from these data:
 ```
 """
 
+WEIGHTS = re.compile(r'(<script type="text/plain" class="vaekit-weights" data-hash="(\w+)")>([^<]+)</script>')
+
+
+def weights(name: str, notebook: NotebookNode) -> dict[str, str]:
+    """The weights of decoders, by file name: taken out of a notebook's outputs, which keep the file's address alone.
+
+    The files are scripts, since a page that is opened as a file may load nothing else.
+    """
+    texts: dict[str, str] = {}
+
+    def addressed(found: re.Match) -> str:
+        file = f"decoder-{found[2]}.js"
+        texts[file] = f'vaekitWeights("{found[2]}", "{found[3]}");\n'
+        return f'{found[1]} data-src="{name}/{file}"></script>'
+
+    for shown in html_of(notebook):
+        shown["text/html"] = WEIGHTS.sub(addressed, shown["text/html"])
+    return texts
+
+
+DATA = re.compile(r'href="data:text/csv;base64,([^"]*)" download="([^"/]+)"')
+
+
+def html_of(notebook: NotebookNode) -> Iterator[NotebookNode]:
+    """The outputs that are HTML, as their data."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if "text/html" in output.get("data", {}):
+                yield output.data
+
 
 def files(name: str, notebook: NotebookNode) -> dict[str, str]:
     """What is made for a page, by file name: the data of each figure, and a study's BibTeX."""
     texts = {f"{figure['name']}.csv": data for figure, data in figures(notebook)}
+    for shown in html_of(notebook):
+        texts |= {file: base64.b64decode(data).decode() for data, file in DATA.findall(shown["text/html"])}
     if is_study(name):
         texts[f"{name}.bib"] = bibtex(notebook)
     return texts
@@ -59,6 +94,11 @@ def linked(name: str, notebook: NotebookNode) -> NotebookNode:
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             output.get("data", {}).pop("text/csv", None)  # no form that a page can show
+    for shown in html_of(notebook):
+        if title := re.search(r'data-title="([^"]+)"', shown["text/html"]):
+            heading = notebook.cells[0]
+            heading.source = re.sub(r"^# .*", lambda found: f"{found[0]}: {title[1]}", heading.source, count=1)
+        shown["text/html"] = DATA.sub(rf'href="{name}/\2" download', shown["text/html"])
     if is_study(name):
         notebook.cells.append(nbformat.v4.new_markdown_cell(SECTION.format(name=name), id="downloads"))
     return notebook

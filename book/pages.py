@@ -3,7 +3,7 @@
 - MathJax comes from the package sphinx-mathjax-offline: one file, SVG output, so no fonts to fetch, over http and file://.
 - A picture without alt text is a warning, and warnings are errors.
 - A page is read again where its contents changed, whatever the times of its file say.
-- A notebook's page links its downloads.
+- A notebook's page links its downloads, and has its decoders' weights and its figures' data beside it.
 - Docstrings are prose with `code` and indented listings; autodoc gets them as the reStructuredText of just that.
 """
 
@@ -11,6 +11,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import re
+import shutil
 from pathlib import Path
 
 import downloads
@@ -42,6 +43,15 @@ def link_downloads(app, docname, source):
     path = Path(app.env.doc2path(docname))
     if path.suffix == ".ipynb":
         source[0] = nbformat.writes(downloads.linked(path.stem, nbformat.reads(source[0], as_version=4)))
+
+
+def copy_files(app, error):
+    """What lies beside a page: Sphinx copies nothing that a page's own HTML names, scripts and data of figures."""
+    beside = [] if error else sorted(Path(app.srcdir).glob("book/studies/*/*"))
+    for path in (path for path in beside if path.suffix in (".js", ".csv")):
+        copy = Path(app.outdir) / path.relative_to(app.srcdir)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
 
 
 def require_alt_text(app, doctree, docname):
@@ -93,6 +103,7 @@ def setup(app):
     app.connect("env-get-outdated", changed_pages)
     app.connect("source-read", link_downloads)
     app.connect("doctree-resolved", require_alt_text)
+    app.connect("build-finished", copy_files)
     app.connect("autodoc-process-docstring", docstring_to_rst, priority=400)  # before napoleon reads "Args:"
     app.connect("autodoc-process-signature", readable_signature)
     app.connect("autodoc-skip-member", skip_field_numbers)

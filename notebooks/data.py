@@ -35,6 +35,24 @@ figures.text_table(pd.DataFrame(data.catalogue()))
 # made from `mnist` when they are loaded: binarised once at 0.5 for the hierarchical VAEs, and resized to 32 × 32, bit
 # for bit as Pillow does it, for the study of intrinsic dimension.
 #
+# ## The JPEG copy of CIFAR-10
+#
+# `cifar10_jpeg` has CIFAR-10's 50,000 + 10,000 images and labels, each image encoded once as JPEG (quality 75, chroma
+# 4:2:0) and decoded by Pillow, in an order that interleaves the classes. It is a file `cifar10_jpeg.npz` in the data folder
+# with the uint8 arrays `train_images` (50000, 32, 32, 3), `train_labels`, `test_images`, `test_labels`. From the original
+# arrays, in whatever order, `Image.fromarray(image).save(file, "jpeg", quality=75, subsampling="4:2:0")` makes such a copy;
+# results on it have the identity of its own contents. That of the copy behind the results of this book, beside those of
+# the other sets there:
+
+# %% tags=["hide-input"]
+from vaekit import studies
+from vaekit.store import results
+
+members = [row for name in studies.NAMES for row in results.read(results.folder(name)).members.values()]
+sets = pd.DataFrame([{name: row[name] for name in ("data", "data_identity")} for row in members])
+figures.text_table(sets.drop_duplicates().sort_values("data"))
+
+# %% [markdown]
 # ## Tetrominoes
 #
 # **Tetrominoes** are made to the recipe of {cite}`bozkurt2021rate`. Each of the 163,840 images holds one J-shaped piece of four squares on black. Its five

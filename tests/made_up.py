@@ -1,11 +1,14 @@
 """Made-up tidy tables for the tests of claims and figures, and what verdicts, measures and figures say."""
 
 import math
+import re
 from typing import Any
 
 import matplotlib
 import numpy as np
 import pandas as pd
+
+from vaekit.claims import NEEDS_DATA, NOT_REPRODUCED, NOT_RUN, REPRODUCED, UNDECIDED, Verdict, findings
 
 matplotlib.use("Agg")
 
@@ -45,8 +48,23 @@ def later(early, late):
 
 
 def outcome(judged) -> tuple[str, str]:
-    """The outcome of a verdict, or of a criterion, and its reasons."""
+    """The outcome of a verdict, or of a criterion, and its reasons; what is said of a verdict holds for its outcome."""
+    if isinstance(judged, Verdict) and judged.claim.study:
+        check_words(judged)
     return judged.outcome, "; ".join(map(str, judged.reasons))
+
+
+def check_words(verdict: Verdict) -> None:
+    """What a page says of a verdict: the finding of one that is decided, and the sentence that its outcome has."""
+    words = [findings.headline(verdict), findings.answer(verdict), findings.sureness(verdict)]
+    assert all(words), verdict.number
+    assert not re.search(r"[{}]|\bnan\b|\binf\b|None", " ".join(words)), words
+    if verdict.outcome in (REPRODUCED, NOT_REPRODUCED):
+        assert re.search(r"\d", findings.finding(verdict)), verdict.number
+        assert verdict.claim.by_construction or findings.is_near(verdict)
+    begins = {REPRODUCED: "The claim holds", NOT_REPRODUCED: "The claim does not", UNDECIDED: "It cannot be told yet"}
+    begins |= {NEEDS_DATA: "It needs", NOT_RUN: "Not run yet"}
+    assert words[1].startswith(begins[verdict.outcome] if verdict.counted else "It is true by construction")
 
 
 def told(verdict) -> tuple:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from html.parser import HTMLParser
@@ -29,6 +29,8 @@ import yaml
 from bs4 import BeautifulSoup
 from PIL import Image
 from tiny import notebook
+
+from vaekit.claims.findings import BADGES
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDIES = ("id_transition", "hierarchical_rates", "rate_generalisation", "pruning")
@@ -303,11 +305,8 @@ def published(book, name: str) -> str:
 def test_each_study_is_published_without_training(book, name):
     outputs = published(book, name)
     assert not re.search(r"training \d+ of", outputs)
-    if name == "rate_generalisation":
-        assert outputs.count('"image/png"') == 12
-    else:
-        assert outputs.count('"image/png"')
-        assert "widget-view" not in outputs
+    assert outputs.count("<figure") >= 7
+    assert "widget-view" not in outputs
 
 
 def test_first_fleet_trains_and_draws(book):
@@ -334,7 +333,7 @@ def test_no_page_names_a_script_style_or_picture_of_another_host(html):
 
 
 def test_the_top_leads_to_the_first_page(html):
-    assert 'content="0; url=book/index.html"' in (html / "index.html").read_text()
+    assert 'content="0; url=book/studies/index.html"' in (html / "index.html").read_text()
 
 
 def test_the_book_is_small_enough_to_load_and_to_publish(html, build):
@@ -345,7 +344,7 @@ def test_the_book_is_small_enough_to_load_and_to_publish(html, build):
     moved = {page: sum(map(len, held.findall((html / page).read_text()))) for page in sizes}
     assert not {page: size for page, size in moved.items() if size > 8e6}
     assert not {page: size for page, size in sizes.items() if size - moved[page] > 1.5e6}
-    assert sum(path.stat().st_size for path in html.rglob("*") if path.is_file()) < 50e6
+    assert sum(path.stat().st_size for path in html.rglob("*") if path.is_file()) < 60e6
 
 
 def test_no_page_or_download_names_a_path_of_the_machine_that_built_it(book, html):
@@ -402,12 +401,6 @@ def test_every_link_picture_and_anchor_within_the_book_leads_somewhere(html):
     assert sum(len(References(html / page).targets) for page in pages(html)) > 500
 
 
-# Figures of images; of one place in another figure; of what nobody has measured so far.
-WITHOUT_DATA = {"fig-tetrominoes", "fig-splits", "fig-hierarchical-pictures"}
-WITHOUT_DATA |= {"fig-reconstructions", "fig-explore-pruning"}
-WITHOUT_DATA |= {"fig-pruning-mig", "fig-pruning-mig-sparsity"}
-
-
 @pytest.mark.parametrize("study", STUDIES)
 def test_a_study_offers_its_notebook_its_data_and_what_to_cite(html, study):
     page = html / "book" / "studies" / f"{study}.html"
@@ -442,12 +435,11 @@ def test_each_figure_of_a_study_offers_the_rows_of_the_results_that_it_draws(htm
         place = row["measure"], row["arguments"], row["part"], row["step"]
         measured[place][row["member"]] = float(row["value"])
     exact = 0
-    for figure in BeautifulSoup(page.read_text(), "html.parser").select("figure[id]"):
-        links = figure.select("figcaption a.download")
-        if not links:
-            assert figure["id"] in WITHOUT_DATA
-            continue
-        (link,) = links
+    figures = BeautifulSoup(page.read_text(), "html.parser").select("figure.vk-figure")
+    assert [figure["id"] for figure in figures] == [f"{study[0].upper()}{i}" for i in range(1, len(figures) + 1)]
+    offered = [(figure, link) for figure in figures for link in figure.select("figcaption a[download]")]
+    assert len(offered) >= len(figures) - 5  # the network, and what shows images, have none
+    for figure, link in offered:
         assert link.get_text() == f"{figure['id']}.csv"
         lines = (page.parent / link["href"]).read_text().splitlines()
         comment = [line for line in lines if line.startswith("#")]
@@ -474,7 +466,7 @@ def test_each_figure_of_a_study_offers_the_rows_of_the_results_that_it_draws(htm
 
 def tables(page: Path) -> list[list[dict[str, str]]]:
     """The text tables of a page, as rows by column heading."""
-    elements = BeautifulSoup(page.read_text(), "html.parser").select("table.vaekit-table")
+    elements = BeautifulSoup(page.read_text(), "html.parser").select("table.vaekit-table, table.vk-table")
     cells = [[[cell.get_text(strip=True) for cell in row.select("th, td")] for row in t.select("tr")] for t in elements]
     return [[dict(zip(head, row, strict=True)) for row in rows] for head, *rows in cells]
 
@@ -501,12 +493,14 @@ def test_the_study_shows_the_numbers_of_its_results(html):
             point = images, int(member["steps"]), int(member["model_args.hidden"]), int(member["model_args.depth"])
             if row["arguments"] in ("", "samples=1"):
                 ends[(*point, float(member["weights.beta"]), row["measure"], row["part"])].append(float(row["value"]))
-    shown = next(t for t in tables(html / "book/studies/rate_generalisation.html") if "D (test)" in t[0])
+    of_page = tables(html / "book/studies/rate_generalisation.html")
+    shown = [row for table in of_page if table and "D (test)" in table[0] for row in table]
     points = {point[:5] for point in ends}
     betas = defaultdict(set)
     for *budget, _, beta in points:
         betas[tuple(budget)].add(beta)
-    assert len(shown) == len([point for point in points if len(betas[point[:3]]) > 1])  # one beta makes no curve
+    # One beta makes no curve, and a budget of one or two members stands back.
+    assert len(shown) == len([point for point in points if len(betas[point[:3]]) > 2])
     for row in shown:
         point = row["images"], int(row["steps"].replace(",", "")), int(row["units"]), int(row["layers"])
         for name, measure in {"R": "rate", "D": "distortion", "floor": "distortion_floor"}.items():
@@ -521,9 +515,9 @@ def test_the_study_shows_the_numbers_of_its_results(html):
 
 def test_the_other_studies_show_the_numbers_of_their_results(html):
     layers = {"z": "layer=5", "output": "layer=10"}
-    dimensions = next(t for t in tables(html / "book/studies/id_transition.html") if "prominence" in t[0])
+    of_dimensions = [table for table in tables(html / "book/studies/id_transition.html") if "prominence" in table[0]]
     ends = finals("id_transition")
-    for row in dimensions:
+    for row in [row for table in of_dimensions for row in table]:
         for name, arguments in layers.items():
             values = [
                 float(value["value"])
@@ -533,7 +527,8 @@ def test_the_other_studies_show_the_numbers_of_their_results(html):
             ]
             assert len(values) == int(row["seeds"])
             assert float(row[name].split(" ± ")[0]) == pytest.approx(statistics.mean(values), abs=0.051)
-    accuracies = next(t for t in tables(html / "book/studies/pruning.html") if "accuracy (%)" in t[0])
+    of_pruning = [table for table in tables(html / "book/studies/pruning.html") if "accuracy (%)" in table[0]]
+    accuracies = [row for table in of_pruning for row in table]
     for row, before in zip(accuracies, [{"budget": ""}, *accuracies], strict=False):
         row["budget"] = row["budget"] or before["budget"]  # it stands in the first of its rows
     trained = [row for row in accuracies if row["network"] == "before pruning" and ", mnist," in row["budget"]]
@@ -551,7 +546,8 @@ def test_the_other_studies_show_the_numbers_of_their_results(html):
         ]
         assert len(values) == int(row["seeds"])
         assert float(row["accuracy (%)"].split(" ± ")[0]) == pytest.approx(100 * statistics.mean(values), abs=0.0051)
-    probed = next(t for t in tables(html / "book/studies/hierarchical_rates.html") if "RBF SVM" in t[0])
+    of_probes = [table for table in tables(html / "book/studies/hierarchical_rates.html") if "RBF SVM" in table[0]]
+    probed = [row for table in of_probes for row in table]
     one_seed = next(
         row for row in probed if row["budget"].startswith("GHVAE") and "cifar10_jpeg, 1 seed" in row["budget"]
     )
@@ -564,18 +560,31 @@ def test_the_other_studies_show_the_numbers_of_their_results(html):
     assert float(one_seed["RBF SVM"].split()[0]) == pytest.approx(100 * best, abs=0.0051)
 
 
-def test_the_ledger_and_the_studies_say_the_same(html):
-    ledger = next(t for t in tables(html / "book/studies/scorecard.html") if "outcome" in t[0] and "scope" in t[0])
-    assert len(ledger) > 50
+def test_the_ledger_the_studies_and_the_first_page_say_the_same(html):
+    def page(name: str) -> BeautifulSoup:
+        return BeautifulSoup((html / f"book/studies/{name}.html").read_text(), "html.parser")
+
+    lines = page("scorecard").select("details.vk-line")
+    outcomes = {line.select_one("summary b").get_text(): line["data-outcome"] for line in lines}
+    assert len(outcomes) == len(lines) == 52
     for number, study in enumerate(STUDIES, start=1):
-        shown = next(t for t in tables(html / f"book/studies/{study}.html") if "scope" in t[0])
-        assert [row["claim"] for row in shown] == [f"{number}.{i}" for i in range(1, len(shown) + 1)]
-        assert [row for row in ledger if row["claim"].startswith(f"{number}.")] == shown
-    tally = next(t for t in tables(html / "book/studies/scorecard.html") if set(t[0]) == {"outcome", "claims"})
-    constructed = "true by construction, not counted"
-    outcomes = [constructed if "not counted" in row["outcome"] else row["outcome"] for row in ledger]
-    counts = Counter(re.split(r" \(", outcome)[0] for outcome in outcomes)
-    assert {row["outcome"]: int(row["claims"]) for row in tally if row["claims"] != "0"} == counts
+        shown = page(study)
+        badges = {
+            place["id"].removeprefix("claim-").replace("-", "."): place.select_one(".vk-badge")["class"][1][3:]
+            for place in shown.select('[id^="claim-"]')
+        }
+        own = {claim: outcome for claim, outcome in outcomes.items() if claim.startswith(f"{number}.")}
+        assert badges == {claim: BADGES[outcome].replace(" ", "-") for claim, outcome in own.items()}
+        linked = [link.get_text() for link in shown.select(".vk-badges a")]
+        assert sorted(linked) == sorted(own)
+    first = page("index")
+    counted = [outcome for outcome in outcomes.values() if "not counted" not in outcome]
+    assert len(first.select(".vk-strip a")) == len(counted) == 51
+    decided = f"{counted.count('reproduced')} reproduced, {counted.count('not reproduced')} refused"
+    assert f"51 claims, {decided}" in first.select_one("h1").get_text()
+    for link in first.select(".vk-strip a"):
+        number = link["aria-label"].partition(",")[0]
+        assert link["class"] == [f"vk-{BADGES[outcomes[number]].replace(' ', '-')}"]
 
 
 # ---- the pages, in a browser
@@ -686,11 +695,11 @@ class TestPages:
         assert not wrong(visits, lambda facts: facts["errors"])
 
     def test_every_formula_is_set(self, visits):
-        assert visits["book/index.html"]["formulas"] > 0
+        assert visits["book/studies/index.html"]["formulas"] > 0
         assert not wrong(visits, lambda facts: facts["unset"] + facts["faulty"])
 
     def test_every_picture_loads_and_says_what_it_shows(self, visits):
-        assert visits["book/index.html"]["pictures"]
+        assert visits["book/studies/index.html"]["pictures"]
         assert not wrong(visits, lambda facts: [src for src, alt, loaded in facts["pictures"] if not (alt and loaded)])
 
     def test_every_page_has_one_title(self, visits):
@@ -714,7 +723,7 @@ class TestPages:
 
     def test_the_book_opens_from_a_folder_too(self, tab, html):
         """Without a server: file://, where a browser refuses modules and fonts by address."""
-        tab.open((html / "book" / "index.html").as_uri())
+        tab.open((html / "book" / "studies" / "index.html").as_uri())
         facts = tab.evaluate(FACTS)
         assert facts["formulas"] > 0
         assert not facts["unset"] + facts["faulty"]
@@ -733,12 +742,15 @@ class TestPages:
             for i, (name, before) in enumerate(tab.evaluate(looks)):
                 widget = f"document.querySelectorAll('.vaekit-widget')[{i}]"
                 tab.evaluate(f"{widget}.querySelector('input[type=range]').focus()")
-                for key, code in (("ArrowRight", 39), ("ArrowLeft", 37)):
+                moved[page, name] = False
+                for key, code in (("ArrowRight", 39), ("ArrowLeft", 37), ("ArrowLeft", 37)):
                     tab.call("Input.dispatchKeyEvent", type="keyDown", key=key, code=key, windowsVirtualKeyCode=code)
-                    moved[page, name] = moved.get((page, name), False) or tab.evaluate(looks)[i][1] != before
+                    deadline = time.monotonic() + 5  # a decoder's weights come at the first touch
+                    while not moved[page, name] and time.monotonic() < deadline:
+                        moved[page, name] = tab.evaluate(looks)[i][1] != before
             assert not [error for error in tab.errors() if "webfonts" not in error]
             assert all(url.startswith(("file:", "data:")) for url in tab.requests())
-        assert len(moved) >= 2  # study 3's curve and its decoder
+        assert len(moved) >= 6  # a playground of each study, that of the first page, and first_fleet's decoder
         assert all(moved.values()), moved
 
 
@@ -761,11 +773,12 @@ def test_paper_shows_the_text_alone_in_light_colours(tab, address):
     shown = """(selector) => [...document.querySelectorAll(selector)].filter((e) => e.checkVisibility()).length"""
     for gone in (".bd-sidebar-primary", ".bd-sidebar-secondary", ".bd-header-article", ".bd-footer", ".copybtn"):
         assert tab.evaluate(f"({shown})('{gone}')") == 0, gone
-    for there in ("h1", "figure img", "figcaption a.download", "pre", "table"):
+    for there in ("h1", "figure img", "figcaption a", "pre", "table"):
         assert tab.evaluate(f"({shown})('.bd-article {there}')") > 0, there
     assert tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     too_wide = """[...document.querySelectorAll(".bd-article *")].filter((e) => e.checkVisibility()
-        && !e.closest("mjx-container, .visually-hidden") && e.getBoundingClientRect().right > innerWidth + 1)
+        && !e.closest("mjx-container, .visually-hidden, svg *, .vaekit-widget img") // what a widget cuts off itself
+        && e.getBoundingClientRect().right > innerWidth + 1)
         .map((e) => e.outerHTML.slice(0, 99))"""
     assert not tab.evaluate(too_wide)
     tab.call("Emulation.setEmulatedMedia", media="")

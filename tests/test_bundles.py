@@ -1,5 +1,6 @@
-"""Bundles that results/ carries: image grids and decoders, kept over exports, and a clear word on what is lacking."""
+"""Bundles that results/ carries: image grids, decoders and codes, kept over exports, and a word on what is lacking."""
 
+import dataclasses
 import json
 import zlib
 
@@ -10,9 +11,10 @@ from tiny import member, row_of, run_of, tables
 
 from vaekit import sweep
 from vaekit.__main__ import main
-from vaekit.metrics import reconstruct
+from vaekit.metrics import generate_images, reconstruct
 from vaekit.randomness import EVALUATION, normal
 from vaekit.store import (
+    Codes,
     ImageGrid,
     Store,
     StoreError,
@@ -24,8 +26,9 @@ from vaekit.store import (
     load_decoder,
     results,
 )
+from vaekit.studies import hierarchical_rates, id_transition, pruning
 from vaekit.studies import rate_generalisation as study
-from vaekit.sweep import image_grids
+from vaekit.sweep import codes, image_grids
 
 pytestmark = pytest.mark.usefixtures("place")
 SPEC = study.SPEC
@@ -301,7 +304,155 @@ def test_the_decoder_of_a_member_that_is_none_is_one_error(changes):
         bundles.model_of(bundle)
 
 
+# Codes
+
+
+def coded_with(about=None, without="", **arrays):
+    """A whole file of a bundle with the codes of its grid's four images, whatever they are."""
+    held = {"mean": torch.zeros(4, 2, dtype=torch.float16), "kl": torch.zeros(2)} | arrays
+    groups = deflated(zlib.compress(bytes(720))) | {"codes": {n: a for n, a in held.items() if n != without}}
+    return pack_with({"codes": {"site": "z", "version": 1}} | (about or {}), groups)
+
+
+HOSTILE_CODES = {
+    "another precision": {"mean": torch.zeros(4, 2)},
+    "no KL": {"without": "kl"},
+    "an array too many": {"sigma": torch.zeros(2)},
+    "a KL of another size": {"kl": torch.zeros(3)},
+    "an image too many": {"mean": torch.zeros(5, 2, dtype=torch.float16)},
+    "no image": {"mean": torch.zeros(2, dtype=torch.float16)},
+    "not finite": {"mean": torch.full((4, 2), torch.nan, dtype=torch.float16)},
+    "a KL below 0": {"kl": torch.tensor([1.0, -1.0])},
+    "larger than any": {"mean": torch.zeros(4, 9_000, dtype=torch.float16), "kl": torch.zeros(9_000)},
+    "a number for a site": {"about": {"codes": {"site": 7, "version": 1}}},
+    "a text for a version": {"about": {"codes": {"site": "z", "version": "1"}}},
+    "an argument too many": {"about": {"codes": {"site": "z", "version": 1, "more": 1}}},
+    "about nothing": {"about": {"codes": 7}},
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE_CODES)
+def test_hostile_codes_are_one_error(kind, tmp_path):
+    path = tmp_path / bundles.file_name(member().key, 20)
+    path.write_bytes(coded_with())
+    assert bundles.read(path).codes.mean.shape == (4, 2)
+    path.write_bytes(coded_with(**HOSTILE_CODES[kind]))
+    with pytest.raises(StoreError, match=path.name):
+        bundles.read(path)
+    content = {path.name: path.read_bytes()}
+    results.write(results.folder(FOLDER), Tables({member().key: row_of(member())}), {}, content)
+    (problem,) = results.damage(results.folder(FOLDER))
+    assert path.name in problem
+
+
+@pytest.mark.parametrize(("site", "dims"), [("z", 3), ("z2", 2)])
+def test_codes_that_do_not_fit_the_model_are_one_error(site, dims):
+    bundle = bundle_of()
+    bundle.codes = Codes(site, 1, np.zeros((4, dims), np.float16), np.zeros(dims, np.float32))
+    folder = carry(bundle)
+    with pytest.raises(StoreError, match=rf"the codes in {bundle.name} do not fit its model: {site} of {dims}"):
+        load_decoder(member().key)
+    assert len(list(results.damage(folder))) == 1
+
+
+def test_codes_too_large_are_not_packed():
+    bundle = bundle_of()
+    bundle.codes = Codes("z", 1, np.zeros((4, 9_000), np.float16), np.zeros(9_000, np.float32))
+    with pytest.raises(StoreError, match="this set of codes takes 108,000 bytes"):
+        bundle.pack()
+
+
+@pytest.mark.parametrize("kind", ["dense", "ghvae"])
+@torch.no_grad()
+def test_codes_are_those_of_the_test_images_of_the_grid(kind, monkeypatch):
+    one = member() if kind == "dense" else member(model="ghvae", model_args=SMALL, objective="hierarchical")
+    store, site = default_store(), "z" if kind == "dense" else "z2"
+    key = store.commit(run_of(one))
+    assert codes.of(SPEC, key, None) is None
+    made = codes.of(SPEC, key, store)  # as JupyterLab does, where nothing was exported
+    assert main(["export", FOLDER, "--decoders", key[:12]]) == 0
+    monkeypatch.setenv("VAEKIT_RUNS", str(store.root / "none"))
+    carried = codes.of(SPEC, key, None)
+    assert (made.site, carried.site, carried.version) == (site, site, 1)
+    assert np.array_equal(made.mean, carried.mean)
+    assert np.array_equal(made.kl, carried.kl)
+    model = load(key, store=store)
+    grid = image_grids.of(SPEC, key, None)
+    shown = torch.tensor(grid.images[0]).permute(0, 3, 1, 2) / 255
+    assert np.allclose(carried.mean, model.encode(shown).mu, atol=1e-3)
+    q = model.encode(sweep.examples("tetrominoes", "cv", 32, 16).test / 255)
+    kl = (q.mu**2 + q.logvar.exp() - 1 - q.logvar).mean(0) / 2
+    assert np.allclose(carried.kl, kl, atol=1e-5)
+    if kind == "dense":  # the decoder makes the grid's reconstructions of them
+        remade = load_decoder(key).decode(torch.tensor(carried.mean).float()).mean
+        assert np.abs(255 * remade.permute(0, 2, 3, 1).numpy() - grid.images[1]).max() <= 2
+    newer = sweep.StudySpec(FOLDER, (), *(SPEC.measured_steps, SPEC.saved_steps), grid=sweep.GridSpec(2, LABELS, None))
+    assert codes.of(newer, key, None).version == 1  # of the grid that is shown, the older
+    bundle = results.bundle_of(FOLDER, key)
+    other = ImageGrid(key, 20, 2, grid.labels, grid.images)
+    monkeypatch.setattr(image_grids, "of", lambda *_: other)
+    assert codes.of(SPEC, key, None) is None  # of another version's images
+    assert bundle.codes
+
+
+def test_codes_follow_the_grid_and_travel_with_it(place):
+    store = default_store()
+    key = store.commit(run_of(member()))
+    assert main(["export", FOLDER, "--decoders", key]) == 0
+    path = results.folder(FOLDER) / f"{key[:12]}-20.safetensors"
+    bundle, name = bundles.read(path), path.name
+    older = ImageGrid(key, 20, 0, bundle.grid.labels, bundle.grid.images[:, ::-1])
+    bundle.grid, bundle.codes = older, Codes("z", 0, bundle.codes.mean[::-1].copy(), bundle.codes.kl)
+    tables_now = results.read(results.folder(FOLDER))
+    results.write(results.folder(FOLDER), tables_now, {"study": FOLDER}, {name: bundle.pack()})
+    assert main(["export", FOLDER]) == 0  # the new grid's, without being asked for
+    assert (bundles.read(path).grid.version, bundles.read(path).codes.version) == (1, 1)
+    assert main(["export", FOLDER, "--to", str(place / "a")]) == 0
+    carry(bundle_of(grid=grid_of(), decoder=False))
+    merged = results.merged_bundles(results.folder(FOLDER), place / "a")
+    (place / name).write_bytes(merged[name])
+    assert bundles.read(place / name).codes
+
+
+def test_no_codes_are_made_where_the_images_are_not(capsys):
+    store = default_store()
+    one = member(data="mnist", split="own", n_train=None)
+    key = store.commit(run_of(one))
+    grid = ImageGrid(key, 20, 1, LABELS, np.zeros((3, 4, 28, 28, 1), np.uint8))
+    assert codes.make(grid, store, print) is None
+    assert f"no codes of run {key[:12]}" in capsys.readouterr().out
+
+
 # What an export carries
+
+
+@pytest.mark.parametrize("of", [id_transition, hierarchical_rates, pruning], ids=lambda of: of.SPEC.name)
+def test_a_grid_of_samples_test_images_and_reconstructions(of):
+    two_layers = member(model="ghvae", model_args=SMALL)
+    kinds = {
+        "id_transition": member(model="conv_vae", model_args={"depth": 2, "channels": 4, "latent_dim": 3}),
+        "hierarchical_rates": dataclasses.replace(two_layers, weights={"beta2": 1, "beta1": 1}),
+        "pruning": member(model="classifier_vae", model_args={"channels": (4, 8), "latent_dim": 3, "decoder": True}),
+    }
+    one = kinds[of.SPEC.name]
+    model, images = one.build().eval(), sweep.examples("tetrominoes", "cv", 32, 16)
+    grid = of.SPEC.grid.take(model, one, 20, images)
+    assert of.SPEC.grid.labels == ("sample", "test image", "reconstruction")
+    assert 6 <= grid.shape[1] <= 8
+    shown = images.test[: grid.shape[1]]
+    assert torch.equal(grid[1], shown)
+    assert ((grid[0] / 255 - generate_images(model, len(shown), one.seed).clamp(0, 1)).abs() <= 0.5 / 255 + 1e-6).all()
+    assert ((grid[2] / 255 - reconstruct(model, shown).clamp(0, 1)).abs() <= 0.5 / 255 + 1e-6).all()
+    with torch.no_grad():
+        for parameter in model.decoder.parameters():
+            parameter.fill_(torch.nan)
+    assert of.SPEC.grid.take(model, one, 20, images) is None
+
+
+def test_what_has_no_decoder_has_no_grid():
+    pruned = member(model="classifier_vae", model_args={"channels": (4,), "latent_dim": 3, "decoder": False})
+    images = sweep.examples("tetrominoes", "cv", 32, 16)
+    assert pruning.SPEC.grid.take(pruned.build().eval(), pruned, 20, images) is None
 
 
 def made_by(key, store):

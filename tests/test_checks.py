@@ -305,9 +305,10 @@ FREE = {  # public, and no function of numbers or images: data classes, names, a
                 "InceptionScore", "Information", "Memorisation", "rd_table"},
     "losses": {"OBJECTIVES", *(f"{name}_objective" for name in losses.OBJECTIVES)},
     "pruning": {"Size"},
-    "figures": {"panels", "nothing", "say", "grid", "mean_sd", "looks", "rd_axes", "label_above"},
+    "figures": {"panels", "nothing", "say", "grid", "mean_sd", "looks", "rd_axes", "label_above", "described",
+                "is_empty", "scheme", "stamp"},
     "fleet": {"HISTORY_EVERY", "PRECISIONS", "Checkpointer", "Fleet", "FleetMember", "State", "Trained",
-              "default_backend", "device_problem", "train_fleet", "workers"},
+              "default_backend", "device_problem", "train_fleet", "workers", "Newest", "Progress", "Stopped"},
 }  # fmt: skip
 CASES = [
     pytest.param(name, argument, value, id=f"{name}({argument}: {what})")

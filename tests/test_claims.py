@@ -28,7 +28,6 @@ from vaekit.claims import (
     absence,
     complete,
     effect,
-    in_brief,
     number,
     paired,
     spearman,
@@ -685,11 +684,6 @@ def test_the_table_of_the_book():
     assert shown["seeds"].tolist() == ["3", "3"]
     assert shown["ours"][0] == "difference: 1 [0.752, 1.25] nats (wanted > 0)"
     assert "60 % of the paper's" in shown["scope"][0]
-    brief = in_brief(verdicts([above_zero, no_effect], table(GOOD, steps=600)))
-    assert brief.equals(shown[["claim", "sentence", "ours", "outcome"]])
-    brief = in_brief(verdicts([above_zero, no_effect], pd.DataFrame()))
-    assert brief.to_dict("records") == [{"claim": "2 more", "sentence": "0.1, 0.2", "ours": "", "outcome": "not run"}]
-    assert in_brief([]).empty
     nothing = verdict_table([above_zero], pd.DataFrame())
     assert nothing.loc[0, ["ours", "outcome", "scope"]].tolist() == ["", "not run (no member of it)", ""]
     assert verdict_table([], pd.DataFrame()).empty

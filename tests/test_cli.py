@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from tiny import member, run_of, tables
 
-from vaekit import studies, sweep
+import vaekit
+from vaekit import data, provenance, studies, sweep
 from vaekit.__main__ import main
 from vaekit.store import CHECKOUT, default_store, load_decoder, results
 from vaekit.studies import rate_generalisation as study
@@ -100,9 +101,15 @@ def test_a_stopped_sweep_says_how_to_go_on(monkeypatch, capsys):
     assert capsys.readouterr().err.startswith("stopped")
 
 
+def test_minutes_that_are_enough_end_as_always(capsys):
+    assert main(["train", NAME, "--minutes", "10"]) == 0
+    assert "the minutes are over" not in capsys.readouterr().out
+    assert main(["train", NAME, "--minutes", "1e-9"]) == 0  # there is nothing left to do
+
+
 def test_no_time_trains_nothing(untrained, capsys):
-    assert main(["train", NAME, "--minutes", "1e-9"]) == 0
-    assert "not begun, for want of time: 2 members" in capsys.readouterr().out
+    assert main(["train", NAME, "--minutes", "1e-9"]) == 75
+    assert "the minutes are over at 0 %: kept; the same command goes on from there" in capsys.readouterr().out
     for minutes in ("0", "-1", "nan", "inf"):
         assert "wanted a number above 0" in error(capsys, "train", NAME, f"--minutes={minutes}")
 
@@ -137,6 +144,45 @@ def test_export_takes_the_members_that_are_asked_for(place, capsys):
     assert "that was chosen is stored" in error(capsys, "export", NAME, "--scale", "quick", "-p", "betas", "7")
     assert main(["export", NAME, "--scale", "quick", "-p", "betas", "0.1"]) == 0
     assert {*results.read(results.folder(NAME)).members} == {asked.key}
+
+
+def test_the_image_sets_are_listed(place, capsys):
+    (place / "data").mkdir()
+    (place / "data" / "mnist.npz").write_bytes(b"no images, which only loading would find")
+    assert main(["data", "--list"]) == 0
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head.split()[:3] == ["name", "images", "shape"]
+    assert [line.split()[0] for line in lines] == list(data.NAMES)
+    here = {line.split()[0] for line in lines if "  yes  " in line}
+    assert here == {name for name in data.NAMES if (of := data.about(name).stored) is None or of == "mnist"}
+    (copy,) = (line for line in lines if line.startswith("cifar10_jpeg "))
+    assert "60,000" in copy
+    assert "  no  " in copy
+    assert "JPEG copy of cifar10" in copy
+
+
+@pytest.mark.parametrize("arguments", [["data"], ["data", "mnist", "--list"]])
+def test_data_is_one_name_or_the_list(capsys, arguments):
+    with pytest.raises(SystemExit):
+        main(arguments)
+
+
+def test_the_version_names_the_commit_of_a_checkout(capsys, monkeypatch):
+    for commit, says in (("0123456789ab", ", commit 0123456789ab"), (None, "")):
+        monkeypatch.setattr(provenance, "commit", lambda commit=commit: commit)
+        with pytest.raises(SystemExit) as ended:
+            main(["--version"])
+        assert ended.value.code == 0
+        assert capsys.readouterr().out == f"vaekit {vaekit.__version__}{says}\n"
+
+
+def test_a_card_that_is_not_here_can_be_planned_for(place, untrained, capsys):
+    assert main(["train", NAME, "-p", "device", "cuda", "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert "2 to train: dense_vae depth 1 hidden 4" in out
+    assert "time not known" in out
+    assert "CUDA" in error(capsys, "train", NAME, "-p", "device", "cuda")
+    assert "torch does not know" in error(capsys, "train", NAME, "-p", "device", "cuda:a", "--dry-run")
 
 
 # Parts of a sweep, and results that travel

@@ -139,7 +139,7 @@ def test_a_study_of_six_places_is_trained_drawn_judged_and_published(checkout):
     cells = nbformat.read(out, as_version=4).cells
     outputs = json.dumps([cell.get("outputs", []) for cell in cells])
     assert re.search(r"training \d of 3 members", outputs)
-    assert "budget: 20 of at least 5,000 steps" in outputs
+    assert "20 of at least 5,000 steps" in outputs
     assert "text/csv" in outputs
     assert "image/png" in outputs
 

@@ -100,15 +100,6 @@ def test_a_diverged_parent_has_diverged_children(store):
     assert store.record(child(parent()).key)["reason"] == "its parent diverged"
 
 
-def test_a_child_of_an_untrained_parent_waits_for_the_time_that_its_parent_lacks(store, monkeypatch):
-    monkeypatch.setattr(sweep.plan, "seconds_per_step", lambda *a: 1e6)
-    lines = []
-    sweep.run(design(), [parent(), child(parent())], store, minutes=1, progress=False, say=lines.append)
-    assert [*store.keys()] == []
-    assert any("for want of time: 1 members" in line for line in lines)
-    assert any("for want of their parents: 1 members" in line for line in lines)
-
-
 def test_a_measure_that_finds_nothing_is_known_from_results(store, place):
     nothing = Measure("nothing", 1, lambda *a: iter(()))
     run([parent()], store, design(nothing))

@@ -9,12 +9,13 @@ from io import BytesIO, StringIO
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
 from tiny import member, tables
 
 from vaekit import claims, figures, widgets
-from vaekit.store import results
+from vaekit.store import ImageGrid, results
 from vaekit.store.table import frame
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,13 +49,15 @@ def drawing() -> str:
     return written.getvalue().decode()
 
 
-def hostile_curve() -> str:
-    """A curve to move, all of whose words are hostile."""
-    blank = BytesIO()
-    figures.panels(1, 1, 1, 1)[0].savefig(blank, format="png")
-    point = {"axes": {ALL: ALL, "beta": 1}, "series": {ALL: (1, 1)}, "numbers": {ALL: ALL}, "alt": ALL}
-    points = [point | {"picture": blank.getvalue()}]
-    return widgets.curve(points, caption=ALL, x=ALL, y=ALL).static()._repr_html_()
+def hostile_playground() -> str:
+    """A playground, all of whose words are hostile."""
+    rows = ImageGrid("0" * 64, 1, 1, (ALL,), np.zeros((1, 8, 4, 4, 1), np.uint8))
+    point = {"axes": {ALL: ALL, "beta": 1}, "places": {1: {ALL: (1, 1)}}, "numbers": {ALL: ALL}, "says": ALL}
+    point |= {"budget": ALL, "group": ALL, "faint": ALL, "of": ALL, "why": ALL, "why_not": ALL}
+    points = [point | {"grid": rows}, point | {"budget": f"{ALL} {ALL}", "group": f"{ALL} {ALL}"}]
+    points.append(point | {"axes": {ALL: f"{ALL}!", "beta": 1}})
+    names = {"x": ALL, "y": ALL, "colour": "beta", "shape": ALL, "diagonals": ALL, "clock": ALL, "caption": ALL}
+    return widgets.playground(points, **names).static()._repr_html_()
 
 
 CLAIMS = claims.Claims(scale=claims.PaperScale(20, 8, 3, (ALL,), {"beta": (0.1, 1)}), steps=20, axes=("beta",))
@@ -89,7 +92,7 @@ def test_a_page_shows_hostile_names_as_text(tmp_path, monkeypatch, tab):
         shown(f"# Parameters\nname = {ALL!r}", tags=["injected-parameters"]),
         shown("names", page_of(figures.text_table(pd.DataFrame({"name": HOSTILE, ALL: HOSTILE}))._repr_html_())),
         shown("verdicts", page_of(figures.text_table(hostile_verdicts())._repr_html_())),
-        shown("curve", page_of(hostile_curve())),
+        shown("playground", page_of(hostile_playground())),
         shown("said", nbformat.v4.new_output("stream", name="stdout", text=ALL)),
         shown("frame", page_of(pd.DataFrame({"name": HOSTILE}).to_html())),
         shown(
@@ -116,7 +119,7 @@ def test_a_page_shows_hostile_names_as_text(tmp_path, monkeypatch, tab):
     moved = " ".join(tab.evaluate("document.querySelector('.vaekit-widget').innerText").split())
     assert min(moved.count(" ".join(name.split())) for name in HOSTILE) >= 6  # axis, value, series, number, caption
     alts = tab.evaluate("[...document.images].map(i => i.alt)")
-    assert sum(ALL in alt for alt in alts) == 2
+    assert sum(ALL in alt for alt in alts) == 1 + 2  # a drawing, and a row of pictures in two halves
 
 
 def test_a_drawing_holds_names_as_text():

@@ -11,8 +11,8 @@ import tiny
 from test_movable import in_lab
 
 from vaekit.data import DataError
-from vaekit.store import StoreError, UnreadableError, default_store
-from vaekit.studies import hierarchical_rates, pruning, rate_generalisation
+from vaekit.store import StoreError, default_store
+from vaekit.studies import hierarchical_rates, id_transition, playing, pruning, rate_generalisation
 from vaekit.studies.hierarchical_rates import explore as explore_2
 from vaekit.studies.id_transition import explore as explore_1
 from vaekit.studies.pruning import explore as explore_4
@@ -48,17 +48,20 @@ def study_4(monkeypatch):
     return explore_4.explore(table.assign(asked=True), test_study_pruning.tiny())
 
 
-# Moves every slider to both ends, and every choice to every one of its values; collects what stands beside the plot.
+# Moves every slider to both ends, and every choice to every one of its values; collects what stands beside the plane.
 MOVE = """(() => {
     const all = (selector) => [...lab.el.querySelectorAll(selector)];
     const seen = [];
-    const look = () => seen.push([all(".ring").length, all(".found tr").length, all("[role=alert]").length]);
+    const away = () => all(".head").filter((head) => head.innerText.includes("not measured after"));
+    const pins = () => all(".pin").length + away().length;
+    const look = () => seen.push([pins(), all(".numbers tbody tr").length, all("[role=alert]").length]);
     const slide = (slider) => [slider.max, 0].forEach((to) => {
         slider.value = to; slider.dispatchEvent(new InputEvent("input", { bubbles: true })); look(); });
-    all("select").forEach((list) => [...list.options].forEach((_, i) => {
+    all(".movers select").forEach((list) => [...list.options].forEach((_, i) => {
         list.value = i; list.dispatchEvent(new Event("change")); look(); }));
-    all("input[type=radio]").forEach((radio) => { radio.click(); all("input[type=range]").forEach(slide); });
-    all("input[type=range]").forEach(slide);
+    all(".movers input[type=radio]").forEach((radio) => {
+        radio.click(); all(".movers input[type=range]").forEach(slide); });
+    all("[role=tab]").forEach((tab) => { tab.click(); look(); });
     return seen;
 })()"""
 
@@ -69,26 +72,20 @@ def test_a_study_s_explorer_moves_everywhere(tab, tmp_path, monkeypatch, explore
     state = tiny.held(explore(monkeypatch))
     in_lab(tab, tmp_path, state)
     seen = tab.evaluate(MOVE)
-    assert len(seen) >= 4
-    assert all(rings and rows and not alerts for rings, rows, alerts in seen)
-    last = state["data"]["axes"][-1]
-    tab.evaluate("lab.set('value', [...lab.get('value').slice(0, -1), 12345])")
-    says = tab.evaluate("lab.el.querySelector('.found').innerText")
-    assert says.startswith("There is no trained member at ")
-    assert says.endswith(f"{last['name']} 12345.")
+    assert len(seen) >= 8
+    assert all(pins and rows and not alerts for pins, rows, alerts in seen)
     assert not tab.errors()
 
 
-# Those with pictures or networks to load: members of seed 7, asked for, and what would be read of them.
+# Those with pictures or networks to load: members of seed 7, asked for.
 TRAINED = {
     "hierarchical_rates": (
         hierarchical_rates,
         explore_2,
-        lambda: test_hierarchical_rates.settings(seeds=7, betas2=1),
-        image_grids,
+        lambda: test_hierarchical_rates.settings(seeds=7, betas2=1, betas1=1),
     ),
-    "rate_generalisation": (rate_generalisation, explore_3, lambda: tiny.settings(seeds=7), image_grids),
-    "pruning": (pruning, explore_4, lambda: test_study_pruning.tiny(seeds=7, arms="gradual"), explore_4),
+    "rate_generalisation": (rate_generalisation, explore_3, lambda: tiny.settings(seeds=7)),
+    "pruning": (pruning, explore_4, lambda: test_study_pruning.tiny(seeds=7, arms="gradual")),
 }
 
 
@@ -102,48 +99,55 @@ def with_others(table: pd.DataFrame) -> pd.DataFrame:
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_an_explorer_shows_the_seed_that_was_asked_for_as_its_advice_says(name, monkeypatch):
-    study, explorer, settings, reader = TRAINED[name]
+    study, explorer, settings = TRAINED[name]
     chosen = settings()
     table = with_others(study.run(chosen))
     before = table[~table["asked"]].assign(asked=True)  # seed 0 alone, as results/ has it
-    if name != "rate_generalisation":
-        advice = {point["alt"] for point in tiny.held(explorer.explore(before, chosen))["data"]["points"]}
-        assert all("say seeds = [7]." in words for words in advice)
-    points = tiny.held(explorer.explore(table, chosen))["data"]["points"]
-    if name == "pruning":
-        assert all(point["series"][1] for point in points)  # the network of seed 7, pruned here
-    else:
-        assert all(point["picture"] and "seed 7" in point["alt"] for point in points)
+    advice = [point["whyNot"] for point in tiny.held(explorer.explore(before, chosen))["data"]["points"]]
+    assert any("say seeds = [7]" in words for words in advice)
+    shown = explorer.explore(table, chosen)
+    points = [point for point in tiny.held(shown)["data"]["points"] if point["of"]]
+    assert all((point["of"], point["stored"]) == ("seed 7", True) for point in points)
 
-    # What is damaged or not here costs its picture alone, and is said in its place.
+    # A kernel gives what is stored; what is damaged or not here costs its picture alone, and is said in its place.
+    kernel, key = shown._answer.__self__, points[0]["key"]
+    facts, content = kernel.facts(key)
+    assert facts["rows"]
+    assert len(content) == 1
+    network(facts["decoder"], content[0], facts["codes"])
     for error in (StoreError("the weights are damaged"), DataError("the images are gone")):
         with monkeypatch.context() as patch:
-            patch.setattr(reader, "load", lambda *_, error=error, **how: (_ for _ in ()).throw(error))
-            points = tiny.held(explorer.explore(table, chosen))["data"]["points"]
-        assert points
-        assert all(point["picture"] is None and point["alt"] for point in points)
-        if name == "pruning":
-            assert {point["alt"] for point in points} == {f"Not tuned: {error}"}
+            for module in (image_grids, playing):
+                patch.setattr(module, "load", lambda *_, error=error, **how: (_ for _ in ()).throw(error))
+            facts, content = kernel.facts(key)
+        assert (facts["rows"], facts["why"], facts["whyNot"], content) == ([], f"{error}", f"{error}", [])
+
+
+def network(decoder, content, codes) -> None:
+    """Check that a packed decoder and its codes fit each other."""
+    assert decoder["latent"] == len(codes["kl"]) == len(codes["mean"][0])
+    assert len(content) > 4 * decoder["floats"]
 
 
 @pytest.mark.usefixtures("permissions")
 @pytest.mark.parametrize("name", TRAINED)
-def test_a_run_that_may_not_be_read_is_one_error_and_not_taken_for_absent(name):
-    study, explorer, settings, _ = TRAINED[name]
+def test_a_run_that_may_not_be_read_is_said_and_not_taken_for_absent(name):
+    study, explorer, settings = TRAINED[name]
     chosen = settings()
     table = study.run(chosen)
+    shown = explorer.explore(table, chosen)
     for key in table["key"].unique():
         default_store().path(key).chmod(0)
-    for shows in filter(None, (explorer.explore, getattr(explorer, "decode", None))):
-        with pytest.raises(UnreadableError, match="may not be read"):
-            shows(table, chosen)
+    facts, content = shown._answer.__self__.facts(tiny.held(shown)["data"]["points"][0]["key"])
+    assert "may not be read" in facts["why"]
+    assert "may not be read" in facts["whyNot"]
+    assert not content
 
 
 def test_the_seed_that_is_advised_is_one_that_trains():
-    chosen = test_hierarchical_rates.settings()
     table = test_hierarchical_rates.world(seeds=(0, 7, 8))
-    advice = {point["alt"] for point in tiny.held(explore_2.explore(table, chosen))["data"]["points"]}
-    assert explore_2.NONE_STORED.replace("7", "9") in advice
+    points = tiny.held(explore_2.explore(table, test_hierarchical_rates.settings()))["data"]["points"]
+    assert all("say seeds = [9]" in point["whyNot"] for point in points)
 
 
 def test_numbers_are_of_a_seed_that_was_asked_for_where_others_have_more():
@@ -151,6 +155,121 @@ def test_numbers_are_of_a_seed_that_was_asked_for_where_others_have_more():
     more = test_hierarchical_rates.world(seeds=(0,)).assign(asked=False)
     table = pd.concat([more, few], ignore_index=True)
     chosen = dataclasses.replace(test_hierarchical_rates.settings(seeds=7), scale="published")
-    points = tiny.held(explore_2.explore(table, chosen))["data"]["points"]
-    assert [dict(point["numbers"])[0] for point in points] == ["7", "7"]
+    points = tiny.moved(explore_2.explore(table, chosen))[1]["points"]
+    assert [point["numbers"]["seed"] for point in points] == ["7", "7"]
     assert explore_2.drawn_seed(table.assign(asked=True)) == 0  # of all that were asked for, the one with most
+
+
+# ---- train here: a kernel of its own, whose widget is one that listens
+
+
+class Live:
+    """What a kernel knows of the widget: its traits, and what was sent to it."""
+
+    def __init__(self, shown):
+        self.sent, self.data, self.weights, self.value = [], {}, {}, list(shown._state["value"])
+
+    def send(self, content, buffers=None):
+        self.sent.append(content)
+
+
+def trained_here(shown, key: str, **values: str) -> tuple[Live, str]:
+    """Ask a kernel for a training and wait for its end: the widget, and the last words."""
+    live, kernel = Live(shown), shown._answer.__self__
+    kernel.answer(live, {"ask": "train", "id": "1", "key": key, "letter": 1, "values": values})
+    if kernel.training:
+        kernel.training.join(60)
+    assert live.sent[-1]["done"], live.sent
+    return live, live.sent[-1]["say"]
+
+
+def test_what_trains_here_is_measured_stored_and_takes_its_place_as_b():
+    chosen = tiny.settings(seeds=7)
+    shown = explore_3.explore(rate_generalisation.run(chosen), chosen)
+    points = tiny.moved(shown)[1]["points"]
+    before = {*default_store().keys()}
+    live, says = trained_here(shown, points[0]["key"], beta="0.25")
+    assert says.startswith("Trained and measured: beta 0.25, 1 layer: test D ")
+    assert any({"step", "steps", "D", "R"} <= one["at"].keys() for one in live.sent if "at" in one)
+    (new,) = {*default_store().keys()} - before
+    assert dict(default_store().record(new)["member"])["weights.beta"] == 0.25
+    assert len(live.data["points"]) == len(points) + 1
+    placed = live.data["points"][live.value[1]]
+    assert (placed["key"], placed["stored"], placed["budget"]) == (new[:12], True, 0)
+    assert live.data["axes"][1]["values"] == [0.1, 0.25, 1.0]
+    # The same again is there already, and a second one takes its place beside it.
+    assert len(trained_here(shown, points[0]["key"], beta="0.25")[0].data["points"]) == len(points) + 1
+    assert len(trained_here(shown, points[0]["key"], beta="0.75")[0].data["points"]) == len(points) + 2
+
+
+def test_what_trains_here_stops_and_goes_on():
+    chosen = tiny.settings(seeds=7)
+    shown = explore_3.explore(rate_generalisation.run(chosen), chosen)
+    kernel, live = shown._answer.__self__, Live(shown)
+    key = tiny.held(shown)["data"]["points"][0]["key"]
+    live.send = lambda content, buffers=None: (live.sent.append(content), kernel.stop.set())  # at the first word
+    kernel.answer(live, {"ask": "train", "id": "1", "key": key, "values": {"beta": "0.3"}})
+    kernel.training.join(60)
+    assert live.sent[-1]["stopped"]
+    assert "which is kept: Go on continues it." in live.sent[-1]["say"]
+    assert trained_here(shown, key, beta="0.3")[1].startswith("Trained and measured: beta 0.3")
+
+
+REFUSED = {
+    "new beta: got ''; wanted a finite number": {"beta": ""},
+    "new beta: got 'nan'; wanted": {"beta": "nan"},
+    "new beta: got '-1'; wanted a finite number, at least 0": {"beta": "-1"},
+    "no point has a member fff": {"beta": "0.3"},
+}
+
+
+@pytest.mark.parametrize("says", REFUSED)
+def test_what_cannot_be_trained_here_is_one_sentence(says):
+    chosen = tiny.settings(seeds=7)
+    shown = explore_3.explore(rate_generalisation.run(chosen), chosen)
+    key = "f" * 12 if "no point" in says else tiny.held(shown)["data"]["points"][0]["key"]
+    _, said = trained_here(shown, key, **REFUSED[says])
+    assert said.startswith(says)
+    assert "\n" not in said
+
+
+def test_without_its_images_nothing_trains_here(monkeypatch):
+    chosen = tiny.settings(seeds=7)
+    shown = explore_3.explore(rate_generalisation.run(chosen), chosen)
+    monkeypatch.setattr(playing.sweep, "run", lambda *_, **how: (_ for _ in ()).throw(DataError("the images are gone")))
+    _, said = trained_here(shown, tiny.held(shown)["data"]["points"][0]["key"], beta="0.3")
+    assert said == "DataError: the images are gone"
+
+
+VARIED = {
+    "id_transition": (explore_1._vary, {"K": 16.0}, {"model_args.latent_dim": 16}),
+    "hierarchical_rates": (
+        playing.varied_weights(beta2="beta2", beta1="beta1"),
+        {"beta2": 0.5, "beta1": 2.0},
+        {"weights.beta2": 0.5, "weights.beta1": 2.0},
+    ),
+    "pruning": (explore_4._vary, {"beta": 2.0}, {"weights.beta": 2.0}),
+}
+
+
+def test_what_is_varied_is_what_was_asked_for_and_no_more():
+    of = {
+        "id_transition": study_module(test_id_transition.settings(), id_transition),
+        "hierarchical_rates": study_module(test_hierarchical_rates.settings(), hierarchical_rates),
+        "pruning": study_module(test_study_pruning.tiny(arms="gradual"), pruning),
+    }
+    for name, (vary, numbers, changed) in VARIED.items():
+        known = {member.key: member for member in of[name]}
+        for member in of[name]:
+            *parents, made = vary(member, numbers, known.__getitem__)
+            differs = {field: value for field, value in made.row().items() if member.row()[field] != value}
+            assert {field: value for field, value in differs.items() if field != "parent"} == changed
+            assert [parent.key for parent in parents] == ([made.parent] if made.parent else [])
+    with pytest.raises(ValueError, match=r"new K: got 2\.5; wanted a whole number"):
+        explore_1._vary(of["id_transition"][0], {"K": 2.5}, known.__getitem__)
+    with pytest.raises(ValueError, match="this member has no beta2"):
+        VARIED["hierarchical_rates"][0](of["id_transition"][0], {"beta2": 1.0, "beta1": 1.0}, known.__getitem__)
+
+
+def study_module(settings, study) -> list:
+    return study.members(settings)

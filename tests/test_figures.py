@@ -18,7 +18,7 @@ from tiny import ARGUMENTS, member, moved, settings, tables, value
 from vaekit import figures
 from vaekit.data import tetrominoes
 from vaekit.figures import over_beta, pictures, rate_distortion
-from vaekit.store import ImageGrid, StoreError
+from vaekit.store import ImageGrid, bundles, results
 from vaekit.store.table import frame as frame_of
 from vaekit.studies.rate_generalisation import explore, layers
 from vaekit.studies.rate_generalisation import figures as study
@@ -516,48 +516,52 @@ def test_figure_3_s_pictures_stand_below_their_beta(with_pictures):
     assert ax.texts[0].get_text() == "No pictures are stored of these members."
 
 
-def test_what_moves_has_each_member_s_numbers_pictures_and_spread_and_a_sentence(with_pictures):
-    _, data = moved(explore.explore(with_pictures, settings()))
+def test_what_moves_has_each_member_s_numbers_and_spread_at_every_snapshot_and_a_sentence():
+    table = frame(grid(n_train=16_384)).assign(asked=True)
+    _, data = moved(explore.explore(table, settings()))
     assert [axis["name"] for axis in data["axes"]] == ["layers", "beta"]
-    assert data["caption"] == "CV(16,384): 20 steps of 8, 4 units, tetrominoes, 2 seeds"
-    points = {tuple(point["place"]): point for point in data["points"]}
+    assert [budget["label"] for budget in data["budgets"]] == [
+        "CV(16,384): 20 steps of 8, 4 units, tetrominoes, 2 seeds"
+    ]
+    points = {tuple(point["axes"].values()): point for point in data["points"]}
     assert points.keys() == set(itertools.product((1, 3), BETAS))
+    names = [figures.PARTS[part][2] for part in PARTS]
     for (depth, beta), point in points.items():
-        wanted = [[values[0] for values in rd(part, betas=[beta], depth=depth)] for part in PARTS]
-        assert [list(np.round(pair[:2], 9)) for pair in point["series"]] == wanted
+        assert [*point["at"]] == [4, 8, 12, 16, 20]  # on the nested images, where all were not measured
+        for part, name in zip(PARTS, names, strict=True):
+            wanted = [values[0] for values in rd(part, betas=[beta], depth=depth)]
+            assert point["at"][20][name][:2] == pytest.approx(wanted, rel=1e-5)
+            assert point["at"][4][name][1] > point["at"][20][name][1] + 100
         mean, spread = point["numbers"]["D (test), nats per image"].split(" ± ")
-        assert (float(mean), spread) == (pytest.approx(wanted[1][1], abs=0.051), "0.1")
-        assert (point["picture"] is None) == (beta == 0.1)
-        assert point["numbers"]["seeds"] == "2"
-    x, y, *_ = points[1, 0.01]["series"][1]
-    assert points[1, 0.01]["says"] == f"beta 0.01, 1 layer: test D {y:.1f}, R {x:.1f} nats per image, 2 seeds"
-    # The bars are those of figure 3.
-    (shared,) = data["plots"]
-    assert re.fullmatch(r"equal D \+ R, \d+ apart", shared["legend"])
-    for ax, depth in zip(drawn(study.figure_3(with_pictures)).axes, (1, 3), strict=True):
-        for s, container in enumerate(ax.containers):
+        assert (float(mean), spread) == (pytest.approx(rd("test", betas=[beta], depth=depth)[1][0], abs=0.051), "0.1")
+        assert (point["numbers"]["seeds"], point["faint"]) == ("2", "20 of at least 20,000 steps")
+    assert points[1, 0.01]["says"] == "beta 0.01, 1 layer: test D 116.1, R 19.8 nats per image, 2 seeds"
+    # The spread is that of figure 3.
+    for ax, depth in zip(drawn(study.figure_3(table)).axes, (1, 3), strict=True):
+        for name, container in zip(names, ax.containers, strict=True):
             segments = [collection.get_segments() for collection in container.lines[2]]
             for beta, across, up in zip(BETAS, *segments, strict=True):
-                x, y, sd_x, sd_y = points[depth, beta]["series"][s]
-                assert np.diff(across, axis=0)[0] == pytest.approx([2 * sd_x, 0], abs=1e-9)
-                assert np.diff(up, axis=0)[0] == pytest.approx([0, 2 * sd_y], abs=1e-9)
-                assert sd_x > 0
-                assert sd_y > 0
-                assert across.mean(0) == pytest.approx([x, y])
+                x, y, sd_x, sd_y = points[depth, beta]["at"][20][name]
+                assert np.diff(across, axis=0)[0] == pytest.approx([2 * sd_x, 0], rel=1e-4, abs=1e-9)
+                assert np.diff(up, axis=0)[0] == pytest.approx([0, 2 * sd_y], rel=1e-4, abs=1e-9)
+                assert min(sd_x, sd_y) > 0
+                assert across.mean(0) == pytest.approx([x, y], rel=1e-5)
 
 
-def test_what_moves_is_the_whole_table_with_pictures_of_a_seed_that_was_asked_for(pictured):
+def test_what_moves_is_the_whole_table_with_pictures_of_a_seed_that_was_asked_for(monkeypatch):
     members = grid([0.1, 1.0], [1])
-    pictured({m.key: 0 for m in members})
+    carried = {m.key: bundles.Bundle({"key": m.key}, 20, grid_of(m.key, 0)) for m in members}
+    monkeypatch.setattr(results, "bundle_of", lambda name, key: carried.get(key))
     table = frame(members)
     _, data = moved(explore.explore(table.assign(asked=table["seed"] == 1), settings()))
     assert [point["numbers"]["seeds"] for point in data["points"]] == ["2", "2"]
-    assert all(", seed 1; " in point["alt"] for point in data["points"])
+    assert [point["of"] for point in data["points"]] == ["seed 1"] * 2
+    assert all(len(point["rows"]) == 3 for point in data["points"])
 
 
-def test_what_moves_has_the_preference_for_training_images_beside_its_shares(with_pictures):
+def test_what_moves_has_the_preference_for_training_images_beside_its_shares():
     """Of the members that have them: here those of beta 1, and one of two seeds of beta 3."""
-    table = with_pictures
+    table = frame(grid(n_train=16_384)).assign(asked=True)
     ends = (table["step"] == 20) & (table["part"] == "test") & (table["measure"] == "rate")
     having = ends & ((table["beta"] == 1) | ((table["beta"] == 3) & (table["seed"] == 0)))
     rows = [
@@ -571,74 +575,35 @@ def test_what_moves_has_the_preference_for_training_images_beside_its_shares(wit
     ]
     _, data = moved(explore.explore(pd.concat([table, *rows]), settings()))
     for point in data["points"]:
-        numbers = {
-            name: text for name, text in point["numbers"].items() if name in explore.MEMORISATION and text != "–"
-        }
+        numbers = {name: text for name, text in point["numbers"].items() if name in explore.MEMORISATION}
         few = " (1 of the seeds)"
         wanted = {
             1: ["0.150 ± 0.071", "0.550 ± 0.071", "0.450 ± 0.071"],
             3: ["0.100" + few, "0.500" + few, "0.400" + few],
-        }
-        assert numbers == dict(zip(explore.MEMORISATION, wanted.get(point["place"][1], []), strict=False))
+        }.get(point["axes"]["beta"], [])
+        assert numbers == dict(zip(explore.MEMORISATION, wanted, strict=False))
 
 
-def test_it_begins_with_the_largest_budget_that_has_two_betas_and_pictures(pictured):
-    largest = grid([0.3], steps=400, seeds=[0])
-    large = grid([0.001, 0.1], [1], steps=200, seeds=[0])
-    middle = grid([0.1, 1.0, 3.0], steps=100, seeds=[0])
-    small = grid([0.1, 1.0], [1], seeds=[0])
-    some = [m for m in middle if dict(m.weights)["beta"] == 3 and dict(m.model_args)["depth"] == 1]
-
-    def shown(members, with_pictures=()):
-        pictured({m.key: 0 for m in with_pictures})
-        return moved(explore.explore(frame(members).assign(asked=True), settings()))
-
-    everything = largest + large + middle + small
-    value, data = shown(everything, some + small)
-    names = data["axes"][0]["values"]
-    assert [name.split(" steps")[0].split(": ")[1] for name in names] == ["100", "200", "20"]  # one beta is no curve
-    assert value == [names[0], 1, 3.0]  # the one that has pictures
+def test_every_budget_is_there_and_it_begins_with_the_largest_that_has_three_betas():
+    largest = grid([0.3, 1.0], steps=400, seeds=[0])
+    large = grid([0.001, 0.1, 0.3], [1], steps=200, seeds=[0])
+    small = grid([0.1, 1.0, 3.0], [1], seeds=[0])
+    members = {"200": large, "20": small, "400": largest}
+    value, data = moved(explore.explore(frame(largest + large + small).assign(asked=True), settings()))
+    names = [budget["label"] for budget in data["budgets"]]
+    assert [name.split(" steps")[0].split(": ")[1] for name in names] == [*members]
+    assert [data["points"][i]["axes"]["beta"] for i in value] == [0.001, 0.3]
     # Of each budget its own members alone.
-    for name, members in zip(names, (middle, large, small), strict=True):
-        places = {tuple(point["place"][1:]) for point in data["points"] if point["place"][0] == name}
-        assert places == {(dict(m.model_args)["depth"], dict(m.weights)["beta"]) for m in members}
-    assert [plot["of"] for plot in data["plots"]] == [[0], [1], [2]]
-    assert shown(everything, middle)[0] == [names[0], 3, 1.0]
-    assert shown(everything, large + small)[0] == [names[1], 1, 0.1]
-    assert shown(everything)[0] == [names[1], 1, 0.1]
-    value, data = shown(largest)
-    assert value == [3, 0.3]
-    assert "400 steps" in data["caption"]
-    # Budgets of the same label are two curves.
-    _, data = shown(small + grid([0.1, 1.0], [1], seeds=[0], n_test=8))
-    first, second = data["axes"][0]["values"]
+    for name, own in zip(names, members.values(), strict=True):
+        places = {tuple(point["axes"].values()) for point in data["points"] if point["budget"] == name}
+        assert places == {(dict(m.model_args)["depth"], dict(m.weights)["beta"]) for m in own}
+    # Budgets of the same label are two.
+    _, data = moved(
+        explore.explore(frame(small + grid([0.1], [1], seeds=[0], n_test=8)).assign(asked=True), settings())
+    )
+    first, second = (budget["label"] for budget in data["budgets"])
     assert second == f"{first} (2)"
     assert len(data["points"]) == 4
-
-
-def test_the_decoder_shown_is_the_longest_trained_and_deepest_near_beta_1(monkeypatch):
-    members = grid(steps=400, seeds=[0]) + grid([1.0], steps=20, seeds=[0])
-    absent = {
-        m.key
-        for m in members
-        if m.steps == 400 and dict(m.model_args)["depth"] == 3 and dict(m.weights)["beta"] in (1, 3)
-    }
-
-    def load(key, store=None):
-        if key in absent:
-            raise StoreError("not here")
-        return member(model_args=ARGUMENTS).build().eval()
-
-    table = frame(members).assign(asked=True)
-    monkeypatch.setattr(explore, "load", load)
-    shown = explore.decode(table, settings())
-    assert shown._state["data"]["caption"] == "3 layers, beta 0.1, seed 0, 400 steps, tetrominoes, CV(32)"
-    published = type(settings()).at("published")
-    assert "--decoders" in explore.decode(table, published)._repr_html_()  # what is stored is no part of a page
-    monkeypatch.setattr(explore, "load_decoder", load)
-    assert "400 steps" in explore.decode(table, published)._repr_html_()
-    absent |= {m.key for m in members}
-    assert "--decoders" in explore.decode(table, settings())._repr_html_()
 
 
 # The data beside a figure: what is drawn, all of it, and nothing else

@@ -9,14 +9,23 @@ import torch
 from made_up import assert_drawn_whatever_the_range, drawn, keyed, swept_values
 from matplotlib import pyplot as plt
 from test_claims_hierarchical_rates import table as made_up
-from tiny import held, with_columns
+from tiny import held, moved, with_columns
 from torch import nn
 
 from vaekit import claims, sweep
 from vaekit.__main__ import main
 from vaekit.data import DataError
 from vaekit.figures import panels
-from vaekit.metrics import accuracy_bound, class_information, encode, evaluate, inception_score, psnr
+from vaekit.metrics import (
+    accuracy_bound,
+    class_information,
+    encode,
+    evaluate,
+    generate_images,
+    inception_score,
+    psnr,
+    reconstruct,
+)
 from vaekit.settings import SettingsError
 from vaekit.store import Member, StoreError
 from vaekit.studies import hierarchical_rates as study
@@ -351,21 +360,14 @@ def test_table_1_stands_beside_the_papers():
 # Pictures and the explorer --------------------------------------------------------------------------------------------
 
 
-def captions(shown) -> dict[tuple, str]:
-    """What stands under each point's picture, or in its place, by (beta2, beta1)."""
-    data = held(shown)["data"]
-    *_, beta2, beta1 = (axis["values"] for axis in data["axes"])
-    return {(beta2[point["place"][-2]], beta1[point["place"][-1]]): point["alt"] for point in data["points"]}
-
-
 def test_pictures_are_samples_images_and_reconstructions(images):
     model = model_of(member()).float()
     shown = study.image_grid(model, member(), 20, images)
     assert (shown.dtype, shown.shape) == (torch.uint8, (3, 8, 3, 32, 32))
     assert torch.equal(shown[1], images.test[:8])
-    drawn = study.generate_images(model, 8, seed=3).clamp(0, 1)
+    drawn = generate_images(model, 8, 3).clamp(0, 1)
     assert torch.equal(shown[0], (255 * drawn).round().byte())
-    assert (shown[2].float() / 255 - study.reconstruct(model, shown[1]).clamp(0, 1)).abs().max() <= 0.5 / 255 + 1e-6
+    assert (shown[2].float() / 255 - reconstruct(model, shown[1]).clamp(0, 1)).abs().max() <= 0.5 / 255 + 1e-6
     few = dataclasses.replace(images, test=images.test[:5])
     assert study.image_grid(model, member(), 20, few).shape == (3, 5, 3, 32, 32)
     with torch.no_grad():
@@ -376,57 +378,56 @@ def test_pictures_are_samples_images_and_reconstructions(images):
 def test_pictures_are_of_a_seed_asked_for_and_go_with_the_results():
     chosen = settings(seeds="[7]")
     table = study.run(chosen)
-    other = table.assign(seed=0, asked=False, key=table["key"].str.replace(r"^.", "x", regex=True))
+    other = table.assign(seed=0, asked=False, key=table["key"].str[::-1])
     both = pd.concat([table, other], ignore_index=True)  # as many of seed 0, whose weights are not here
-    shown = captions(explore.explore(both, chosen))
-    assert shown.keys() == {(0.1, 1.0), (1.0, 1.0)}
-    for point, words in shown.items():
-        rows = "rows from above: sample, test image, reconstruction"
-        assert words == f"(β2, β1) = ({point[0]:g}, 1), seed 7; {rows}"
-    points = held(explore.explore(both, chosen))["data"]["points"]
-    assert all(dict(point["numbers"])[0] == "7" for point in points)  # and so are the numbers
+    shown = explore.explore(both, chosen)
+    points = moved(shown)[1]["points"]
+    assert {(point["axes"]["beta2"], point["axes"]["beta1"]) for point in points} == {(0.1, 1.0), (1.0, 1.0)}
+    assert all((point["of"], point["stored"], point["numbers"]["seed"]) == ("seed 7", True, "7") for point in points)
+    facts, content = shown._answer.__self__.facts(points[0]["key"])
+    assert [label for label, _ in facts["rows"]] == ["sample", "test image", "reconstruction"]
+    assert (len(content), len(facts["codes"]["mean"]), facts["why"], facts["whyNot"]) == (1, 8, "", "")
     words = texts(explore.figure_4(both, chosen))
     assert any(word.startswith("both betas 1, (β2, β1) = (1, 1), seed 7") for word in words)
     assert main(["export", "hierarchical_rates"]) in (0, None)
-    page = explore.explore(table, dataclasses.replace(chosen, scale="published"))
-    assert all("seed 7" in words for words in captions(page).values())
-    points = held(page)["data"]["points"]
-    assert all(point["picture"]["src"].startswith("data:image/png") for point in points)
+    page = held(explore.explore(table, dataclasses.replace(chosen, scale="published")))["data"]
+    assert all((point["of"], len(point["rows"]), point["stored"]) == ("seed 7", 3, False) for point in page["points"])
+    assert all(strip["src"].startswith("data:image/png") for strip in page["strips"])
 
 
 @pytest.mark.parametrize(
-    ("module", "name", "error", "says"),
-    [
-        (image_grids, "load", StoreError("damaged"), explore.NONE_STORED),
-        (image_grids, "examples_of", DataError("gone"), "The images of tetrominoes are not on this machine."),
-    ],
+    ("module", "name", "error"),
+    [(image_grids, "load", StoreError("damaged")), (image_grids, "examples_of", DataError("gone"))],
 )
-def test_what_cannot_be_pictured_costs_its_picture_alone(module, name, error, says, monkeypatch):
+def test_what_cannot_be_pictured_costs_its_picture_alone(module, name, error, monkeypatch):
     chosen = settings(betas2=[1])
-    table = study.run(chosen)
+    shown = explore.explore(study.run(chosen), chosen)
 
     def fail(*arguments):
         raise error
 
     monkeypatch.setattr(module, name, fail)
-    assert set(captions(explore.explore(table, chosen)).values()) == {says}
+    facts, content = shown._answer.__self__.facts(moved(shown)[1]["points"][0]["key"])
+    assert (facts["rows"], facts["why"]) == ([], f"{error}")
+    assert len(content) == 1
 
 
 def test_the_explorer_moves_over_the_grids():
     chosen = dataclasses.replace(settings(), scale="published")
     both = pd.concat([world(), world(model="lvae", steps=57_000)])
     data = held(explore.explore(both, chosen))["data"]
-    assert [axis["name"] for axis in data["axes"]] == ["budget", "beta2", "beta1"]
+    assert [axis["name"] for axis in data["axes"]] == ["model", "beta2", "beta1"]
+    assert len(data["budgets"]) == 2
     assert len(data["points"]) == 2 * 25
     points = plots.points_of(world())
     first, values = data["points"][0], points.iloc[0]
-    assert first["series"] == [[pytest.approx(values[plots.R2]), pytest.approx(values[plots.R1]), 0, 0]]
+    assert first["at"][-1][1] == [[pytest.approx(values[plots.R2]), pytest.approx(values[plots.R1]), 0, 0]]
     numbers = {data["numbers"][name]: text for name, text in first["numbers"]}
     assert numbers["seed"] == "0"
     assert numbers[plots.PSNR] == f"{values[plots.PSNR]:.2f}"
     assert numbers["Inception Score (resnet20)"] == f"{values[plots.IS]:.3f}"
     assert numbers[plots.RBF] == f"{values[plots.RBF]:.3f}"
-    assert first["alt"] == explore.NONE_IN_RESULTS
+    assert first["why"] == "results/ carries no pictures of this member."
     assert first["says"].startswith("beta2 0.1, beta1 0.1: R(z2) ")
     assert "nothing to move through" in explore.explore(world().iloc[:0], chosen)._repr_html_()
     assert any("No pictures" in word for word in texts(explore.figure_4(world(), chosen)))

@@ -11,7 +11,7 @@ import pytest
 import torch
 from made_up import assert_drawn_whatever_the_range, drawn, errorbars, keyed
 from test_claims_id_transition import READ, published, table
-from tiny import held, with_columns
+from tiny import held, moved, with_columns
 
 from vaekit import claims, sweep
 from vaekit.data import image_shape
@@ -263,7 +263,8 @@ def test_a_table_has_all_that_claims_and_figures_read(place):
     for draw in FIGURES:
         drawn(draw(table))
     assert len(plots.numbers(table)) == 2
-    assert len(held(explore.explore(table, chosen))["data"]["points"]) == 2 * 4 * 11
+    points = held(explore.explore(table, chosen))["data"]["points"]
+    assert [[len(at[0]) for _, at in point["at"]] for point in points] == [[4 * 11] * 4] * 2
     assert {answer.outcome for answer in claims.verdicts(ours.CLAIMS, table)} <= {claims.NOT_RUN, claims.NEEDS_DATA}
     # And the same from results/, to which an empty cell is no number.
     merged = sweep.tables(study.SPEC, members=study.members(chosen))
@@ -455,39 +456,33 @@ def test_numbers_say_n_and_what_was_left_out(all_measures):
 
 
 def test_the_explorer_has_every_layer_of_every_network(all_measures):
-    data = held(explore.explore(all_measures, settings(scale="published", epochs=None)))["data"]
-    budget, dims, epochs, layers = data["axes"]
-    assert [axis["name"] for axis in data["axes"]] == ["budget", "K", "epoch", "layer"]
-    assert budget["values"] == [
-        "200 epochs of 40,000 images, N = 5,000: 31,250 steps of 256, cifar10, 3 seeds",
-        "50 epochs of 48,000 images, N = 5,000: 9,375 steps of 256, mnist32, 1 seed",
+    _, data = moved(explore.explore(all_measures, settings(scale="published", epochs=None)))
+    assert [axis["name"] for axis in data["axes"]] == ["K"]
+    assert [(budget["label"], budget["group"]) for budget in data["budgets"]] == [
+        ("200 epochs of 40,000 images, N = 5,000: 31,250 steps of 256, cifar10, 3 seeds", "cifar10"),
+        ("50 epochs of 48,000 images, N = 5,000: 9,375 steps of 256, mnist32, 1 seed", "mnist32"),
     ]
-    assert (dims["values"], epochs["values"], layers["values"]) == ([2, 64], [0, 1, 10, 40, 50, 160, 200], [*range(11)])
-    assert len(data["points"]) == 2 * (6 + 5) * 11
-    place = [0, 1, 6, 3]  # layer 3 of K 64 after 200 epochs
-    (point,) = [point for point in data["points"] if point["place"] == place]
-    ((x, y, sd_x, sd_y),) = point["series"]
-    assert (x, y, sd_x) == (3, pytest.approx(published("intrinsic_dimension", "layer=3", 64, 200)), 0)
+    assert [point["axes"]["K"] for point in data["points"]] == [2, 64, 2, 64]
+    point = data["points"][1]
+    assert [*point["at"]] == [0, 1, 10, 50, 160, 200]
+    x, y, sd_x, sd_y = point["at"][200]["members"][4 * 3 : 4 * 3 + 4]  # layer 3
+    assert (x, sd_x) == (3, 0)
+    assert y == pytest.approx(published("intrinsic_dimension", "layer=3", 64, 200), rel=1e-5)
     values = tidy.select(all_measures, "intrinsic_dimension", layer=3, latent_dim=64, data="cifar10")["value"]
-    assert sd_y == pytest.approx(values.std())
-    assert point["alt"].startswith("K = 64 after 200 epochs: the data has 31.0 dimensions, the encoder's peak 72.7")
-    assert "the decoder's peak 57.1, the output 23.2" in point["alt"]
-    assert point["says"].startswith(f"K 64, epoch 200, layer 3: {y:.1f} ± ")
-    numbers = {data["numbers"][name]: text for name, text in point["numbers"]}
-    assert numbers["intrinsic dimension"] == f"{y:.1f} ± {values.std():.1f}"
-    assert (numbers["seeds"], numbers["images N"], numbers["duplicates left out"]) == ("3", "5,000", "0")
+    assert sd_y == pytest.approx(values.std(), rel=1e-5)
+    assert point["says"].startswith("K = 64: the data has 31.0 dimensions, the encoder's peak 72.7")
+    assert "the decoder's peak 57.1, the output 23.2" in point["says"]
+    assert data["stations"][:2] + data["stations"][-1:] == ["layer 0, image", "layer 1", "layer 10, output"]
+    numbers = point["numbers"]
+    assert (numbers["seeds"], numbers["images N"], numbers["duplicates left out, at most"]) == ("3", "5,000", "3")
     back = tidy.select(all_measures, "information_imbalance", latent_dim=64, data="cifar10", **plots.BACK)["value"]
     assert numbers["Δ(output → image)"] == mean_sd(back, ".3f")
-    at_the_image = {data["numbers"][name]: text for name, text in data["points"][0]["numbers"]}
-    assert at_the_image["Δ(layer before → this)"] == "–"
-    assert at_the_image["duplicates left out"] == "3"
+    assert [one["faint"] for one in data["points"]] == ["", "", *["9,375 of at least 37,500 steps"] * 2]
 
 
-def test_one_budget_is_no_choice_and_none_is_a_sentence(all_measures):
+def test_of_dimensions_alone_there_are_no_deltas_and_of_none_a_sentence(all_measures):
     one = all_measures[all_measures["data"] == "mnist32"]
     data = held(explore.explore(one[one["measure"] == "intrinsic_dimension"], settings()))["data"]
-    assert [axis["name"] for axis in data["axes"]] == ["K", "epoch", "layer"]
-    assert data["caption"].endswith("mnist32, 1 seed")
     assert not any("Δ" in name for name in data["numbers"])
     nothing = explore.explore(all_measures.assign(status="diverged"), settings())
     assert "nothing to move through" in nothing._repr_html_()

@@ -1,13 +1,19 @@
 """`python -m vaekit runs …`: what people see of a store, and that verify names every damaged file and nothing else."""
 
+import os
+import re
 import shutil
+import socket
+import subprocess
 
 import numpy as np
 import pytest
 from tiny import member, run_of, tables
 
+from vaekit import sweep
 from vaekit.__main__ import main
-from vaekit.store import ImageGrid, bundles, default_store, results
+from vaekit.fleet import Stopped, cores, progress
+from vaekit.store import ImageGrid, bundles, checkpoints, default_store, results
 from vaekit.studies import rate_generalisation as study
 
 pytestmark = pytest.mark.usefixtures("place")
@@ -43,7 +49,59 @@ def error(capsys, *arguments):
     return output.err
 
 
+@pytest.fixture
+def stopped(place, monkeypatch):
+    """A store in which two members were stopped on their way, by this very process."""
+    store, told = default_store(), []
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    monkeypatch.setattr(cores, "_LOOK", 0.001)
+    how = {"progress": told.append, "say": lambda line: None, "stop": lambda: bool(told and told[-1].step >= 400)}
+    with pytest.raises(Stopped):
+        sweep.run(study.SPEC, [member(0.1, steps=4_000), member(7, steps=4_000)], store, **how)
+    return store
+
+
 # What people see
+
+
+def test_status_says_what_trains_where_and_how_far(stopped, capsys, monkeypatch):
+    heading, *lines = shown(capsys, "status").out.splitlines()
+    assert heading.split() == ["state", "where", "step", "saved", "left", "what"]
+    assert len(lines) == 1  # one core: the second had not begun
+    (line,) = lines
+    assert line.startswith(f"trains  {socket.gethostname()}, process {os.getpid()}  ")
+    step = int(re.search(r"([0-9,]+) of 4,000", line)[1].replace(",", ""))
+    assert 400 <= step < 4_000
+    assert f"({100 * step / 4_000:.0f} %)" in line
+    assert "dense_vae depth 1" in line
+    assert line.endswith("beta 0.1, seed 0")
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "_began", lambda pid: 0)  # another process has its number by now
+        assert shown(capsys, "status").out.splitlines()[1].startswith("stopped  ")
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "gethostname", lambda: "elsewhere")
+        assert shown(capsys, "status").out.splitlines()[1].startswith("not known  ")
+    sweep.run(study.SPEC, [member(0.1, steps=4_000)], stopped, progress=False, say=lambda line: None)
+    assert "nothing trains into" in shown(capsys, "status").out
+
+
+def test_status_passes_over_what_is_damaged(stopped, capsys):
+    for path in stopped.root.glob("work/*/[0-9]*"):
+        path.write_bytes(b"{}")
+    assert "nothing trains into" in shown(capsys, "status").out
+
+
+def test_a_process_that_ended_does_not_run():
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    host = socket.gethostname()
+    assert checkpoints._runs(host, os.getpid(), checkpoints._began(os.getpid()))
+    assert checkpoints._runs(host, os.getpid(), None)
+    for began in (None, 1):
+        assert not checkpoints._runs(host, ended.pid, began)
+    assert not checkpoints._runs(host, 10**30, None)
+    assert not checkpoints._runs(host, -1, None)
+    assert checkpoints._runs("elsewhere", os.getpid(), None) is None
 
 
 def test_list_is_a_line_a_run(store, capsys):

@@ -283,19 +283,22 @@ def test_a_run_from_an_empty_store_gives_a_table_that_figures_and_claims_read(ca
     before = select(table, "accuracy", part="test").set_index("key")["value"]
     parent = pruned.loc[pruned["arm"] == "gradual", "parent"]
     _, data = moved(explore.explore(table, tiny()))
-    assert [axis["name"] for axis in data["axes"]] == ["beta", "pruned (%)"]
-    assert data["series"] == [explore.TUNED, explore.UNTUNED]
-    points = {point["place"][1]: point for point in data["points"]}
-    assert list(points) == [100 * share for share in explore.SHARES]
-    assert {share for share, point in points.items() if point["series"][0]} == {0, 50}
-    assert points[0]["series"][1][1] == pytest.approx(100 * before[parent.iloc[0]])  # of 100 test images, all
-    assert points[95]["series"][1][1] < 60  # biases alone are left, and they name one shape
-    assert points[50]["says"].startswith("beta 1, 50 % of the weights pruned: test accuracy pruned and tuned ")
-    _, data = moved(explore.explore(table.assign(parent="0" * 64), tiny()))
-    assert {(point["place"][1], point["alt"][:28]) for point in data["points"]} == {
-        (0, "Not tuned: no weights are he"),
-        (50, "Not tuned: no weights are he"),
-    }
+    assert [axis["name"] for axis in data["axes"]] == ["network", "beta", "pruned (%)"]
+    points = {(point["axes"]["network"], point["axes"]["pruned (%)"]): point for point in data["points"]}
+    not_tuned = [share for network, share in points if network == explore.NOT_TUNED]
+    assert not_tuned == [100 * share for share in explore.SHARES]
+    first = points[explore.NOT_TUNED, 0]["at"][100]["networks"][1]
+    assert first == pytest.approx(100 * before[parent.iloc[0]], rel=1e-5)  # of 100 test images, all
+    assert points[explore.NOT_TUNED, 95]["at"][100]["networks"][1] < 60  # biases alone are left: they name one shape
+    assert {share for network, share in points if network == "pruned"} == {50}
+    assert points["before pruning", 0]["stored"]
+    assert points["pruned", 50]["says"].startswith("beta 1, pruned, 50 % of the weights pruned: test accuracy ")
+    _, data = moved(
+        explore.explore(table.assign(parent=table["parent"].where(table["parent"].isna(), "0" * 64)), tiny())
+    )
+    assert not any(point["axes"]["network"] == explore.NOT_TUNED for point in data["points"])
+    said = {point["numbers"]["not tuned"] for point in data["points"]}
+    assert [text[:22] for text in said] == ["No weights are here; a"]
     assert set(claims.verdict_table(CLAIMS, table)["outcome"].str.split(" ").str[0]) <= {"not", "needs"}
 
 
@@ -376,21 +379,23 @@ def test_published_shows_what_was_asked_for_with_its_parents(place):
 def test_a_published_page_explores_nothing_but_its_table(place):
     table = made_up(arms=["gradual", "dense"]).assign(asked=True)
     assert explore.explore(table, published())._repr_html_()  # a page's, which needs no kernel
-    value, data = moved(explore.explore(table, tiny()))
-    assert all("no weights are here" in point["alt"] for point in data["points"])
-    assert data["caption"] == "14,062 + 938 steps of 128, mnist, 2 seeds"
-    assert value == ["sum, lambda 100", 5, 50]
-    reading, beta, pruned = data["axes"]
-    assert reading["values"] == ["sum, lambda 100", "sum, lambda 1", "pixel mean, lambda 1"]
+    _, data = moved(explore.explore(table, tiny()))
+    assert [budget["label"] for budget in data["budgets"]] == ["14,062 + 938 steps of 128, mnist, 2 seeds"]
+    reading, network, beta, pruned = data["axes"]
+    assert {*reading["values"]} == {"sum, lambda 100", "sum, lambda 1", "pixel mean, lambda 1"}
+    assert {*network["values"]} == {"before pruning", "tuned, not pruned", "pruned"}
     assert (beta["values"], pruned["values"]) == ([1, 3, 5, 10], [0, 50, 90])
-    (point,) = [point for point in data["points"] if point["place"] == value]
+    place = ["sum, lambda 100", "pruned", 5, 50]
+    (point,) = [point for point in data["points"] if [*point["axes"].values()] == place]
     mean = 100 * (0.95 - 0.1 - 0.05 - 1 / 1038 + 0.0005)
-    assert point["series"] == [pytest.approx([50, mean, 0, 0.1 / math.sqrt(2)])]
-    assert point["numbers"] == {"seeds": "2", "accuracy (%), pruned and tuned": f"{mean:.2f} ± 0.07"}
+    assert point["at"][100]["networks"] == pytest.approx([50, mean, 0, 0.1 / math.sqrt(2)], rel=1e-4)
+    assert [*point["at"]] == [80, 100]
+    shown = {name: point["numbers"][name] for name in ("seeds", explore.ACCURACY, "compressed (kB)")}
+    assert shown == {"seeds": "2", explore.ACCURACY: f"{mean:.2f} ± 0.07", "compressed (kB)": "180.0 ± 0.0"}
+    assert point["faint"] == ""
     several = made_up(arms=["gradual"], data=["mnist", "fashion_mnist"]).assign(asked=True)
     _, data = moved(explore.explore(several, tiny()))
-    assert [axis["name"] for axis in data["axes"]] == ["budget", "reading", "beta", "pruned (%)"]
-    assert [label.split(", ")[1] for label in data["axes"][0]["values"]] == ["fashion_mnist", "mnist"]
+    assert [budget["group"] for budget in data["budgets"]] == ["fashion_mnist", "mnist"]
     for lost in (made_up(arms=["baseline"]), made_up(arms=["gradual"], diverged=set(table["key"]))):
         assert "nothing to move through" in explore.explore(lost.assign(asked=True), published())._repr_html_()
 

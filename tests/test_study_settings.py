@@ -45,6 +45,24 @@ def test_settings_are_made_without_reading_images(name, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("name", studies.NAMES)
+@pytest.mark.parametrize("scale", ["short", "paper"])
+def test_a_scale_above_quick_never_takes_another_set_than_the_papers(place, monkeypatch, name, scale):
+    """What is not at hand is one error that names each file, and the same with other files there."""
+    settings = studies.study(name).Settings
+    assert not any(map(callable, settings.SCALES[scale].values()))  # nothing depends on what is at hand
+    wanted = settings.SCALES[scale]["data"]
+    assert {*wanted} <= {*settings.SCALES["paper"]["data"]}
+    absent = [set_ for set_ in wanted if not data.is_available(set_)]
+    if not absent:
+        assert settings.at(scale).data == wanted == ("tetrominoes",)
+        return
+    with pytest.raises(SettingsError) as caught:
+        settings.at(scale)
+    assert len(caught.value.problems) == len({data.about(set_).stored for set_ in absent})
+    assert all("is not there" in problem for problem in caught.value.problems)
+
+
+@pytest.mark.parametrize("name", studies.NAMES)
 def test_published_has_the_papers_values_and_stands_beside_the_scales(name):
     settings = studies.study(name).Settings
     assert "published" not in settings.SCALES

@@ -5,6 +5,7 @@ import os
 import platform
 import re
 import subprocess
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -13,9 +14,10 @@ from tiny import ARGUMENTS, member, run_of
 
 from vaekit import provenance, sweep
 from vaekit.data import DataError
+from vaekit.fleet import Stopped, cores, progress
 from vaekit.store import Store, StoreError, Tables, results
 from vaekit.store import member as store_member
-from vaekit.sweep import Measure, StudySpec, Value, last_step, plan, plan_sweep, report, train
+from vaekit.sweep import Measure, StudySpec, Value, course, last_step, plan, plan_sweep, report, speed, train
 from vaekit.sweep.plan import bytes_per_run, fleet_size
 
 pytestmark = pytest.mark.usefixtures("place")
@@ -257,66 +259,161 @@ def test_more_members_than_a_stack_holds_are_trained_as_several(store, place, st
 
 
 @pytest.fixture
-def clock(_untimed, monkeypatch):
-    """A clock that each fleet sets forward by `clock.each` seconds, and an estimate of a second a step."""
-    clock, real = SimpleNamespace(now=0.0, each=20.0), train._train
+def clock(monkeypatch):
+    """A clock of the sweep's minutes that goes on by a second each time it is asked for: with each step, at least."""
+    clock = SimpleNamespace(now=0.0)
 
-    def timed(*args):
-        real(*args)
-        clock.now += clock.each
+    def tick():
+        clock.now += 1
+        return clock.now
 
-    monkeypatch.setattr(train, "_train", timed)
-    monkeypatch.setattr(train, "time", SimpleNamespace(monotonic=lambda: clock.now))
-    monkeypatch.setattr(plan, "seconds_per_step", lambda member, device: 1.0)
+    monkeypatch.setattr(course, "time", SimpleNamespace(monotonic=tick))
     return clock
 
 
-def test_no_fleet_is_begun_that_would_not_end_in_time(store, trained, clock):
-    lines = []
-    sweep.run(spec(), [member(1), member(2), member(1, model_args=DEEP)], store, minutes=0, say=lines.append)
-    assert not trained
-    refused = [text.split(" members")[0] for text in lines if text.startswith("not begun")]
-    assert refused == [f"not begun, for want of time: {n}" for n in (2, 1)]
-    sweep.run(spec(), [member(1), member(2)], store, minutes=0.5, say=lines.append)
-    assert trained == [[(0, 1)]]  # 20 s each: the second would end after 40
-    assert lines[-1].startswith("not begun, for want of time: 1 members of dense_vae")
-    sweep.run(spec(), [member(1), member(2)], store, minutes=5, say=quiet)
-    assert trained[1:] == [[(0, 2)]]
+@pytest.mark.parametrize("backend", ["cores", "stack"])
+def test_minutes_end_a_fleet_that_goes_on_from_there(store, place, trained, clock, monkeypatch, backend):
+    for module in (plan, train):
+        monkeypatch.setattr(module, "default_backend", lambda device: backend)
+    monkeypatch.setattr(cores, "_LOOK", 0.001)
+    members, lines = [member(1, steps=200), member(2, steps=200)], []
+    sweep.run(spec(), members, store, minutes=1, say=lines.append)
+    assert lines[-1].startswith("the minutes are over at ")
+    assert re.search(r"at [1-9][0-9]? %: kept; the same", lines[-1])
+    assert not list(store.keys())
+    assert len(trained) == 1
+    for _ in range(20):
+        sweep.run(spec(), members, store, minutes=2, say=quiet)
+    assert {*store.keys()} == {one.key for one in members}
+    whole = Store(place / "whole")
+    sweep.run(spec(), members, whole, say=quiet)
+    assert all(values(store, one) == values(whole, one) for one in members)
 
 
-def test_no_fleet_is_begun_when_time_is_over(stacked, monkeypatch):
-    assert fleet_size("cpu") == 2
-    assert [fleet_size("cpu", 1.0, left) for left in (3.0, 1.5, 0.5, 0.0, -1.0, -60.0)] == [2, 1, 0, 0, 0, 0]
+def test_a_fleet_has_a_member_a_core_and_the_last_ones_take_turns(stacked, monkeypatch):
+    assert fleet_size("cpu") == 2  # a stack, as large as one may be
     monkeypatch.setattr(plan, "default_backend", lambda device: "cores")
-    assert [fleet_size("cpu", 1.0, left) for left in (3.0, 1.0, 0.5, -9.0)] == [1, 1, 0, 0]
+    assert fleet_size("cpu") == 1
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
-    sizes = {waiting: fleet_size("cpu", 1.0, 6.5, waiting=waiting) for waiting in (1, 4, 5, 6, 7, 8)}
-    assert sizes == {1: 4, 4: 4, 5: 5, 6: 6, 7: 4, 8: 4}  # seven would end after 7 s
+    assert {n: fleet_size("cpu", waiting=n) for n in (1, 4, 5, 7, 8)} == {1: 4, 4: 4, 5: 5, 7: 7, 8: 4}
 
 
-def test_time_that_is_over_begins_nothing_more(store, stacked, trained, clock):
-    clock.each = 1_000  # fleets of 40 s, we thought
-    sweep.run(spec(), [member(beta) for beta in range(1, 6)], store, minutes=2, say=quiet)
-    assert [len(members) for members in trained] == [2]
+def test_time_that_is_over_begins_nothing(store, trained, clock):
+    sweep.run(spec(), [member(1)], store, say=quiet)
+    lines, again = [], spec(2)
+    for members in ([member(1)], [member(1), member(2)]):
+        sweep.run(again, members, store, minutes=0, say=lines.append)
+    assert len(trained) == 1
+    assert store.measures(member(1).key) == {"probe": 1}
+    assert lines[-1] == "the minutes are over at 0 %: kept; the same command goes on from there"
 
 
-def test_seconds_per_step_are_measured():
-    assert 0 < seconds_per_step(member(), "cpu") < 10
+def test_seconds_per_step_are_measured(monkeypatch):
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    monkeypatch.setattr(speed, "_WINDOW", 0.02)
+    monkeypatch.setattr(plan, "seconds_per_step", seconds_per_step)
+    begun = time.perf_counter()
+    each = plan.seconds_per_step(member(), "cpu")
+    assert 0 < each < 0.1
+    assert time.perf_counter() - begun < 10
+    again = time.perf_counter()
+    assert plan.seconds_per_step(member(7, seed=3, steps=99, n_train=64), "cpu") == each  # its like was timed
+    assert time.perf_counter() - again < 0.05
 
 
 def test_a_report_says_what_a_plan_means(store, monkeypatch):
     monkeypatch.setattr(plan, "seconds_per_step", lambda member, device: 0.5)
-    sweep.run(spec(), [member(1)], store, say=quiet)
-    sweep.run(spec(0), [member(2)], store, say=quiet)
+    monkeypatch.setattr(speed, "timed_measures", lambda spec, member, device: 60.0)
+    for beta, version in ((1, 1), (2, 0)):
+        sweep.run(spec(version), [member(beta)], store, say=quiet)
+    monkeypatch.setattr(speed, "observed", lambda *a: speed.Observed())
     members = [member(beta) for beta in range(1, 6)] + [member(1, model_args=DEEP, n_train=None, steps=12_000)]
     lines = report(spec(), plan_sweep(spec(), members, store), "cpu").splitlines()
     assert lines[0] == "probes: 1 members known, 1 to be measured from their weights"
     assert lines[1].startswith("  3 to train: dense_vae depth 1 hidden 4 latent_dim 2, 32 images of tetrominoes (cv), ")
-    assert lines[1].endswith("20 steps of 8, full: under a minute, 2 MB")
+    assert lines[1].endswith("20 steps of 8, full: about 4 min (as timed now), 2 MB")  # 30 s, and 60 s for each
     assert "depth 2" in lines[2]
-    assert "tetrominoes (cv), 12,000 steps of 8, full: about 100 min" in lines[2]
-    assert lines[3].startswith("  4 in all: about ")
+    assert "tetrominoes (cv), 12,000 steps of 8, full: about 101 min (as timed now)" in lines[2]
+    assert lines[3].startswith("  4 in all: about 104 min, measures about 4 min of it, ")
     assert len(lines) == 4
+    untimed = report(spec(), plan_sweep(spec(), members, store), "cpu", timed=False)
+    assert "about" not in untimed
+
+
+def took(beta, steps, seconds, measuring=None, model_args=ARGUMENTS, **others):
+    """A run that took so long, on this hardware."""
+    record = {"hardware": provenance.hardware("cpu"), "backend": "cores", "fleet": 1, "wall_time": seconds}
+    record |= {"measure_time": measuring} | others
+    return run_of(member(beta, steps=steps, model_args=model_args), (steps,), **record)
+
+
+def test_times_are_those_that_stored_runs_took(store, monkeypatch):
+    monkeypatch.setattr(plan, "seconds_per_step", lambda *a: pytest.fail("timed"))
+    for beta, seconds in ((1, 20.0), (2, 30.0), (3, 1_000.0)):  # the median counts
+        store.commit(took(beta, 100, seconds, measuring=90.0))
+    store.commit(run_of(member(4, steps=100), hardware="another", wall_time=1e9, backend="cores"))
+    store.commit(run_of(member(5, steps=100), (), "diverged", "", hardware=provenance.hardware("cpu"), wall_time=1e9))
+    seen = speed.observed(store, Tables(), "cpu")
+    assert seen.seconds_per_step(member(9, seed=8, steps=5_000, n_train=64)) == pytest.approx(0.3)
+    assert seen.seconds_per_step(member(9, model_args=DEEP)) is None
+    assert seen.seconds_of_measures(member(9, seed=8, steps=100)) == 90
+    assert seen.seconds_of_measures(member(9, steps=200)) is None
+    lines = report(spec(), plan_sweep(spec(), [member(8, steps=100), member(9, steps=100)], store), "cpu", store)
+    assert "2 to train: " in lines
+    assert "about 4 min (as stored runs took)" in lines  # 2 x (30 + 90) s
+
+
+def test_a_fleet_smaller_than_the_machine_has_longer_shares(store, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    store.commit(took(1, 100, 40.0, fleet=1))
+    store.commit(took(2, 100, 10.0, fleet=4, model_args=DEEP))
+    seen = speed.observed(store, Tables(), "cpu")
+    assert seen.seconds_per_step(member(9)) == seen.seconds_per_step(member(9, model_args=DEEP)) == pytest.approx(0.1)
+
+
+def test_what_a_checkpoint_has_is_not_counted_again(store, monkeypatch):
+    monkeypatch.setattr(plan, "seconds_per_step", lambda *a: 60.0)
+    monkeypatch.setattr(speed, "timed_measures", lambda *a: 0.0)
+    told, one = [], member(1, steps=1_000)
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    monkeypatch.setattr(cores, "_LOOK", 0.001)
+    with pytest.raises(Stopped) as stopped:
+        sweep.run(spec(), [one], store, progress=told.append, say=quiet, stop=lambda: bool(told and told[-1].step > 99))
+    left = round(1_000 * (1 - stopped.value.share))
+    lasts = progress.duration(60 * left)
+    assert f"about {lasts} (as timed now)" in report(spec(), plan_sweep(spec(), [one], store), "cpu", store)
+
+
+def test_times_on_a_card_that_is_not_here_are_those_seen_on_one(store, monkeypatch):
+    monkeypatch.setattr(plan, "seconds_per_step", lambda *a: pytest.fail("timed"))
+    todo = plan_sweep(spec(), [member(8, steps=6_000)], store)
+    assert "time not known, " in report(spec(), todo, "cuda", store)
+    store.commit(took(1, 100, 100.0))
+    assert "time not known, " in report(spec(), todo, "cuda", store)
+    store.commit(took(2, 100, 2.0, hardware="a card", backend="stack", fleet=64))
+    assert "about 2 min (as stored runs took)" in report(spec(), todo, "cuda", store)
+
+
+def test_measures_are_timed_on_a_part_of_the_images():
+    sizes = []
+
+    def take(model, member, step, images):
+        sizes.append((len(images.train), len(images.test)))
+        time.sleep(0.002 + 1e-6 * len(images.train) ** 2)
+        yield from ()
+
+    one = member(n_train=2_000, n_test=400)
+    design = StudySpec("probes", (Measure("slow", 1, take),), lambda m: (10, 20), lambda m: (20,))
+    assert speed.timed_measures(design, one, "cpu") == pytest.approx(2 * 4.002, rel=0.25)
+    assert max(sizes) == (1_280, 256)  # a part of both
+
+
+@pytest.mark.parametrize("law", [lambda x: 3.0, lambda x: 0.2 + 4 * x, lambda x: x + 9 * x * x, lambda x: 7 * x * x])
+def test_what_parts_took_says_what_the_whole_takes(law):
+    points = [(part, law(part)) for part in (1 / 32, 1 / 16, 1 / 8, 1 / 4)]
+    assert speed._at_whole(points) == pytest.approx(law(1.0), rel=1e-6)
+    assert speed._at_whole([(0.5, 2.0)]) == 4.0
+    assert speed._at_whole([(0.5, 2.0), (1.0, 3.0)]) == 3.0
 
 
 def test_bytes_of_a_run_are_those_on_the_disk(store):

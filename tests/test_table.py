@@ -264,7 +264,8 @@ def test_published_shows_a_part_of_it(trained):
 
 
 def test_what_published_lacks_is_one_error_with_the_command(trained):
-    with pytest.raises(StoreError, match=r"holds no member yet; `python -m vaekit train rate_generalisation"):
+    says = r"holds no member yet \(VAEKIT_RESULTS names another folder\); `python -m vaekit train rate_generalisation"
+    with pytest.raises(StoreError, match=says):
         asked(study.Settings.at("published"))
     published(study.members(settings()))
     default_store().commit(run_of(study.members(settings(betas=[0.3]))[0]))

@@ -103,9 +103,11 @@ def with_columns(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def held(shown) -> dict:
-    """What a page holds of a widget: its data, and what it begins at."""
-    page = shown.static() if hasattr(shown, "static") else shown
-    return json.loads(re.search(r'application/json">(.*?)</script>', page._repr_html_())[1])
+    """What a page holds of a widget: its data, what it begins at, and any weights in base64."""
+    html = (shown.static() if hasattr(shown, "static") else shown)._repr_html_()
+    weights = dict(re.findall(r'class="vaekit-weights" data-hash="(\w+)">(.*?)</script>', html))
+    state = json.loads(re.search(r'application/json">(.*?)</script>', html)[1])
+    return state | ({"weights": weights} if weights else {})
 
 
 def posterior(mu, sd) -> Gaussian:
@@ -115,15 +117,16 @@ def posterior(mu, sd) -> Gaussian:
 
 
 def moved(shown) -> tuple[list, dict]:
-    """What a `widgets.curve` begins at, and its data: places and numbers as a reader sees them, not as ranks."""
-    data = shown._state["data"]
-    points = [
-        point
-        | {"place": [axis["values"][rank] for axis, rank in zip(data["axes"], point["place"], strict=True)]}
-        | {"numbers": {data["numbers"][name]: text for name, text in point["numbers"]}}
-        for point in data["points"]
-    ]
-    return shown._state["value"], data | {"points": points}
+    """What a playground begins at, and its data: axes, budgets and numbers as a reader sees them, not as ranks."""
+    state = held(shown)
+    data, points = state["data"], []
+    for point in data["points"]:
+        axes = {axis["name"]: axis["values"][rank] for axis, rank in zip(data["axes"], point["place"], strict=True)}
+        at = {snapshot: dict(zip(data["series"], flats, strict=True)) for snapshot, flats in point["at"]}
+        numbers = {data["numbers"][name]: text for name, text in point["numbers"]}
+        budget = data["budgets"][point["budget"]]["label"]
+        points.append(point | {"axes": axes, "at": at, "numbers": numbers, "budget": budget})
+    return state["value"], data | {"points": points}
 
 
 def notebook(path, *cells):

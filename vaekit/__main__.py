@@ -11,13 +11,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import cast
 
-from vaekit import classifiers, data, studies, sweep
+import vaekit
+from vaekit import classifiers, data, provenance, studies, sweep
 from vaekit.fleet import device_problem
 from vaekit.models.classifiers import NETWORKS
 from vaekit.settings import SettingsError, expanded
 from vaekit.store import SHORT, StoreError, bundles, default_store, files, load, maintenance, results
-from vaekit.sweep import image_grids
+from vaekit.sweep import codes, image_grids
 
+MORE = 75  # the exit status of a training whose minutes are over and that is not done: EX_TEMPFAIL, try again
 DECODERS = 6  # that one export may add to results/
 
 
@@ -26,13 +28,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m vaekit", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    command = commands.add_parser("data", help="download an image set into VAEKIT_DATA")
-    command.add_argument("name", metavar="NAME", help=", ".join(data.NAMES))
+    parser.add_argument("--version", action="version", version=version())
+    command = commands.add_parser("data", help="download an image set into VAEKIT_DATA, or list all of them")
+    what = command.add_mutually_exclusive_group(required=True)
+    what.add_argument("name", nargs="?", metavar="NAME", help=", ".join(data.NAMES))
+    what.add_argument("--list", action="store_true", help="their names, origin and size, and which are on this machine")
     command.set_defaults(run=fetch)
 
     command = commands.add_parser("train", help="train and measure what is missing of a study's members")
     choose(command, scale="quick")
-    command.add_argument("--minutes", type=float, help="begin no fleet that would not end within so many minutes")
+    command.add_argument("--minutes", type=float, help="end after so many, all kept; status 75 where more is left")
     command.add_argument("--shard", metavar="I/N", help="the members of part I of N alone, e.g. 2/4: one a machine")
     command.add_argument("--dry-run", action="store_true", help="say what is missing and what it takes; stop there")
     command.add_argument(
@@ -52,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     place.add_argument("--from", metavar="DIR", dest="source", help="merge such a folder, not the store")
     command.set_defaults(run=export)
 
-    add_runs(commands.add_parser("runs", help="what the store holds: list, show, verify and clean it"))
+    add_runs(commands.add_parser("runs", help="what the store holds: its status, list, show, verify and clean"))
 
     command = commands.add_parser("classifier", help="train the classifier that judges samples of a data set (IS)")
     command.add_argument("data", metavar="DATA", choices=data.NAMES, help=", ".join(data.NAMES))
@@ -74,9 +79,15 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         print(f"error: {error.filename} cannot be used ({error.strerror})", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("stopped: what was trained is kept, and the same command goes on from there", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(str(error) or "stopped", file=sys.stderr)
         return 130
+
+
+def version() -> str:
+    """This package's version, and the commit of its checkout where it is in one."""
+    commit = provenance.commit()
+    return f"vaekit {vaekit.__version__}" + f", commit {commit}" * bool(commit)
 
 
 def add_runs(command: argparse.ArgumentParser) -> None:
@@ -86,6 +97,8 @@ def add_runs(command: argparse.ArgumentParser) -> None:
     command.add_argument("study", nargs="?", choices=studies.NAMES)
     command.add_argument("--diverged", action="store_true", help="those that diverged alone")
     command.set_defaults(run=list_runs)
+    command = commands.add_parser("status", help="what trains now or was stopped: where, and how far it is")
+    command.set_defaults(run=status_of_runs)
     command = commands.add_parser("show", help="all that is known of a run")
     command.add_argument("key", metavar="KEY", help="as many digits of it as are needed")
     command.set_defaults(run=show_run)
@@ -105,21 +118,34 @@ def choose(command: argparse.ArgumentParser, scale: str | None) -> None:
     command.add_argument("--scale", default=scale, help="quick, short or paper")
     command.add_argument(
         "-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="given",
-        help="a parameter of the study's notebook, e.g. -p betas '[0.1, 1]'",
+        help="a parameter of the study's notebook, e.g. -p betas '[0.1, 1]' or -p seeds 0-19",
     )  # fmt: skip
 
 
 def fetch(chosen: argparse.Namespace) -> int:
-    """Download an image set."""
-    print(data.fetch(chosen.name))
+    """Download an image set; or list what there is."""
+    if not chosen.list:
+        print(data.fetch(chosen.name))
+        return 0
+    rows = [("name", "images", "shape", "on this machine", "origin", "how to have it")]
+    for row in data.catalogue():
+        name, known = row["name"], data.about(row["name"])
+        origin = known.origin + f" of {known.copy_of}" * bool(known.copy_of)
+        here = "yes" if data.is_available(name) else "no"
+        rows.append((name, row["images"], row["shape"], here, origin, row["how to have it"]))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    print("\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows))
     return 0
 
 
 def train(chosen: argparse.Namespace) -> int:
     """Train what is missing of a study at a scale."""
     study = studies.study(chosen.study)
-    settings = study.Settings.at(chosen.scale, **dict(chosen.given))
-    store = default_store()
+    given = dict(chosen.given)
+    # A plan for a card needs none: whether it is here is asked only of who trains on it.
+    planned = given.pop("device", None) if chosen.dry_run and is_absent_card(given.get("device")) else None
+    settings = study.Settings.at(chosen.scale, **given)
+    device, store = planned or settings.device, default_store()
     if chosen.minutes is not None and not 0 < chosen.minutes < math.inf:
         raise SettingsError(f"--minutes: got {chosen.minutes}; wanted a number above 0")
     refuse_published(settings.scale)
@@ -133,16 +159,26 @@ def train(chosen: argparse.Namespace) -> int:
         say(f"shard {chosen.shard}: {len(members)} of {whole} members")
     if chosen.dry_run:
         todo = sweep.plan_sweep(spec, members, store)
-        sweep.check_readable(spec, todo, store, settings.device)
+        sweep.check_readable(spec, todo, store, device)
         sweep.check_images(todo)
-        print(sweep.report(spec, todo, settings.device))
+        if todo.groups:
+            say(f"{len(todo.missing)} of {len(members)} members are missing; timing a little of each kind …")
+        print(sweep.report(spec, todo, device))
         return 0
-    trained = sweep.run(spec, members, store, settings.device, chosen.minutes, say=say).missing
+    trained = sweep.run(spec, members, store, device, chosen.minutes, say=say).missing
     ended = [store.record(member.key)["status"] for member in trained if member.key in store]
+    left = sweep.plan_sweep(spec, members, store) if chosen.minutes else sweep.Plan()
     print(
         f"{len(ended)} members were trained, {ended.count('diverged')} of them diverged; {len(members)} were asked for"
     )
+    if left.missing or left.unmeasured or left.shorter:
+        return MORE
     return 1 if ended and set(ended) == {"diverged"} else 0
+
+
+def is_absent_card(device: str | None) -> bool:
+    """Whether this names a GPU that is not in this machine."""
+    return bool(re.fullmatch("cuda(:[0-9]{1,2})?", device or "", re.ASCII) and device_problem(str(device)))
 
 
 def refuse_published(scale: str | None) -> None:
@@ -227,7 +263,7 @@ def keys_of_decoders(starts: list[str], scaled: list[str], merged: results.Table
 def new_bundles(
     spec: sweep.StudySpec, exported: list[str], decoders: list[str], carried: dict[str, bytes]
 ) -> dict[str, bytes]:
-    """The bundles that this export adds or extends, by their file names: image grids, and the decoders asked for."""
+    """The bundles that this export adds or extends, by their file names: image grids, and decoders with their codes."""
     store = default_store()
     added: dict[str, bundles.Bundle] = {}
 
@@ -243,6 +279,9 @@ def new_bundles(
     for key in decoders:
         step = max(store.steps(key), default=0)
         bundle(key, step).decoder = bundles.decoder_of(load(key, step, store))
+    for extended in added.values():
+        if extended.decoder and extended.grid:
+            extended.codes = codes.make(extended.grid, store, say)
     return {name: extended.pack() for name, extended in added.items()}
 
 
@@ -252,6 +291,14 @@ def list_runs(chosen: argparse.Namespace) -> int:
     lines, damaged = maintenance.listing(store, chosen.study, chosen.diverged)
     print("\n".join(lines))
     return complain(damaged)
+
+
+def status_of_runs(chosen: argparse.Namespace) -> int:
+    """Print a line for each training that has a checkpoint and is not finished."""
+    maintenance.check(store := default_store())
+    lines = maintenance.status(store)
+    print("\n".join(lines) if len(lines) > 1 else f"nothing trains into {store.root}, and nothing was stopped there")
+    return 0
 
 
 def show_run(chosen: argparse.Namespace) -> int:

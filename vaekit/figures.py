@@ -1,5 +1,6 @@
 """House style, and the plots that two studies or more draw: from the tidy table, never from live models."""
 
+import math
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import cycle
@@ -9,6 +10,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import torch
 from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
@@ -23,6 +25,7 @@ from vaekit.store.table import csv, distinct, having, select
 
 # Okabe and Ito's colours, told apart by colour-blind readers too.
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#777777"
+LEAST_LINE = 4  # points of a line
 PARTS = {"train": (BLUE, "o", "training images"), "test": (ORANGE, "s", "test images")}
 STYLE: dict[Any, Any] = {
     "figure.dpi": 144,
@@ -70,6 +73,60 @@ def with_data(figure: Figure, data: str) -> Figure:
     if not isinstance(figure, _DataFigure):
         raise checks.refusal("figure", figure, "one that vaekit.figures.panels made")
     figure.csv = data
+    return figure
+
+
+def described(
+    caption: str, alt: str = "", claims: Sequence[str] = ()
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Say what a figure, or a table without `alt`, shows: a page shows it with these words, at the first of its claims.
+
+    Args:
+        caption: below the figure.
+        alt: what is seen, for who cannot see it.
+        claims: the numbers of the claims that it bears on.
+    """
+
+    def describe(function: Any) -> Any:
+        function.caption, function.alt, function.claims, function.is_table = caption, alt, tuple(claims), not alt
+        return function
+
+    return describe
+
+
+def is_empty(figure: Figure) -> bool:
+    """Whether no panel of a figure has anything drawn in it."""
+    return not any(ax.has_data() or ax.images for ax in figure.axes)
+
+
+def stamp(figure: Figure, words: str) -> None:
+    """Write words across a figure, large and grey, so that nobody takes it for more than it is."""
+    figure.text(0.5, 0.5, words, ha="center", va="center", rotation=18, fontsize=26, color=GREY, alpha=0.35, zorder=100)
+
+
+def scheme(model: Any) -> Figure:
+    """A model from left to right, drawn from what passes through it: a bar for each layer of `walk`, with its shape.
+
+    A bar's height grows with the logarithm of the layer's numbers.
+
+    Args:
+        model: a VAE in eval mode, with `image_shape`, `noise_sites` and `walk`.
+    """
+    image = torch.zeros(2, *model.image_shape)
+    noise = {site: torch.zeros(2, *shape) for site, shape in model.noise_sites.items()}
+    with torch.no_grad():
+        layers = [(name, tuple(value.shape[1:])) for name, value in model.eval().walk(image, noise)]
+    figure, axes = panels(1, 1, width=max(5.5, 0.78 * len(layers)), height=2.3)
+    ax, colours = axes[0, 0], {"enc": BLUE, "dec": GREEN, "inp": GREY, "out": GREY}
+    for place, (name, shape) in enumerate(layers):
+        height = 0.25 + math.log10(math.prod(shape))
+        ax.bar(place, height, 0.5, -height / 2, color=colours.get(name[:3], ORANGE))
+        ax.text(place, height / 2 + 0.12, name, ha="center", va="bottom", fontsize=9)
+        below = -height / 2 - 0.12 - 0.45 * (place % 2)  # neighbours' shapes may be wider than their bars are apart
+        ax.text(place, below, " × ".join(map(str, shape)), ha="center", va="top", fontsize=9)
+    ax.set(ylim=(-3.3, 2.9), xlim=(-0.8, len(layers) - 0.2))
+    ax.plot([0, len(layers) - 1], [0, 0], color="#cccccc", zorder=0)
+    ax.set_axis_off()
     return figure
 
 
@@ -220,10 +277,17 @@ def line(ax: Axes, rows: pd.DataFrame, over: str, *, own_error: bool = False, se
     points = rows.groupby(over)
     mean, spread = points["value"].mean(), points["value"].std()
     bars = spread.where(points["value"].count() > 1, points["se"].mean()) if own_error else spread
-    drawn = ax.errorbar(mean.index, mean, yerr=bars.fillna(0), **{"capsize": 2, "lw": 1.2, **how})
+    drawn = ax.errorbar(mean.index, mean, yerr=bars.fillna(0), **_unjoined(mean, {"capsize": 2, "lw": 1.2, **how}))
     if seeds:
         colour = drawn.lines[0].get_color()
         ax.plot(rows[over], rows["value"], how.get("marker", "o"), color=colour, ms=2.5, alpha=0.5, lw=0)
+
+
+def _unjoined(points: Sequence[Any] | pd.Series | pd.DataFrame, look: dict[str, Any]) -> dict[str, Any]:
+    """The look of a curve: fewer than `LEAST_LINE` points are not joined, for a line would say what is between them."""
+    if len(points) >= LEAST_LINE or look.get("ls") == "none":
+        return look
+    return {"marker": "o", **look, "ls": "none", "elinewidth": look["lw"]}
 
 
 def finite(rows: pd.DataFrame) -> pd.DataFrame:
@@ -313,7 +377,8 @@ def rd_curve(rows: pd.DataFrame, ax: Axes, **how: Any) -> pd.DataFrame:
     if not len(mean):
         return mean
     r, d = mean["rate"], mean["distortion"]
-    drawn = ax.errorbar(r, d, yerr=spread["distortion"], xerr=spread["rate"], **{"capsize": 2, "lw": 1.2, **how})
+    look = _unjoined(mean, {"capsize": 2, "lw": 1.2, **how})
+    drawn = ax.errorbar(r, d, yerr=spread["distortion"], xerr=spread["rate"], **look)
     if 1 in mean.index:
         ax.plot(r[1], d[1], "*", color="white", mec=drawn.lines[0].get_color(), ms=12, zorder=5)
     return mean

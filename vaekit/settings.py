@@ -26,6 +26,7 @@ import difflib
 import math
 import operator
 import os
+import re
 import reprlib
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -152,6 +153,25 @@ def _plain(raw: Any) -> Any:
     return text[1:-1].strip() if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
 
 
+_RANGE = re.compile(r"\s*([0-9]{1,19})\s*-\s*([0-9]{1,19})\s*", re.ASCII)
+_LONGEST = 100_000  # numbers of a range
+
+
+def _spread(raw: Any) -> Any:
+    """Lists of whole numbers as people write them: "0-19" and "0-4,7" with all that is meant; else what came."""
+    if isinstance(raw, str):
+        parts = raw.split(",")
+        return _spread(parts) if all(map(re.compile(r"[\s0-9-]+", re.ASCII).fullmatch, parts)) else raw
+    if not isinstance(raw, list):
+        return raw
+    ends = [_RANGE.fullmatch(item) if isinstance(item, str) else None for item in raw]
+    items: list[Any] = []
+    for item, match in zip(raw, ends, strict=True):
+        first, last = (int(match[1]), int(match[2])) if match else (0, -1)
+        items += range(first, last + 1) if 0 <= last - first < _LONGEST else [item]
+    return items
+
+
 _BOUNDS = {"at_least": operator.ge, "above": operator.gt, "at_most": operator.le, "below": operator.lt}
 _echo = reprlib.Repr()
 _echo.maxstring = _echo.maxother = 60
@@ -202,7 +222,7 @@ class Option:
 
     def read(self, name: str, raw: object) -> tuple[Any, list[str]]:
         """(the typed value, the problems of `raw`); where several may be, a tuple without duplicates."""
-        raw = _plain(raw)
+        raw = _spread(_plain(raw)) if self.several and self.kind is int else _plain(raw)
         values, wrong = [], []
         for item in raw if self.several and isinstance(raw, list) else [raw]:
             try:

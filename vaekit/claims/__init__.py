@@ -52,7 +52,6 @@ from vaekit.claims.rules import (
     absence,
     as_table,
     effect,
-    in_brief,
     number,
     verdict,
     verdict_table,

@@ -120,9 +120,9 @@ class Criterion:
             return f"{self.name}: no value (wanted {self.wanted})"
         low, high = self.interval
         if math.isfinite(low):
-            shown = f"{_text(self.estimate)} [{_text(low)}, {_text(high)}]"
+            shown = f"{text_of(self.estimate)} [{text_of(low)}, {text_of(high)}]"
         else:
-            shown = ", ".join(map(_text, self.statistic.sample))
+            shown = ", ".join(map(text_of, self.statistic.sample))
         unit = self.statistic.unit
         return f"{self.name}: {' '.join(filter(None, (shown, unit)))} (wanted {self.wanted})"
 
@@ -133,7 +133,7 @@ def _too_few_seeds(statistic: Statistic, least: int) -> Reason:
     return Reason("seeds", f"{text}, {diverged} diverged" if diverged else text)
 
 
-def _text(value: float) -> str:
+def text_of(value: float) -> str:
     """Three digits, and a large count whole."""
     return f"{value:,.0f}" if abs(value) >= 1000 and value == round(value) else f"{value:.3g}"
 
@@ -208,6 +208,9 @@ class Claim:
 
     Attributes:
         paper: the paper's value, in words.
+        brief: the sentence in twelve words at most, for a list; "": the sentence.
+        finding: what was measured, in words, with a place for each criterion's number (`claims.findings`).
+        train: the settings, beside those of the scale `Claims.deciding`, of the members that it needs.
         scale: what the paper ran. Where the paper says it of several data sets, a scale for each: `criteria` then gets
             evidence of one set at a time (`Evidence.data_set`), each at its own best budget, and all sets must hold.
         steps, seeds: the least that may decide; 0 steps (of `batch_size` images) where nothing is trained.
@@ -223,6 +226,9 @@ class Claim:
     scale: PaperScale | Mapping[str, PaperScale]
     criteria: Criteria = field(repr=False)
     steps: int
+    brief: str = ""
+    finding: str = ""
+    train: Mapping[str, Any] = field(default_factory=dict)
     batch_size: int = 0
     seeds: int = 3
     study: str = ""
@@ -249,6 +255,13 @@ class Claim:
 class Claims:
     """The claims of a study, in the order in which they are made; `defaults` are fields that most of them share.
 
+    Attributes:
+        title: the study's name in words.
+        question, answer: what the paper asks, and what it says, a sentence each.
+        caution: what a reader must know before all else; "" for nothing.
+        headline: numbers of claims, the one that matters most first.
+        deciding: the scale whose steps and seeds are the least that decides most of them.
+
     >>> PAPER = PaperScale(steps=1_000, batch_size=128, seeds=1)
     >>> CLAIMS = Claims(scale=PAPER, steps=500, axes=("beta",))
     >>> @CLAIMS.claim("9.1", "D falls as beta does", paper="Figure 1")
@@ -259,7 +272,19 @@ class Claims:
     (['9.1'], 500)
     """
 
-    def __init__(self, **defaults: Any):
+    def __init__(
+        self,
+        *,
+        title: str = "",
+        question: str = "",
+        answer: str = "",
+        caution: str = "",
+        headline: Sequence[str] = (),
+        deciding: str = "paper",
+        **defaults: Any,
+    ):
+        self.title, self.question, self.answer, self.caution = title, question, answer, caution
+        self.headline, self.deciding = tuple(headline), deciding
         self._defaults = defaults
         self._claims: dict[str, Claim] = {}
 
@@ -378,23 +403,6 @@ def as_table(verdicts: Iterable[Verdict]) -> pd.DataFrame:
     """Verdicts, a row each: claim, sentence, paper, ours, seeds, outcome, scope (all text)."""
     columns = ["claim", "sentence", "paper", "ours", "seeds", "outcome", "scope"]
     return pd.DataFrame([verdict.row() for verdict in verdicts], columns=columns)
-
-
-def in_brief(verdicts: Iterable[Verdict]) -> pd.DataFrame:
-    """Verdicts at a glance: claim, sentence, ours and outcome, the decided ones first (all text).
-
-    Claims without a value, and those true by construction, share a row for each outcome.
-    """
-    rows, others = [], {}
-    for verdict in verdicts:
-        if verdict.counted and (verdict.outcome not in (NOT_RUN, NEEDS_DATA) or verdict.has_value):
-            rows.append(verdict.row())
-        else:
-            others.setdefault(verdict.outcome if verdict.counted else CONSTRUCTED, []).append(verdict.number)
-    rows.sort(key=lambda row: row["outcome"].startswith((UNDECIDED, NOT_RUN, NEEDS_DATA)))
-    for outcome, numbers in others.items():
-        rows.append({"claim": f"{len(numbers)} more", "sentence": ", ".join(numbers), "ours": "", "outcome": outcome})
-    return pd.DataFrame(rows, columns=["claim", "sentence", "ours", "outcome"])
 
 
 def _verdict(claim: Claim, evidences: list[Evidence], available: Collection[str]) -> Verdict:

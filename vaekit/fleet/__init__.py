@@ -12,12 +12,15 @@ rounding depends on both, unless its state is kept or it is asked not to: see `t
 as one model with a leading axis (`torch.func.vmap`): the way of a GPU, where a step is one CUDA graph, and of models so
 small that Python's overhead rules. The two agree to rounding.
 
+While it trains, one function is told where it stands (`progress`), and one says whether to stop.
+
 Nothing here knows a disk, a key or a VAE: the objective says what is minimised, and who wants to keep a fleet's state
 in the middle of its training hands over a `Checkpointer`.
 """
 
 from vaekit.fleet.cores import workers
 from vaekit.fleet.members import PRECISIONS, Budget, Fleet, FleetMember, Trained, grid
+from vaekit.fleet.progress import Newest, Progress, Stopped
 from vaekit.fleet.state import HISTORY_EVERY, Checkpointer, State
 from vaekit.fleet.stepping import batch_indices, new_model
 from vaekit.fleet.training import default_backend, device_problem, train_fleet
@@ -29,7 +32,10 @@ __all__ = [
     "Checkpointer",
     "Fleet",
     "FleetMember",
+    "Newest",
+    "Progress",
     "State",
+    "Stopped",
     "Trained",
     "batch_indices",
     "default_backend",

@@ -3,7 +3,7 @@
 import math
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 
@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from vaekit.fleet import stepping
 from vaekit.fleet.members import FleetMember, Trained
+from vaekit.fleet.progress import Watch
 from vaekit.fleet.state import Checkpointer, History, State, below, under
 from vaekit.fleet.stepping import BLOCK, Draws, Task
 
-_LOOK = 0.5  # seconds after which the main thread wakes: a signal that another thread got is handled by it alone
+_LOOK = 0.5  # seconds after which the calling thread wakes: it alone handles signals, and tells of the progress
 
 
 def train(
@@ -26,36 +27,40 @@ def train(
     threads_each: int,
     capacity: int,
     checkpointers: Sequence[Checkpointer],
-    interrupted: threading.Event,
-    bar,
+    watch: Watch,
 ) -> list[Trained]:
-    """Train all members, `threads` at a time; where `interrupted` is set, return what there is, after the step at hand.
+    """Train all members, `threads` at a time; where `watch` is stopped, return what there is, after the step at hand.
 
     Of members that no number of full rounds would hold, the last ones take turns, so that no core is idle while one
     member of three is stepped alone; as far as memory has room for more members than threads.
     """
     savers: Sequence[Checkpointer | None] = checkpointers or [None] * len(members)
     trainers = [MemberTrainer(task, member, saver) for member, saver in zip(members, savers, strict=True)]
-    bar.update(sum(trainer.step for trainer in trainers))
+
+    def look(now: bool = False) -> None:
+        watch.look(lambda: [trainer.newest() for trainer in trainers], now=now)
+
+    look(now=True)
     stop = threading.Event()
     rest = len(trainers) % threads
     fits = 2 * threads + rest - 1 <= capacity  # those that take turns, and the last of the others
     turns_from = len(trainers) - threads - rest if rest and threads < len(trainers) and fits else len(trainers)
     waiting = deque((trainer, i >= turns_from) for i, trainer in enumerate(trainers))
 
-    def work() -> None:
-        while waiting and not (stop.is_set() or interrupted.is_set()):
+    def work(each: Callable[[], None] = lambda: None) -> None:
+        while waiting and not (stop.is_set() or watch.stopped.is_set()):
             try:
                 trainer, turns = waiting.popleft()
             except IndexError:  # another thread took the last one
                 return
-            if trainer.run((stop, interrupted), bar, BLOCK if turns else task.budget.steps):
+            if trainer.run((stop, watch.stopped), each, BLOCK if turns else task.budget.steps):
                 waiting.append((trainer, turns))
 
     if threads == 1 and not checkpointers:
         # Torch keeps a team of threads for each of Python's, and two teams wait for each other.
         with _settled(threads_each):
-            work()
+            work(look)
+        look(now=True)
         return [trainer.trained() for trainer in trainers]
     with workers(threads, threads_each) as pool:
         pending = {pool.submit(work) for _ in range(threads)}
@@ -64,10 +69,12 @@ def train(
                 done, pending = wait(pending, _LOOK, FIRST_COMPLETED)
                 for job in done:
                     job.result()  # an error in one ends all, now and not when the others are done
+                look()
         finally:
             stop.set()
     for trainer in trainers:
         trainer.save()
+    look(now=True)
     return [trainer.trained() for trainer in trainers]
 
 
@@ -81,6 +88,7 @@ class MemberTrainer:
     def __init__(self, task: Task, member: FleetMember, checkpointer: Checkpointer | None):
         self.task, self.member, self.checkpointer = task, member, checkpointer
         self.result, self.history, self.step = Trained(member), History(), 0
+        self.values: dict[str, float] = {}  # of the last step
         self.model: nn.Module | None = None
         self.optimizer: torch.optim.Adam | None = None
         self._draws: Draws | None = None
@@ -88,17 +96,17 @@ class MemberTrainer:
         if checkpointer and (state := checkpointer.latest()):
             self._restore(state)
 
-    def run(self, stops: tuple[threading.Event, ...], bar, steps: int) -> bool:
-        """Step at most `steps` times; return whether there is more to do.
+    def run(self, stops: tuple[threading.Event, ...], each: Callable[[], None], steps: int) -> bool:
+        """Step at most `steps` times, and call `each` after each; return whether there is more to do.
 
         There is not at the end of the budget, at divergence, and where one of `stops` is set.
         """
         until = min(self.step + steps, self.task.budget.steps)
         if self.step < until and self.result.status != "diverged":
-            self._run(stops, bar, until)
+            self._run(stops, each, until)
         return self.step == until < self.task.budget.steps
 
-    def _run(self, stops: tuple[threading.Event, ...], bar, until: int) -> None:
+    def _run(self, stops: tuple[threading.Event, ...], each: Callable[[], None], until: int) -> None:
         task, budget, member, result = self.task, self.task.budget, self.member, self.result
         model, optimizer = self._begin()
         state = {name: value.detach() for name, value in model.state_dict().items()}  # shares the model's memory
@@ -127,6 +135,7 @@ class MemberTrainer:
             if task.project:
                 stepping.project(task.project, state, weights, self.step + 1)
             self.history.add(self.step + 1, values)
+            self.values = values
             if self.step + 1 in task.snapshots:
                 if not stepping.finite(state):
                     result.status, result.reason = "diverged", stepping.diverged_weights(self.step + 1)
@@ -134,7 +143,7 @@ class MemberTrainer:
                 is_last = self.step + 1 == budget.steps and not self.checkpointer
                 result.snapshots[self.step + 1] = self._handed_over() if is_last else _copied(state)
             self.step += 1
-            bar.update()
+            each()
             if self.checkpointer and self.checkpointer.due():
                 self.save()
         if self.step == until < budget.steps and result.status != "diverged":
@@ -142,6 +151,14 @@ class MemberTrainer:
         self._draws = None
         if not self.checkpointer:
             self.model = self.optimizer = None
+
+    def newest(self) -> tuple[int, int, Mapping[str, float]]:
+        """The steps done, all of them where it diverged, and the step of the newest means with these."""
+        done = self.step if self.result.status == "finished" else self.task.budget.steps
+        if not self.history.rows:
+            return done, self.step, self.values
+        newest = self.history.rows[-1]
+        return done, newest["step"], {name: value for name, value in newest.items() if name != "step"}
 
     def save(self) -> None:
         """Let the checkpointer save the state, if there is one and a step was taken in this session."""

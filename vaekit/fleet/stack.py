@@ -6,7 +6,6 @@ or an objective does what a graph cannot hold, a warning says so, and steps are 
 """
 
 import math
-import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from vaekit.fleet import memory, stepping
 from vaekit.fleet.members import FleetMember, Trained
+from vaekit.fleet.progress import Watch
 from vaekit.fleet.state import HISTORY_EVERY, Checkpointer, History, State, below, under
 from vaekit.fleet.stepping import BLOCK, Draws, Task
 
@@ -29,25 +29,26 @@ _UNCAPTURED = (
 
 
 def train(
-    task: Task, members: Sequence[FleetMember], checkpointer: Checkpointer | None, interrupted: threading.Event, bar
+    task: Task, members: Sequence[FleetMember], checkpointer: Checkpointer | None, watch: Watch, first: int = 0
 ) -> list[Trained]:
-    """Train all members; where `interrupted` is set, return what there is, after the step at hand."""
+    """Train all members, those of `watch` from `first` on; where it is stopped, return what there is."""
     with _stackable():
         stack = Stack(task, members)
     if checkpointer and (state := checkpointer.latest()):
         stack.restore(state)
-    bar.update(stack.step * len(members))
     try:
+        watch.look(stack.newest, first, now=True)
         with _stackable():
             stack.begin()
-        while stack.step < task.budget.steps and not interrupted.is_set():
+        while stack.step < task.budget.steps and not watch.stopped.is_set():
             with _stackable() if stack.step == 0 else nullcontext():
                 stack.advance()
-            bar.update(len(members))
+            watch.look(stack.newest, first)
             if checkpointer and checkpointer.due():
                 checkpointer.save(stack.state())
         if checkpointer:
             checkpointer.save(stack.state())
+        watch.look(stack.newest, first, now=True)
         return stack.trained()
     finally:
         stack.close()
@@ -153,6 +154,16 @@ class Stack:
             if result.status == "finished":
                 result.history = self.history.upto(budget.steps, row=i)
         return results
+
+    def newest(self) -> list[tuple[int, int, dict[str, float]]]:
+        """Of each member the steps done, and the step of its newest means with these; the device is waited for."""
+        rows = self.history.rows
+        at = rows[-1]["step"] if rows else self.step
+        means = rows[-1] if rows else {name: total / self.step for name, total in self.sums.items()}
+        columns = {name: value.tolist() for name, value in means.items() if name != "step"}
+        return [
+            (self.step, at, {name: values[i] for name, values in columns.items()}) for i in range(len(self.members))
+        ]
 
     def state(self) -> State:
         """All that training goes on from, on the CPU."""

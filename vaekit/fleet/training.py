@@ -12,11 +12,11 @@ from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from vaekit import checks
 from vaekit.fleet import cores, memory, stack, stepping, trial
 from vaekit.fleet.members import Budget, Fleet, FleetMember, Projection, Trained
+from vaekit.fleet.progress import Stopped, Tell, Watch, shown
 from vaekit.fleet.state import Checkpointer
 from vaekit.fleet.stepping import Task
 from vaekit.losses import Objective
@@ -39,7 +39,8 @@ def train_fleet(
     threads: int | None = None,
     threads_each: int | None = None,
     checkpointers: Sequence[Checkpointer] = (),
-    progress: bool | None = None,
+    progress: Tell | bool | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> Fleet:
     """Train all members, each as if it were alone.
 
@@ -68,12 +69,14 @@ def train_fleet(
         checkpointers: save the fleet's state now and then, so that a fleet that is stopped goes on where it was: one a
             member on *cores*, one in all for a *stack*. SIGINT and SIGTERM then end the training after the step at
             hand, with its state saved.
-        progress: show a bar; None: in a terminal and in a notebook.
+        progress: a function is told where the training stands, a `Progress`, at most once a second, by the thread that
+            called. None: a bar in a terminal and in a notebook, elsewhere a line a minute; False: nothing.
+        stop: asked between steps; once it is True the training ends as by a signal, e.g. the `is_set` of an Event.
 
     Returns a `Fleet`. A member whose loss or weights are no longer finite goes no further and is marked as diverged;
     the others do not notice. A fleet that memory would not hold at once is trained in parts; with a checkpointer it is
     not, since a state is that of one composition. Raises: ValueError, all problems in one, before any work; MemoryError
-    where not even one member fits.
+    where not even one member fits; Stopped, a KeyboardInterrupt, where it was ended early.
     """
     members = checks.several(members)
     _check(members, images, labels, budget, device, backend, threads, threads_each)
@@ -84,13 +87,12 @@ def train_fleet(
     backend = backend or default_backend(device, template, images.shape[1:], len(members))
     if checkpointers and len(checkpointers) != (wanted := len(members) if backend == "cores" else 1):
         raise ValueError(f"train_fleet: got {len(checkpointers)} checkpointers; {backend} wants {wanted}")
-    hidden = progress is False or (progress is None and "ipykernel" not in sys.modules and not sys.stderr.isatty())
     capacity = memory.members_at_once(template, activations, budget, device)
     del template  # a model more would be in memory all the while
     begun = time.perf_counter()
     with (
-        tqdm(total=len(members) * budget.steps, unit="step", disable=hidden, mininterval=0.5, smoothing=0.05) as bar,
-        _stopping(bool(checkpointers)) as interrupted,
+        shown(progress, functools.partial(print, file=sys.stderr, flush=True)) as (tell, _),
+        _stopping(watch := Watch(members, budget.steps, tell, stop), bool(checkpointers)),
         tf32(budget.precision, torch.device(device)),
         torch.cuda.device(device) if torch.device(device).type == "cuda" else nullcontext(),
     ):
@@ -98,17 +100,17 @@ def train_fleet(
             if threads_each is None:
                 threads_each = 1 if checkpointers or threads else max(1, torch.get_num_threads() // len(members))
             threads = min(threads or torch.get_num_threads(), capacity, len(members))
-            trained = cores.train(task, members, threads, threads_each, capacity, checkpointers, interrupted, bar)
+            trained = cores.train(task, members, threads, threads_each, capacity, checkpointers, watch)
         elif checkpointers:
-            trained = stack.train(task, members, checkpointers[0], interrupted, bar)
+            trained = stack.train(task, members, checkpointers[0], watch)
         else:
-            trained = _in_parts(task, members, capacity, interrupted, bar)
+            trained = _in_parts(task, members, capacity, watch)
     seconds = time.perf_counter() - begun
     make = functools.partial(stepping.new_model, make_model, members[0].seed, None, task.dtype)
     return Fleet(make, budget, backend, trained, seconds)
 
 
-def _in_parts(task: Task, members: Sequence[FleetMember], capacity: int, interrupted, bar) -> list[Trained]:
+def _in_parts(task: Task, members: Sequence[FleetMember], capacity: int, watch: Watch) -> list[Trained]:
     """Train stacks of equal size, as many members at once as memory has capacity for; smaller ones where it had not.
 
     Raises: MemoryError for a single member that does not fit.
@@ -116,10 +118,10 @@ def _in_parts(task: Task, members: Sequence[FleetMember], capacity: int, interru
     parts = math.ceil(len(members) / max(1, min(capacity, len(members))))
     size = math.ceil(len(members) / parts)
     trained: list[Trained] = []
-    while len(trained) < len(members):
-        done = bar.n
+    while len(trained) < len(members) and not watch.stopped.is_set():
+        first = len(trained)
         try:
-            trained += stack.train(task, members[len(trained) : len(trained) + size], None, interrupted, bar)
+            trained += stack.train(task, members[first : first + size], None, watch, first)
             continue
         except (RuntimeError, MemoryError) as error:
             if not memory.ran_out(error):
@@ -128,7 +130,6 @@ def _in_parts(task: Task, members: Sequence[FleetMember], capacity: int, interru
                 raise MemoryError(f"one member does not fit in the memory of {task.images.device}: {error}") from error
         size = math.ceil(size / 2)  # out here the error is gone, and the tensors that its frames held
         gc.collect()  # a process's first optimiser imports torch's compiler, in a cycle that holds the stack
-        bar.update(done - bar.n)
     return trained
 
 
@@ -150,31 +151,34 @@ def default_backend(
 
 
 @contextmanager
-def _stopping(checkpoints: bool) -> Iterator[threading.Event]:
-    """An event that SIGINT or SIGTERM set, where states are saved; what they mean follows once the last one is.
+def _stopping(watch: Watch, checkpoints: bool) -> Iterator[None]:
+    """End the training at SIGINT or SIGTERM, where states are saved; what they mean follows once the last one is.
 
     A second signal ends at once. Handlers can be set by the main thread alone; elsewhere nothing is caught.
     """
-    event = threading.Event()
-    if not checkpoints or threading.current_thread() is not threading.main_thread():
-        yield event
-        return
     came: list[int] = []
 
     def note(number: int, frame: object) -> None:
         came.append(number)
         if len(came) > 1:
             _end(number)
-        event.set()
+        watch.stopped.set()
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    caught = (signal.SIGINT, signal.SIGTERM) if checkpoints and _in_main_thread() else ()
+    before = {number: signal.signal(number, note) for number in caught}
     try:
-        yield event
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    if came:
-        _end(came[0])
+    if signal.SIGTERM in came[:1]:
+        _end(signal.SIGTERM)
+    if came or (watch.stopped.is_set() and watch.share < 1):
+        raise Stopped(watch.share, kept=checkpoints)
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def _end(number: int) -> None:

@@ -2,8 +2,10 @@
 
     results/<study>/<12 digits of the key>-<step>.safetensors
 
-A bundle holds an image grid, the weights of a decoder, or both. It is a pack (see `vaekit.store.files`) that names its
-member; the provenance.json beside it has its hash. Grids are deflated: most images are black.
+A bundle holds an image grid, the weights of a decoder, or both; beside a decoder, the codes of the grid's test images.
+It is a pack (see `vaekit.store.files`) that names its member; the provenance.json beside it has its hash. Grids are
+deflated: most images are black. No encoder is carried: it is as large as its decoder, or larger, and a page needs no
+more of it than the codes of a few test images.
 """
 
 import copy
@@ -26,6 +28,7 @@ from vaekit.store.member import SHORT, key_of, member_of
 NAME = re.compile(rf"([0-9a-f]{{{SHORT}}})-(0|[1-9][0-9]*)\.safetensors")
 DECODER_LIMIT = 6_000_000  # bytes
 GRID_LIMIT = 80_000  # bytes of a deflated grid: 24 images of 32 x 32 in colour always fit
+CODES_LIMIT = 80_000  # bytes: of 8 images 4,096 dimensions
 _LARGEST_GRID = 2**22  # values: no file unfolds to more
 _PIXEL = 1 / 255
 _SAMPLES = 64
@@ -57,14 +60,45 @@ class ImageGrid:
             )
 
 
+@dataclass(frozen=True, eq=False)
+class Codes:
+    """Where a member's test images lie in its code, and which dimensions it uses.
+
+    Attributes:
+        site: the latent whose codes they are: "z", or "z2" of a two-layer model.
+        version: of the code which chose the images, see `ImageGrid`.
+        mean: float16, (columns, latent_dim): posterior means of the test images of the grid, column by column.
+        kl: float32, (latent_dim,): KL(q(z|x) || N(0, I)) of each dimension, in nats per image, averaged over test
+            images.
+    """
+
+    site: str
+    version: int
+    mean: np.ndarray
+    kl: np.ndarray
+
+    def __post_init__(self):
+        mean, kl = self.mean, self.kl
+        if (mean.dtype, kl.dtype) != (np.float16, np.float32) or mean.ndim != 2 or kl.shape != mean.shape[1:]:
+            raise StoreError(
+                f"codes are {mean.dtype} {mean.shape} with a KL of {kl.dtype} {kl.shape}; wanted float16 (columns, "
+                "latent_dim) and float32 (latent_dim,)"
+            )
+        if not (np.isfinite(mean).all() and np.isfinite(kl).all() and (kl >= 0).all()):
+            raise StoreError(
+                "codes and their KL are not all finite, or a KL is below 0; wanted those of a trained model"
+            )
+
+
 @dataclass
 class Bundle:
-    """What is carried of one member after `step` steps: `record` says which, `grid` and `decoder` may be lacking."""
+    """What is carried of one member after `step` steps: `record` says which; all else may be lacking."""
 
     record: dict[str, Any]
     step: int
     grid: ImageGrid | None = None
     decoder: dict[str, Tensor] = field(default_factory=dict)
+    codes: Codes | None = None
 
     @property
     def name(self) -> str:
@@ -72,7 +106,7 @@ class Bundle:
         return file_name(self.record["key"], self.step)
 
     def pack(self) -> bytes:
-        """The file. Raises StoreError for a grid or a decoder that is too large."""
+        """The file. Raises StoreError for a grid, a decoder or codes that are too large."""
         about: dict[str, Any] = {**self.record, "step": self.step}
         groups: dict[str, Mapping[str, Tensor]] = {}
         if self.grid:
@@ -83,6 +117,10 @@ class Bundle:
         if self.decoder:
             _check_size(sum(value.nbytes for value in self.decoder.values()), DECODER_LIMIT, "this decoder")
             groups["decoder"] = self.decoder
+        if self.codes:
+            _check_size(self.codes.mean.nbytes + self.codes.kl.nbytes, CODES_LIMIT, "this set of codes")
+            about["codes"] = {"site": self.codes.site, "version": self.codes.version}
+            groups["codes"] = {name: torch.from_numpy(getattr(self.codes, name)) for name in ("mean", "kl")}
         return files.pack(about, groups)
 
 
@@ -128,13 +166,16 @@ def read(path: Path) -> Bundle:
     pack.verify()
     try:
         about = dict(pack.about)
-        step, shown = about.pop("step"), about.pop("grid", None)
+        step, shown, coded = about.pop("step"), about.pop("grid", None), about.pop("codes", None)
         identity = (about["schema"], about["code_version"], about["data_identity"], about["member"])
         names_file = type(step) is int and file_name(about["key"], step) == path.name
         if key_of(*identity) != about["key"] or not names_file:
             raise ValueError("it is another member's than it says")
         grid = _grid(pack.read("grid")["deflated"], about["key"], step, **shown) if shown else None
-        return Bundle(about, step, grid, pack.read("decoder") if "decoder" in pack.groups else {})
+        codes = _codes(pack.read("codes"), **coded) if coded else None
+        if codes and grid and codes.version == grid.version and len(codes.mean) != grid.images.shape[1]:
+            raise ValueError(f"it has the codes of {len(codes.mean)} images beside a grid of {grid.images.shape[1]}")
+        return Bundle(about, step, grid, pack.read("decoder") if "decoder" in pack.groups else {}, codes)
     except (zlib.error, *UNREADABLE) as error:
         raise StoreError(f"{path} is not the bundle of a member ({error}); {_ADVICE}") from None
 
@@ -148,6 +189,13 @@ def _grid(deflated: Tensor, key: str, step: int, version: int, labels: list[str]
     if len(values) != size or not inflater.eof or inflater.unused_data:
         raise ValueError("its grid does not hold as many values as it says")
     return ImageGrid(key, step, version, tuple(labels), np.frombuffer(values, np.uint8).reshape(shape))
+
+
+def _codes(arrays: Mapping[str, Tensor], site: str, version: int) -> Codes:
+    _check_size(sum(array.nbytes for array in arrays.values()), CODES_LIMIT, "this set of codes")
+    if type(version) is not int or not isinstance(site, str):
+        raise ValueError(f"its codes are of {site!r}, version {version!r}")
+    return Codes(site, version, **{name: array.numpy() for name, array in arrays.items()})
 
 
 def _check_size(size: int, limit: int, what: str) -> None:
@@ -185,7 +233,7 @@ def model_of(bundle: Bundle) -> nn.Module:
     it is of.
 
     Raises:
-        StoreError: The bundle has no decoder, or one that does not fit its model.
+        StoreError: The bundle has no decoder, or one that does not fit its model, as codes beside it may not.
     """
     if not bundle.decoder:
         raise StoreError(f"results/ carries no decoder of run {bundle.name}; `export --decoders` adds one")
@@ -200,6 +248,9 @@ def model_of(bundle: Bundle) -> nn.Module:
     wrong = sorted({*own} ^ {*weights} | {name for name in shared if _kind(own[name]) != _kind(weights[name])})
     if wrong:
         raise StoreError(f"the decoder in {bundle.name} does not fit its model, first {wrong[0]}; {_ADVICE}")
+    codes, sites = bundle.codes, cast(Any, model).noise_sites
+    if codes and sites.get(codes.site) != codes.kl.shape:
+        raise StoreError(f"the codes in {bundle.name} do not fit its model: {codes.site} of {codes.kl.size}; {_ADVICE}")
     for part in [part for part, _ in model.named_children() if part not in parts]:
         setattr(model, part, Absent(part, Path(bundle.name).stem))
     model.load_state_dict({name: value.to(own[name].dtype) for name, value in weights.items()}, assign=True)

@@ -15,9 +15,11 @@ import json
 import os
 import re
 import shutil
+import socket
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ from torch import Tensor
 from vaekit.fleet.state import History, State, below, under
 from vaekit.store import files
 from vaekit.store.files import UNREADABLE, Pack, StoreError, UnreadableError, entries
-from vaekit.store.member import Member
+from vaekit.store.member import Member, member_of
 from vaekit.store.runs import Store
 
 EVERY = 60.0  # seconds between two states, at the least
@@ -113,6 +115,7 @@ class Checkpoints:
                 self._names[at] = self._write(f"snapshot-{at}", {"step": at}, {"snapshot": weights})
         about = {"snapshots": [self._names[at] for at in sorted(state.snapshots)], "seconds": self.seconds}
         about |= {"status": state.status, "reason": state.reason}
+        about |= {"first": self.members[0].row(), "members": len(self.members), "fleet": self._fleet_size, **_here()}
         self._write(f"{step}", about, {"state": state.tensors})
         self._last, self._saved = step, time.monotonic()
         self._took = self._saved - begun
@@ -208,6 +211,15 @@ def begun(store: Store, members: Sequence[Member], device: str, backend: str) ->
     return max(sizes, default=0)
 
 
+def reached(store: Store, members: Sequence[Member], device: str, backend: str) -> tuple[int, int]:
+    """How many of the first members a track with a state holds (see `begun`), and the step that it has reached."""
+    size = begun(store, members, device, backend)
+    if not size:
+        return 0, 0
+    *_, folder = folders(store, members[:size], device, backend)
+    return size, next(step for step, _ in _states(folder) if step <= members[0].steps)
+
+
 def stored(store: Store, members: Sequence[Member], device: str, backend: str) -> list[Path]:
     """The folders that are there of tracks that these members, or the first of them, can be.
 
@@ -219,6 +231,73 @@ def stored(store: Store, members: Sequence[Member], device: str, backend: str) -
         with suppress(FileNotFoundError), files.reading(entry.path):  # another process may delete it
             open(entry.path, "rb").close()
     return tracks
+
+
+@dataclass(frozen=True)
+class Training:
+    """What trains, or was stopped, by its newest state.
+
+    Args:
+        first: its first member; it has `members` on this track, beside which `fleet` trained in all.
+        step: reached; `seconds` ago it was saved.
+        spent: seconds of one member's share so far.
+        host, pid: where.
+        runs: whether that process still does; None where it is another machine's.
+    """
+
+    first: Member
+    members: int
+    fleet: int
+    step: int
+    seconds: float
+    spent: float
+    host: str
+    pid: int
+    runs: bool | None
+
+
+def trainings(store: Store) -> Iterator[Training]:
+    """All tracks whose training is not stored yet; what is damaged, or of an earlier version, is left out."""
+    for track in files.visible(store.root / "work"):
+        for step, path in _states(Path(track.path)):
+            try:
+                about = Pack(path).about
+                first, age = member_of(about["first"]), time.time() - path.stat().st_mtime
+                where = str(about["host"]), int(about["pid"])
+                runs = _runs(*where, about["began"])
+                counts = int(about["members"]), int(about["fleet"]), step, age, float(about["seconds"])
+            except (FileNotFoundError, *UNREADABLE, StoreError):
+                continue  # its training has gone on; or `verify` says what is wrong
+            if first.key not in store and step <= first.steps:
+                yield Training(first, *counts, *where, runs)
+            break
+
+
+def _here() -> dict[str, Any]:
+    """This process, as nobody else's later on: a number of a process is given again."""
+    return {"host": socket.gethostname(), "pid": os.getpid(), "began": _began(os.getpid())}
+
+
+def _began(pid: int) -> int | None:
+    """When a process of this machine began, in ticks since it booted; None where it has none, or does not say."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _runs(host: str, pid: int, began: int | None) -> bool | None:
+    if host != socket.gethostname():
+        return None
+    if began is not None:
+        return _began(pid) == began
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True  # another user's
+    return pid > 0
 
 
 def damage(store: Store) -> Iterator[str]:

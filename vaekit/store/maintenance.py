@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from vaekit.fleet.progress import duration
 from vaekit.store import checkpoints
 from vaekit.store.files import StoreError, entries, exists
 from vaekit.store.member import SHORT, describe, member_of
@@ -44,9 +45,7 @@ def listing(store: Store, study: str | None = None, diverged: bool = False) -> t
         origin, status, backend = (str(record.get(name) or "-") for name in ("study", "status", "backend"))
         what = f"{describe(member)}; {weights}, seed {member.seed}"
         rows.append((key[:SHORT], origin, status, backend, _size(store.path(key)), measures or "-", what))
-    shown = [tuple(map(_shown, row)) for row in rows]
-    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
-    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in shown], damaged
+    return _columns(rows), damaged
 
 
 def show(store: Store, key: str) -> Iterator[str]:
@@ -70,6 +69,24 @@ def show(store: Store, key: str) -> Iterator[str]:
             if row["step"] == last:
                 label = " ".join(filter(None, (row["part"], row["measure"], row["arguments"])))
                 yield f"  {_shown(label)}: {_number(row['value'])} ± {_number(row['se'])} (n = {row['n']})"
+
+
+def status(store: Store) -> list[str]:
+    """A line for each training that is not finished: where, whether it goes on, how far it is; a heading first."""
+    rows = [("state", "where", "step", "saved", "left", "what")]
+    for training in checkpoints.trainings(store):
+        first, step = training.first, training.step
+        state = {True: "measures" if step == first.steps else "trains", False: "stopped", None: "not known"}
+        left = training.spent * training.fleet * (first.steps - step) / step if step else None
+        weights = ", ".join(f"{name} {value:g}" for name, value in first.weights)
+        what = f"{describe(first)}; {weights}, seed {first.seed}"
+        what += f", and {training.members - 1} like it" * (training.members > 1)
+        rows.append((
+            state[training.runs], f"{training.host}, process {training.pid}",
+            f"{step:,} of {first.steps:,} ({100 * step / first.steps:.0f} %)",
+            f"{duration(training.seconds)} ago", "-" if left is None else duration(left), what,
+        ))  # fmt: skip
+    return _columns(rows)
 
 
 def damage(store: Store, keys: Iterable[str] | None = None) -> Iterator[str]:
@@ -118,6 +135,13 @@ def size_of(path: Path) -> int:
         except FileNotFoundError:
             continue
     return total
+
+
+def _columns(rows: Iterable[tuple[str, ...]]) -> list[str]:
+    """Rows as lines whose columns stand below each other."""
+    shown = [tuple(map(_shown, row)) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in shown]
 
 
 def _size(path: Path) -> str:

@@ -223,7 +223,8 @@ def merged_bundles(path: Path, other: Path) -> dict[str, bytes]:
     for name, content in bundle_contents(other).items():
         if contents.get(name, content) != content:
             bundle, newer = bundles.read(path / name), bundles.read(other / name)
-            bundle.grid, bundle.decoder = newer.grid or bundle.grid, newer.decoder or bundle.decoder
+            for part in ("grid", "decoder", "codes"):
+                setattr(bundle, part, getattr(newer, part) or getattr(bundle, part))
             content = bundle.pack()
         contents[name] = content
     return contents

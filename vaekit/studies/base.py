@@ -93,7 +93,8 @@ def _of_results(spec: StudySpec, settings: Settings) -> pd.DataFrame:
     table = frame(results.read(results.folder(spec.name)))
     if not len(table):
         raise StoreError(
-            f"results/{spec.name} holds no member yet; `python -m vaekit train {spec.name} --scale quick` and "
+            f"{results.folder(spec.name)} holds no member yet (VAEKIT_RESULTS names another folder); `python -m vaekit "
+            f"train {spec.name} --scale quick` and "
             f"`python -m vaekit export {spec.name}` make some"
         )
     members = table.drop_duplicates("key")

@@ -10,10 +10,29 @@ asks.
 from collections.abc import Callable, Iterable
 
 import numpy as np
+import torch
+from torch import Tensor, nn
 
 from vaekit.data import DataError
-from vaekit.store import ImageGrid, Store, load, member_of, results
-from vaekit.sweep.study import StudySpec, examples_of
+from vaekit.metrics import generate_images, reconstruct
+from vaekit.store import ImageGrid, Member, Store, load, member_of, results
+from vaekit.sweep.study import Examples, StudySpec, examples_of
+
+TEST_IMAGES = "test image"  # the label of the row whose codes are kept
+ROWS = ("sample", TEST_IMAGES, "reconstruction")
+
+
+def rows(model: nn.Module, member: Member, images: Examples, columns: int) -> Tensor | None:
+    """`ROWS`: samples of the prior, the first test images, and their reconstructions at the means of their codes.
+
+    uint8, (3, columns, C, H, W), cut to [0, 1]. None where a picture is not finite.
+    """
+    shown = images.test[:columns]
+    drawn, remade = generate_images(model, len(shown), member.seed), reconstruct(model, shown)
+    if not (drawn.isfinite().all() and remade.isfinite().all()):
+        return None
+    samples, reconstructions = ((255 * pixels.clamp(0, 1)).round().to(torch.uint8) for pixels in (drawn, remade))
+    return torch.stack((samples, shown, reconstructions))
 
 
 def of(spec: StudySpec, key: str, store: Store | None) -> ImageGrid | None:

@@ -2,10 +2,8 @@
 
 import dataclasses
 import functools
-import math
 import os
 import shutil
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +11,8 @@ from pathlib import Path
 import torch
 
 from vaekit import data
-from vaekit.fleet import Budget, FleetMember, default_backend, memory, train_fleet
+from vaekit.fleet import Budget, FleetMember, default_backend, device_problem, memory
+from vaekit.fleet.progress import duration
 from vaekit.fleet.stepping import Task
 from vaekit.fleet.trial import tried
 from vaekit.losses import OBJECTIVES
@@ -31,6 +30,7 @@ from vaekit.store import (
     results,
     unique,
 )
+from vaekit.sweep import speed
 from vaekit.sweep.study import StudySpec
 
 LARGEST_STACK = 512  # members of a stacked fleet at the most, where memory holds as many
@@ -222,31 +222,62 @@ def tables(
 def report(spec: StudySpec, plan: Plan, device: str, store: Store | None = None, timed: bool = True) -> str:
     """What a plan means: members known and missing, and the disk that the missing ones will take.
 
-    If `timed`, also the time, by training a few steps of each kind first.
+    If `timed`, also the time: as stored runs on this hardware took, else by training and measuring a little of each
+    kind first. For a card that is not in this machine it is said only where stored runs tell.
     """
     store = store or default_store()
+    seen = speed.observed(store, plan.listed, device) if timed else speed.Observed()
     lines = [f"{spec.name}: {len(plan.known)} members known, {len(plan.unmeasured)} to be measured from their weights"]
     if plan.shorter:
         lines.append(f"  {len(plan.shorter)} are snapshots of longer runs, to be measured")
     if plan.unmeasurable:
-        what = f"{len(plan.unmeasurable)} are in results/ without a measure's newest version"
-        lines.append(f"  {what}, and their weights are not here: it would need them trained again")
-    minutes = megabytes = 0.0
+        what = f"{len(plan.unmeasurable)} are in results/ without one of the measures as it is now taken"
+        lines.append(f"  {what}; their weights are not here, so they stand as they are")
+    training, measuring, megabytes, unknown = 0.0, 0.0, 0.0, 0
     for group in plan.groups:
-        first = group[0]
-        # A member a core: fewer than cores take as long as a full fleet.
-        rounded = max(len(group), fleet_size(device)) if default_backend(device) == "cores" else len(group)
-        takes = rounded * first.steps * seconds_per_step(first, device) / 60 if timed else 0.0
         fills = sum(bytes_per_run(spec, member) for member in group) / 1e6
         begun = begun_members(group, store, device)
         going = f" ({begun} of them have a checkpoint)" if begun else ""
-        lasts = f"{_duration(takes)}, " if timed else ""
-        lines.append(f"  {len(group)} to train{going}: {describe(first)}: {lasts}{fills:,.0f} MB")
-        minutes, megabytes = minutes + takes, megabytes + fills
+        lasts = ""
+        if timed:
+            trains, measures, how = _seconds(spec, group, store, device, seen)
+            lasts = f"{_about(trains + measures)} ({how}), " if trains else "time not known, "
+            training, measuring, unknown = training + trains, measuring + measures, unknown + (not trains)
+        lines.append(f"  {len(group)} to train{going}: {describe(group[0])}: {lasts}{fills:,.0f} MB")
+        megabytes += fills
     if plan.groups:
-        lasts = f"{_duration(minutes)} and measures, " if timed else ""
+        lasts = f"{_about(training + measuring)}, measures {_about(measuring)} of it, " if timed else ""
+        if unknown:
+            lasts = "" if unknown == len(plan.groups) else f"{lasts}without those whose time is not known, "
         lines.append(f"  {len(plan.missing)} in all: {lasts}{megabytes:,.0f} MB")
     return "\n".join(lines)
+
+
+def _seconds(
+    spec: StudySpec, group: list[Member], store: Store, device: str, seen: speed.Observed
+) -> tuple[float, float, str]:
+    """Seconds to train a group, less what its checkpoints have, and to measure it; and how that is known.
+
+    0 where it is not: of a card that is not here, or, of measures, without the images.
+    """
+    first, cores, absent = group[0], default_backend(device) == "cores", device_problem(device) is not None
+    each = seen.seconds_per_step(first)
+    how = "as stored runs took" if each else "as timed now"
+    if each is None:
+        each = 0.0 if absent else seconds_per_step(first, device)
+    # A member a core: fewer than cores take as long as a full fleet.
+    steps = (max(len(group), fleet_size(device)) if cores else len(group)) * first.steps
+    teams = [[member] for member in group] if cores else [group[:LARGEST_STACK]]
+    reached = (checkpoints.reached(store, team, device, default_backend(device)) for team in teams)
+    steps -= sum(size * step for size, step in reached)
+    measures = seen.seconds_of_measures(first)
+    if measures is None:
+        try:
+            measures = 0.0 if absent else speed.timed_measures(spec, first, device)
+        except data.DataError:
+            measures = 0.0
+    side_by_side = min(torch.get_num_threads(), len(group)) if cores else 1
+    return each * steps, measures * len(group) / side_by_side, how
 
 
 def begun_members(members: list[Member], store: Store, device: str) -> int:
@@ -274,51 +305,21 @@ def _bytes_of_weights(member: Member) -> int:
 
 
 def seconds_per_step(member: Member, device: str) -> float:
-    """Seconds of a model-step in a fleet that fills the device, from a short fleet on made images, timed once."""
-    # Neither its images, but for their shape, nor the weights of its objective nor its arm are worth another timing.
-    weights = {name: 1.0 for name, _ in member.weights}
-    alike: dict = {"seed": 0, "steps": 40, "n_train": None, "n_test": None, "parent": None, "arm": None, "split": "own"}
-    shape = data.image_shape(member.data)
-    alike["data"] = next(name for name in data.NAMES if data.image_shape(name) == shape)
-    return _seconds_per_step(dataclasses.replace(member, weights=weights, **alike), device)
-
-
-@functools.lru_cache
-def _seconds_per_step(member: Member, device: str) -> float:
-    shape = (512, *data.image_shape(member.data))
-    images = torch.arange(math.prod(shape)).remainder(251).to(torch.uint8).reshape(shape)
-    labels = torch.arange(512).remainder(2)
+    """Seconds of a model step in a fleet that fills the device, timed on made images, once for each kind of member."""
     size = fleet_size(device, capacity=min(64, capacity(member, device)))
-    alike = [FleetMember(seed, dict(member.weights)) for seed in range(size)]
-    seconds, steps = 0.0, 2  # the first two warm up, and say how many fit into two seconds
-    for _ in range(2):
-        steps = min(member.steps, max(2, int(2 * steps / seconds))) if seconds else steps
-        begun = time.monotonic()
-        budget = dataclasses.replace(budget_of(member), steps=steps, snapshots=())
-        objective, backend = OBJECTIVES[member.objective], default_backend(device)
-        options = {"budget": budget, "device": device, "backend": backend, "progress": False}
-        train_fleet(member.build, objective, alike, images, labels, **options)
-        seconds = time.monotonic() - begun
-    return seconds / steps / len(alike)
+    return speed.timed_step(speed.kind(member), size, device)
 
 
-def fleet_size(
-    device: str, seconds_each: float = 0.0, seconds_left: float = math.inf, capacity: int = 64, waiting: int = 0
-) -> int:
-    """How many of the members that are `waiting` to train together; none where they would not end in time.
+def fleet_size(device: str, capacity: int = 64, waiting: int = 0) -> int:
+    """How many of the members that are `waiting` to train together.
 
-    A member a core, which takes as long for one as for all cores, so `seconds_each` is a core's share of that; of the
-    last ones as many as are left, which take turns. Or a stack, of as many as its `capacity`.
+    A member a core, and of the last ones as many as are left, which take turns; or a stack, of as many as its
+    `capacity`.
     """
     if default_backend(device) == "cores":
         size = torch.get_num_threads()
-        if size < waiting < 2 * size and waiting * seconds_each <= seconds_left:
-            return waiting
-        return size if size * seconds_each <= seconds_left else 0
-    size = min(capacity, LARGEST_STACK)
-    if size * seconds_each <= seconds_left:
-        return size
-    return max(0, int(seconds_left / seconds_each))
+        return waiting if size < waiting < 2 * size else size
+    return min(capacity, LARGEST_STACK)
 
 
 def capacity(member: Member, device: str) -> int:
@@ -337,11 +338,5 @@ def budget_of(member: Member, snapshots: tuple[int, ...] = ()) -> Budget:
     return Budget(member.steps, member.batch_size, member.lr, member.weight_decay, member.precision, snapshots)
 
 
-def _duration(minutes: float) -> str:
-    """A rough time for people: an estimate has two digits at the most."""
-    if minutes < 1:
-        return "under a minute"
-    for unit, size in (("days", 1440), ("hours", 60)):
-        if minutes >= 2 * size:
-            return f"about {float(f'{minutes / size:.2g}'):,g} {unit}"
-    return f"about {minutes:.0f} min"
+def _about(seconds: float) -> str:
+    return f"about {duration(seconds)}" if seconds >= 60 else duration(seconds)

@@ -65,12 +65,14 @@ class Measure:
         version: raised when the values would change.
         take: `take(model, member, step, examples)` yields the values of one step, from a model in eval mode.
         at: of a member, the steps at which it is taken; None: all the measured ones.
+        images: of a member, how many test images it looks at; None: all of them. It serves an estimate of its time.
     """
 
     name: str
     version: int
     take: Callable[[nn.Module, Member, int, Examples], Iterable[Value]]
     at: Callable[[Member], Collection[int]] | None = None
+    images: Callable[[Member], int] | None = None
 
     def __str__(self) -> str:
         return f"{self.name}-{self.version}"

@@ -4,23 +4,28 @@ import dataclasses
 import gc
 import math
 import platform
+import threading
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import wait
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from vaekit import provenance, pruning
-from vaekit.fleet import Fleet, FleetMember, default_backend, memory, train_fleet, workers
+from vaekit.fleet import Fleet, FleetMember, Stopped, default_backend, memory, train_fleet, workers
+from vaekit.fleet.progress import Tell, shown
 from vaekit.losses import OBJECTIVES
 from vaekit.store import SHORT, Member, Run, Store, StoreError, default_store, describe, load
 from vaekit.store.checkpoints import Checkpoints
 from vaekit.sweep import plan
+from vaekit.sweep.course import Course
 from vaekit.sweep.plan import Plan
 from vaekit.sweep.study import Examples, Measure, StudySpec, examples_of
 
 Say = Callable[[str], None]
+_LOOK = 0.5  # seconds between two looks at measures that are being taken
 
 
 def run(
@@ -29,17 +34,21 @@ def run(
     store: Store | None = None,
     device: str = "cpu",
     minutes: float | None = None,
-    progress: bool | None = None,
+    progress: Tell | bool | None = None,
     say: Say = print,
+    stop: Callable[[], bool] | None = None,
 ) -> Plan:
     """Say what is missing, train it, measure it, store it; return the plan that was carried out.
 
-    Derived members are trained as soon as their parents are there, so that a cut sweep leaves whole families. With
-    `minutes`, no fleet is begun that would not end within them.
+    Derived members are trained as soon as their parents are there, so that a cut sweep leaves whole families. After so
+    many `minutes` the fleet that trains is saved and ended, and nothing more is begun; measures that were begun are
+    taken. `progress` and `stop` are as in `train_fleet`, for the sweep as a whole; a `Progress` then has the store's
+    members.
 
     Raises:
         StoreError: What is missing could not be stored, or what is stored may not be read; before any training.
         DataError: A data set cannot be had; before any training.
+        Stopped: It was interrupted, or `stop` said so; what was trained is kept, and the same call goes on from there.
     """
     store = store or default_store()
     store.clear_staging()
@@ -50,36 +59,42 @@ def run(
         return todo
     plan.check_storable(spec, todo, store, device)
     plan.check_images(todo)
-    say(plan.report(spec, todo, device, store, timed=minutes is not None))
+    say(plan.report(spec, todo, device, store, timed=False))
+    with shown(progress, say) as (tell, say_between):
+        course = Course(todo, tell, stop, math.inf if minutes is None else 60 * minutes)
+        try:
+            _carry_out(spec, todo, store, device, course, say_between)
+        except KeyboardInterrupt:
+            raise Stopped(course.share) from None
+    return todo
+
+
+def _carry_out(spec: StudySpec, todo: Plan, store: Store, device: str, course: Course, say: Say) -> None:
+    """Do what a plan says, until its time is over."""
     for member, longer in todo.shorter.items():
         _cut(spec, member, longer, store)
     for member in [*todo.unmeasured, *todo.shorter]:
-        _measure_again(spec, member, store, device)
-    end = math.inf if minutes is None else time.monotonic() + 60 * minutes
+        if not course.is_over():
+            course.begins([member])
+            _measure_again(spec, member, store, device, course)
     waiting = sorted(map(list, todo.groups), key=lambda group: group[0].parent is None)  # children first
-    seconds_each = {
-        id(group): 0.0 if minutes is None else group[0].steps * plan.seconds_per_step(group[0], device)
-        for group in waiting
-    }
     while ready := next(((group, able) for group in waiting if (able := _able(group, store))), None):
         group, able = ready
-        begun = time.monotonic()
-        size = plan.fleet_size(device, seconds_each[id(group)], end - begun, plan.capacity(able[0], device), len(able))
+        size = plan.fleet_size(device, plan.capacity(able[0], device), len(able))
         stopped = plan.begun_members(able[:size], store, device) if default_backend(device) == "stack" else 0
         fleet = able[: stopped or size]
-        if not fleet:
-            say(f"not begun, for want of time: {len(group)} members of {describe(group[0])}")
-            waiting.remove(group)
-            continue
-        say(f"training {len(fleet)} of {len(group)} members: {describe(group[0])}")
-        _train(spec, fleet, store, device, progress, say)
+        try:
+            if course.is_over():
+                raise Stopped(course.share)
+            say(f"training {len(fleet)} of {len(group)} members: {describe(group[0])}")
+            _train(spec, fleet, store, device, course, say)
+        except Stopped:
+            if course.is_asked() or not course.is_over():
+                raise
+            say(f"the minutes are over at {100 * course.share:.0f} %: kept; the same command goes on from there")
+            return
         taken = set(map(id, fleet))  # to compare thousands of members with it field by field takes long
         group[:] = [member for member in group if id(member) not in taken]
-        # With its measures, which the estimate leaves out; less where it went on from a state.
-        seconds_each[id(group)] = max(seconds_each[id(group)], (time.monotonic() - begun) / len(fleet))
-    for group in filter(None, waiting):
-        say(f"not begun, for want of their parents: {len(group)} members of {describe(group[0])}")
-    return todo
 
 
 def _able(group: list[Member], store: Store) -> list[Member]:
@@ -87,11 +102,13 @@ def _able(group: list[Member], store: Store) -> list[Member]:
     return [member for member in group if member.parent is None or member.parent in store]
 
 
-def _train(spec: StudySpec, members: list[Member], store: Store, device: str, progress: bool | None, say: Say) -> None:
+def _train(spec: StudySpec, members: list[Member], store: Store, device: str, course: Course, say: Say) -> None:
     """Train, measure and commit one fleet; one that memory does not hold after all, as two."""
+    course.begins(members)
     starts = {member.key: _start(member, store) for member in members if member.parent}
     for member in [member for member in members if starts.get(member.key, {}) is None]:
         store.commit(Run(member, "diverged", "its parent diverged", {}, {}, {"study": spec.name, "wall_time": 0.0}))
+        course.stored(member)
     members = [member for member in members if starts.get(member.key, {}) is not None]
     if not members:
         return
@@ -112,7 +129,8 @@ def _train(spec: StudySpec, members: list[Member], store: Store, device: str, pr
             device=device,
             backend=backend,
             checkpointers=savers,
-            progress=progress,
+            progress=course.trains,
+            stop=lambda: course.is_asked() or course.is_over(),
         )
     except (RuntimeError, MemoryError) as error:
         if not memory.ran_out(error):
@@ -126,10 +144,10 @@ def _train(spec: StudySpec, members: list[Member], store: Store, device: str, pr
         say(f"out of memory with {len(members)} members; they are trained as two fleets")
         half = math.ceil(len(members) / 2)
         for part in (members[:half], members[half:]):
-            _train(spec, part, store, device, progress, say)
+            _train(spec, part, store, device, course, say)
         return
     seconds = [round(savers[i if backend == "cores" else 0].seconds, 2) for i in range(len(members))]
-    _commit(spec, members, fleet, seconds, images, store, device)
+    _commit(spec, members, fleet, seconds, images, store, device, course)
     for saver in savers:
         saver.done()
 
@@ -142,6 +160,7 @@ def _commit(
     images: Examples,
     store: Store,
     device: str,
+    course: Course,
 ) -> None:
     """Measure and store the members of a trained fleet, side by side."""
     record = {
@@ -154,25 +173,37 @@ def _commit(
         "commit": provenance.commit(),
     }
 
-    def take_all(i: int) -> dict[str, list[dict]]:
+    def take_all(i: int) -> tuple[dict[str, list[dict]], float]:
+        begun = time.monotonic()
         values: dict[str, list[dict]] = {measure.name: [] for measure in spec.measures}
         for step in sorted(fleet[i].snapshots):
+            if stopped.is_set():
+                break
             if measures := spec.measures_at(step, members[i]):
                 model = fleet.model(i, step).to(device)
                 for measure in measures:
                     values[measure.name] += _take(measure, model, members[i], step, images)
-        return values
+        return values, round(time.monotonic() - begun, 2)
 
-    saved = {*spec.saved_steps(members[0])}
+    saved, stopped = {*spec.saved_steps(members[0])}, threading.Event()
     with workers(None if device == "cpu" else 1) as pool:
-        measured = pool.map(take_all, range(len(members)))
-        for member, trained, values, spent in zip(members, fleet, measured, seconds, strict=True):
+        measured = [pool.submit(take_all, i) for i in range(len(members))]
+        for member, trained, ends, spent in zip(members, fleet, measured, seconds, strict=True):
+            try:
+                course.measures()
+                while not wait([ends], _LOOK).done:
+                    course.measures()
+            except BaseException:
+                stopped.set()  # the others end with the step at hand
+                raise
+            values, measuring = ends.result()
             # The run comes last: where it is there, so are its measures, those at steps that are not saved included.
             for measure in spec.measures:
                 store.commit_measure(member.key, measure.name, measure.version, values[measure.name])
             weights = {step: state for step, state in trained.snapshots.items() if step in saved}
-            own = record | {"wall_time": spent}
+            own = record | {"wall_time": spent, "measure_time": measuring}
             store.commit(Run(member, trained.status, trained.reason, trained.history, weights, own))
+            course.stored(member)
 
 
 def _cut(spec: StudySpec, member: Member, longer: Member, store: Store) -> None:
@@ -199,16 +230,18 @@ def _start(member: Member, store: Store) -> dict[str, Tensor] | None:
     return {**fresh, **{name: value for name, value in weights.items() if name in fresh}}
 
 
-def _measure_again(spec: StudySpec, member: Member, store: Store, device: str) -> None:
+def _measure_again(spec: StudySpec, member: Member, store: Store, device: str, course: Course) -> None:
     """Take the measures that a stored run lacks, at the steps whose weights are there."""
     images, steps = examples_of(member, device), store.steps(member.key)
     for measure in spec.measures:
         if store.measure_columns(member.key, measure.name, measure.version) is None:
             values = []
             for step in steps:
+                course.measures()
                 if measure in spec.measures_at(step, member):
                     values += _take(measure, load(member.key, step, store).to(device), member, step, images)
             store.commit_measure(member.key, measure.name, measure.version, values)
+    course.stored(member)
 
 
 def _take(measure: Measure, model: nn.Module, member: Member, step: int, images: Examples) -> list[dict]:

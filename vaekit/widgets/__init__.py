@@ -1,11 +1,11 @@
-"""Things to move: in JupyterLab, and in a page that has no kernel. Nothing is trained by moving them.
+"""Things to move: in JupyterLab, and in a page that has no kernel. What is moved in a page trains nothing.
 
-`decoder` and `curve` run in the reader's browser: one ES module, `widget.js`, is JupyterLab's through anywidget and a
-page's by `Movable.static`. All sliders are native, so Tab reaches them and the arrow keys move them.
+`decoder` and `playground` run in the reader's browser: one ES module is JupyterLab's through anywidget and a page's by
+`Movable.static`. All sliders are native, so Tab reaches them and the arrow keys move them.
 """
 
-from vaekit.widgets.movable import Movable, Page, show
-from vaekit.widgets.network import decoder
-from vaekit.widgets.plot import by_budget, curve, grid_png
+from vaekit.widgets.movable import Live, Movable, Page, show
+from vaekit.widgets.network import decoder, packed
+from vaekit.widgets.playground import codes_of, playground, strip
 
-__all__ = ["Movable", "Page", "by_budget", "curve", "decoder", "grid_png", "show"]
+__all__ = ["Live", "Movable", "Page", "codes_of", "decoder", "packed", "playground", "show", "strip"]

@@ -11,7 +11,6 @@ from functools import partial
 from itertools import product
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from vaekit.classifiers import load as load_classifier
@@ -28,14 +27,13 @@ from vaekit.metrics import (
     probabilities,
     probe_accuracy,
     psnr,
-    reconstruct,
 )
 from vaekit.models.classifiers import Classifier
 from vaekit.models.hierarchical import PUBLISHED
 from vaekit.settings import canonical, option
 from vaekit.store import Member
 from vaekit.studies.base import StudySettings, of_study
-from vaekit.sweep import Examples, GridSpec, Measure, StudySpec, Value, compared_steps, fifths, log_spaced
+from vaekit.sweep import Examples, GridSpec, Measure, StudySpec, Value, compared_steps, fifths, image_grids, log_spaced
 
 GRID = tuple(canonical(10 ** (-1 + k / 10)) for k in range(21))  # of either beta
 SUBGRID = GRID[::4]  # where mu1 is classified, too: a classifier of 512 numbers takes long
@@ -47,7 +45,6 @@ PICTURED = 8  # samples, and test images with their reconstructions
 INFORMED = 2_000  # codes at which the class information is averaged
 
 SETS = ("svhn", "cifar10", "cifar10_jpeg", "mnist_binary", "mnist", "fashion_mnist", "tetrominoes")
-_FIRST = ("svhn", "cifar10", "cifar10_jpeg", "mnist_binary", "tetrominoes")
 _COMMON = {"models": ("ghvae",), "betas2": GRID, "betas1": GRID, "seeds": (0,), "precision": "full", "device": "cpu"}
 _COMMON |= {"n_test": 0}
 _PAPER = _COMMON | {"data": ("svhn", "cifar10", "mnist_binary"), "steps": 0, "batch_size": PAPER_BATCH}
@@ -74,7 +71,7 @@ class Settings(StudySettings):
         "quick": _COMMON
         | {"betas2": (0.1, 1, 10), "betas1": (0.1, 1, 10), "steps": 120, "batch_size": 32, "n_test": 500}
         | {"data": partial(available, "mnist_binary", "cifar10", "cifar10_jpeg", "tetrominoes")},
-        "short": _COMMON | {"steps": 57_000, "batch_size": 128, "data": partial(available, *_FIRST)},
+        "short": _COMMON | {"steps": 57_000, "batch_size": 128, "data": ("svhn",)},
         "paper": _PAPER,
     }
 
@@ -226,19 +223,9 @@ def probes(model: nn.Module, member: Member, step: int, images: Examples) -> Ite
 
 
 def image_grid(model: nn.Module, member: Member, step: int, images: Examples) -> Tensor | None:
-    """Samples of the prior, the first test images, and their reconstructions at the modes of both codes.
-
-    uint8, (3, 8, C, H, W), cut to [0, 1]. None where a picture is not finite, and where none is wanted (`pictured`).
-    """
+    """The rows of `image_grids.rows` for 8 images; None where no pictures of such a member are wanted (`pictured`)."""
     weights = dict(member.weights)
-    if not pictured(weights["beta2"], weights["beta1"]):
-        return None
-    shown = images.test[:PICTURED]
-    drawn, remade = generate_images(model, len(shown), member.seed), reconstruct(model, shown)
-    if not (drawn.isfinite().all() and remade.isfinite().all()):
-        return None
-    samples, reconstructions = ((255 * pixels.clamp(0, 1)).round().to(torch.uint8) for pixels in (drawn, remade))
-    return torch.stack((samples, shown, reconstructions))
+    return image_grids.rows(model, member, images, PICTURED) if pictured(weights["beta2"], weights["beta1"]) else None
 
 
 def pictured(beta2: float, beta1: float) -> bool:
@@ -266,5 +253,5 @@ SPEC = StudySpec(
     measured_steps=measured_steps,
     saved_steps=compared_steps,
     axes=("beta2", "beta1"),
-    grid=GridSpec(1, ("sample", "test image", "reconstruction"), image_grid),
+    grid=GridSpec(1, image_grids.ROWS, image_grid),
 )

@@ -85,7 +85,19 @@ def scales(*names: str, objective: str = "hierarchical") -> dict[str, PaperScale
 
 
 ALL = scales("svhn", "cifar10", "mnist_binary")
-CLAIMS = Claims(study="hierarchical_rates", scale=ALL, steps=20_000, batch_size=128, axes=OF_MODEL)
+CLAIMS = Claims(
+    title="Trading rate between layers",
+    question="A VAE with two layers of latents has two rates: which of them serves reconstruction, generation and "
+    "classification?",
+    answer="Each application wants another share of the two rates, and none of the best models is a conventional "
+    "beta-VAE.",
+    headline=("2.4", "2.6", "2.9", "2.3"),
+    study="hierarchical_rates",
+    scale=ALL,
+    steps=20_000,
+    batch_size=128,
+    axes=OF_MODEL,
+)
 
 
 # What the claims read -------------------------------------------------------------------------------------------------
@@ -153,6 +165,8 @@ def _held_out(
 @CLAIMS.claim(
     "2.1",
     "The models have as many parameters as the paper says",
+    brief="The models have the paper's numbers of parameters",
+    finding="The GHVAE has {0} at 32 × 32 pixels and {1} at 28 × 28, the LVAE {2}",
     paper="GHVAE 475,811 (SVHN, CIFAR-10) and 122,713 (MNIST); LVAE 408,131 (Tables 2 and 3)",
     scale=PaperScale(steps=0, batch_size=0, seeds=1, data=(*COLOUR, "mnist_binary")),
     steps=0,
@@ -183,6 +197,8 @@ def _count(evidence: Evidence, name: str, model: str, data: tuple[str, ...]) -> 
 @CLAIMS.claim(
     "2.2",
     "The total rate is the sum of the layers' rates, none of which is negative",
+    brief="The total rate is the sum of the layers' rates",
+    finding="The rates add up within {0}",
     paper="R = R(z2) + R(z1|z2) (Eqs. 6 and 7)",
     steps=0,  # true whatever the training
     by_construction=True,
@@ -208,6 +224,8 @@ def _falling(evidence: Evidence, model: str = "ghvae") -> list[Statistic]:
 @CLAIMS.claim(
     "2.3",
     "Each layer's rate falls as its own beta grows",
+    brief="Each layer's rate falls as its own beta grows",
+    finding="R(z2) falls in {0:.0%} of neighbours as beta2 grows, R(z1|z2) in {1:.0%} as beta1 does",
     paper="tuning each beta individually trades off information content across latents (section 3.2; Figures 1 and 3)",
     note="Of pairs of members that are neighbours on the grid. Where both rates are below 0.05 nats the layer is "
     "empty: a tie, left out.",
@@ -223,6 +241,8 @@ def rates_fall_with_their_betas(evidence: Evidence) -> Sequence[Criterion]:
 @CLAIMS.claim(
     "2.4",
     "No one model is best at PSNR, Inception Score and RBF accuracy, and none of the best is a beta-VAE",
+    brief="No one model is best at all three applications",
+    finding="PSNR, Inception Score and RBF accuracy are highest at {0:.0f} different members",
     paper="neither a standard VAE (beta 1) nor a conventional beta-VAE (beta2 = beta1) results in optimal models for "
     "any of the three applications (Figure 1, section 5.2)",
     scale=scales("svhn"),
@@ -259,6 +279,8 @@ def _psnr_and_rate(evidence: Evidence, model: str = "ghvae") -> Statistic:
 @CLAIMS.claim(
     "2.5",
     "PSNR rises with the total rate",
+    brief="PSNR rises with the total rate",
+    finding="Over the grid, PSNR and the total rate rank alike with rho {0:.2f}",
     paper="reconstruction performance improves as total rate grows (section 5.4, Figures 3 and 8)",
 )
 def psnr_rises_with_rate(evidence: Evidence) -> Sequence[Criterion]:
@@ -316,6 +338,8 @@ def _at_equal_rate(evidence: Evidence, model: str = "ghvae") -> Statistic:
 @CLAIMS.claim(
     "2.6",
     "At a given total rate the best PSNR has beta2 > beta1",
+    brief="At equal rate the best PSNR has beta2 > beta1",
+    finding="At equal rate, beta2 > beta1 has {0:more|less} PSNR than the diagonal",
     paper="conventional beta-VAEs perform somewhat suboptimal for a given total rate and can be improved by trading "
     "some rate in z2 for some rate in z1 (section 5.4, Figure 3)",
     scale=scales(*COLOUR),
@@ -333,6 +357,8 @@ def less_rate_in_z2_reconstructs_better(evidence: Evidence) -> Sequence[Criterio
 @CLAIMS.claim(
     "2.7",
     "The best Inception Score lies where beta2 < beta1, and it falls again at very high R(z2) with low R(z1|z2)",
+    brief="The best Inception Score lies where beta2 < beta1",
+    finding="The best member with beta2 < beta1 has an Inception Score {0:higher|lower} than the best of the rest",
     paper="the region of high IS is where beta2 < beta1; for very high R(z2) and low R(z1|z2), IS eventually drops "
     "(section 5.5, Figure 5)",
     scale=scales("svhn"),
@@ -375,6 +401,8 @@ def _by_sharpness(evidence: Evidence, model: str = "ghvae") -> tuple[Statistic, 
 @CLAIMS.claim(
     "2.8",
     "The Inception Score varies mainly by its sharpness, which follows R(z2)",
+    brief="The Inception Score varies by sharpness, which follows R(z2)",
+    finding="Sharpness has {0:.0%} of the variance of log IS, and follows R(z2) with rho {1:.2f}",
     paper="IS is mainly driven by sharpness, which depends mostly on R(z2) (section 5.5, Figure 5)",
     scale=scales("svhn"),
     note="log IS = log diversity + log sharpness in each split of the samples.",
@@ -388,6 +416,10 @@ def score_is_sharpness(evidence: Evidence) -> Sequence[Criterion]:
 @CLAIMS.claim(
     "2.9",
     "On MNIST the best Inception Score lies at high R(z1|z2) instead",
+    brief="On MNIST the best Inception Score lies at high R(z1|z2)",
+    finding="On MNIST the best member with beta1 < beta2 has an Inception Score {0:higher|lower} than the best of "
+    "the rest",
+    train={"data": ("mnist_binary",), "models": ("ghvae",)},
     paper="optimal IS in MNIST occurs for high R(z1|z2) rather than high R(z2) (appendix A.2.1, Figure 8)",
     scale=scales("mnist_binary"),
 )
@@ -404,6 +436,8 @@ def digits_want_rate_in_z1(evidence: Evidence) -> Sequence[Criterion]:
 @CLAIMS.claim(
     "2.10",
     "The mutual information of label and z2 depends mainly on R(z2)",
+    brief="What z2 says of the label follows R(z2)",
+    finding="What z2 says of the label follows R(z2) with a |rho| {0:higher|lower} than R(z1|z2)",
     paper="I_q(y; z2) depends mainly on R(z2), as expected from Eq. 10 (section 5.6, Figure 7)",
 )
 def information_follows_rate2(evidence: Evidence) -> Sequence[Criterion]:
@@ -419,6 +453,8 @@ def information_follows_rate2(evidence: Evidence) -> Sequence[Criterion]:
 @CLAIMS.claim(
     "2.11",
     "Classification accuracy never exceeds the bound by mutual information",
+    brief="No accuracy exceeds the bound by mutual information",
+    finding="{0:.0f} accuracies lie above the bound by mutual information",
     paper="class. accuracy <= f^-1(I_q(y; z)) (Eq. 11, Figure 6)",
     note="An empirical check: the theorem is about classifiers of samples of z2, and these see mu2. The bound is taken "
     "by I_q(y; z2), the tightest of the three.",
@@ -449,6 +485,9 @@ def _exceeding(evidence: Evidence) -> Statistic:
 @CLAIMS.claim(
     "2.12",
     "Expressive classifiers of simple data gain with R(z2); linear ones, or CIFAR-10, gain with R(z1|z2)",
+    brief="Expressive classifiers gain with R(z2), linear ones with R(z1|z2)",
+    finding="Accuracy follows the rate that the paper names with rho {0:.2f}, {1:.2f}, {2:.2f} and {3:.2f} (four "
+    "classifiers)",
     paper="RBF-SVM and kNN on SVHN: higher R(z2) corresponds to higher accuracy; linear classifiers, or CIFAR-10: "
     "increasing R(z1|z2) improves accuracy (section 5.6, Figure 7)",
     scale=scales(*COLOUR),
@@ -480,6 +519,8 @@ TABLE_1 = {
 @CLAIMS.claim(
     "2.13",
     "Table 1: the best accuracies over the grid",
+    brief="Table 1: the best accuracies over the grid",
+    finding="The best RBF SVM is right on {2} of the test images",
     paper="logistic regression / linear SVM / RBF SVM / kNN, %: SVHN mu2 28.43/27.87/77.60/64.25, mu1 "
     "45.77/49.81/59.28/56.49; CIFAR-10 mu2 47.36/46.95/53.15/44.20, mu1 43.27/42.55/45.60/39.25",
     scale=scales(*COLOUR),
@@ -504,6 +545,8 @@ def best_accuracies(evidence: Evidence) -> Sequence[Criterion]:
 @CLAIMS.claim(
     "2.14",
     "The classifiers that judge the samples reach the paper's accuracies",
+    brief="The classifiers that judge samples reach the paper's accuracies",
+    finding="The classifier that judges the samples is right on {0} of the test images",
     paper="ResNet-18 95.02 % (SVHN), DenseNet-121 94.34 % (CIFAR-10) (section 5.5)",
     scale={name: PaperScale(steps=0, batch_size=0, seeds=1) for name in COLOUR},
     steps=0,
@@ -527,6 +570,10 @@ def judges_are_as_good(evidence: Evidence) -> Sequence[Criterion]:
 @CLAIMS.claim(
     "2.15",
     "The Ladder VAE shows the same trends",
+    brief="The Ladder VAE shows the same trends",
+    finding="In Ladder VAEs the rates fall in {0:.0%} and {1:.0%} of neighbours, and PSNR follows the rate with rho "
+    "{2:.2f}",
+    train={"models": ("lvae",)},
     paper="the same trends with an LVAE (appendix A.2.2, Figure 9, SVHN)",
     scale=scales(*COLOUR, objective="hierarchical_warmup"),
     note="The signs of 2.3, 2.5, 2.6 and 2.8: rates fall in more than half of the pairs, the others lie above 0, and "

@@ -5,7 +5,6 @@ first of those that were asked for; the caption says which.
 """
 
 from collections.abc import Iterator
-from itertools import count
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,10 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from vaekit import figures, widgets
+from vaekit import figures
 from vaekit.data import DataError
 from vaekit.store import ImageGrid, Store, StoreError, UnreadableError
+from vaekit.studies import playing
 from vaekit.studies.hierarchical_rates import SPEC, Settings, pictured
 from vaekit.studies.hierarchical_rates.figures import (
     AXES,
@@ -30,14 +30,24 @@ from vaekit.studies.hierarchical_rates.figures import (
     drawn_seed,
     named,
     points_of,
+    rows_of,
     titled,
 )
 from vaekit.sweep import image_grids
 
 NONE_STORED = "No pictures of this member are stored: ask for a seed of your own, say seeds = [7]."
 NONE_IN_RESULTS = "results/ has no pictures of this member."
+LEAST = 20_000  # steps: the least that a claim rests on
+NOT_PICTURED = "Pictures are made on the 6 × 6 sub-grid and at betas of 1."
 
 
+@figures.described(
+    "The paper's figure 4: samples (top), test images, and their reconstructions (bottom) of the member with "
+    "the best PSNR, the one with the best samples, and the one nearest to betas of 1. Only members that were "
+    "trained on the machine at hand or exported with pictures have some.",
+    "For up to three members: eight samples of the prior, and eight test images above their reconstructions; "
+    "or a note that no pictures are stored.",
+)
 def figure_4(table: pd.DataFrame, settings: Settings) -> Figure:
     """Figure 4: samples and reconstructions of three members: the best PSNR, the best samples, and betas of 1.
 
@@ -65,7 +75,7 @@ def _three(label: str, chosen: dict[str, Any], grids: dict[str, tuple[ImageGrid 
     for ax, (title, (grid, words)) in zip(axes[0], grids.items(), strict=True):
         ax.set_title(f"{title}, {named(chosen[title])}" + (f", {words}" if grid else ""))
         if grid:
-            flat = torch.from_numpy(grid.images).flatten(0, 1).permute(0, 3, 1, 2)
+            flat = torch.tensor(grid.images).flatten(0, 1).permute(0, 3, 1, 2)
             figures.pictures(flat, grid.images.shape[1], ax)
         else:
             figures.say(ax, words)
@@ -76,42 +86,44 @@ def _three(label: str, chosen: dict[str, Any], grids: dict[str, tuple[ImageGrid 
 def explore(table: pd.DataFrame, settings: Settings) -> Any:
     """Move over the grid: a member's place among the two rates, its pictures and its numbers.
 
-    It begins in the middle of the largest budget.
+    It begins with the largest budget.
     """
-    points = [(label, _points(rows, settings)) for label, rows in budgets(table)]
-    return widgets.by_budget(settings.source, points, x=R2, y=R1)
+    how: dict[str, Any] = {"x": R2, "y": R1, "colour": "beta2", "shape": "model", "along": "beta1"}
+    vary = playing.varied_weights(beta2="beta2", beta1="beta1")
+    return playing.shown(SPEC, table, settings, points, vary, ["beta2", "beta1"], **how)
 
 
-def _points(rows: pd.DataFrame, settings: Settings) -> Iterator[dict[str, Any]]:
-    """The members of one budget as points of the widget."""
-    points, seed, members = points_of(rows), drawn_seed(rows), _by_point(rows)
-    none_stored = NONE_STORED.replace("7", f"{_fresh_seed(rows)}")
+def points(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The members of every budget, as `widgets.playground` takes them."""
+    return playing.in_budgets([(label, [*_points(rows)]) for label, rows in budgets(table)])
+
+
+def _points(rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """The members of one budget: the numbers of one seed, the pictures of any."""
+    points, seed, members, first = points_of(rows), drawn_seed(rows), _by_point(rows), rows.iloc[0]
+    rates = rows_of(rows, R2, at="all").merge(
+        rows_of(rows, R1, at="all"), on=["key", "step", *AXES], suffixes=("", "_1")
+    )
+    rates = rates.assign(snapshot=rates["step"], series="members", x=rates["value"], y=rates["value_1"])
+    placed = playing.places_of(rates, AXES)
     for point, values in points.dropna(subset=[R2, R1]).iterrows():
         beta2, beta1 = map(float, point)
         numbers = {"seed": f"{seed}", R2: f"{values[R2]:.1f}", R1: f"{values[R1]:.1f}"}
         for metric in values[[name for name in WORTH if name in points]].dropna().index:
             digits = 2 if metric in (PSNR, INFORMATION) else 3
             numbers[titled(points, metric)] = f"{values[metric].round(digits) + 0:.{digits}f}"
-        grid, words = _grid(members[point], settings.store)
-        if grid:
-            words = f"{named(point)}, {words}; rows from above: {', '.join(grid.labels)}"
-        words = none_stored if words == NONE_STORED else words
         rates = f"R(z2) {values[R2]:.1f} nats, R(z1|z2) {values[R1]:.1f} nats"
         quality = f", PSNR {values[PSNR]:.2f} dB" if PSNR in points else ""
         yield {
-            "axes": {"beta2": beta2, "beta1": beta1},
-            "series": {"members": (values[R2], values[R1])},
+            "axes": {"model": "LVAE" if first["model"] == "lvae" else "GHVAE", "beta2": beta2, "beta1": beta1},
+            "group": first["data"],
+            "faint": playing.short(first["steps"], LEAST),
+            "places": placed[point],
             "numbers": numbers,
-            "picture": widgets.grid_png(grid) if grid else None,
-            "alt": words,
             "says": f"beta2 {beta2:g}, beta1 {beta1:g}: {rates}{quality}",
+            "members": playing.members_of(members[point]),
+            **({} if pictured(beta2, beta1) else {"why": NOT_PICTURED}),
         }
-
-
-def _fresh_seed(rows: pd.DataFrame) -> int:
-    """A seed that none of these members has, so that asking for it trains: 7, where it is free."""
-    known = set(rows["seed"])
-    return next(seed for seed in count(7) if seed not in known)
 
 
 def _by_point(rows: pd.DataFrame) -> dict[Any, pd.DataFrame]:
@@ -125,7 +137,7 @@ def _by_point(rows: pd.DataFrame) -> dict[Any, pd.DataFrame]:
 def _grid(members: pd.DataFrame, store: Store | None) -> tuple[ImageGrid | None, str]:
     """The pictures of the first member that has some, and its seed in words; or None, and why."""
     if not pictured(*members[AXES].iloc[0]):
-        return None, "Pictures are made on the 6 × 6 sub-grid and at betas of 1."
+        return None, NOT_PICTURED
     why = NONE_STORED if store else NONE_IN_RESULTS
     for key, seed, data in zip(members["key"], members["seed"], members["data"], strict=True):
         try:

@@ -43,6 +43,14 @@ WORTH = (PSNR, *SCORES, INFORMATION, *ACCURACIES)  # what a member may be best a
 BEST = {PSNR: "^", IS: "D", RBF: "o"}  # the paper's markers of the best at each of three applications
 
 
+@figures.described(
+    "The paper's figure 1: what each member is worth to three applications. Dots grow with the metric; "
+    "triangle, diamond and ring: the best, where best and worst differ by more than their standard errors. "
+    "Dashed: beta2 = beta1. Cross: both 1. In three dimensions, red has more of its rate in z2, blue in z1.",
+    "A cloud of members in three dimensions, PSNR, Inception Score and accuracy, and three maps over the "
+    "weights of the two rates whose dots grow with each of these, the best marked, the diagonal dashed.",
+    claims=("2.4",),
+)
 def figure_1(table: pd.DataFrame) -> Figure:
     """Figure 1: what each member is worth to three applications, together and over (beta2, beta1), the best marked."""
 
@@ -55,6 +63,13 @@ def figure_1(table: pd.DataFrame) -> Figure:
     return _grid(table, draw, 4, [R2, R1, *BEST], wrap=2)
 
 
+@figures.described(
+    "The paper's figure 3: PSNR over the rates. Black ring: both betas 1. Orange rings: beta2 = beta1. Pink "
+    "rings: the upper hull over the total rate, the best at a given rate. Dashed: equal total rate.",
+    "PSNR over the two rates in three dimensions and as colour in two, with dashed lines of equal total rate, "
+    "and over the total rate with the upper hull and the diagonal ringed.",
+    claims=("2.5", "2.6"),
+)
 def figure_3(table: pd.DataFrame) -> Figure:
     """Figure 3: PSNR over the two rates, in three dimensions and in two, and over their sum, with its upper hull."""
 
@@ -69,11 +84,25 @@ def figure_3(table: pd.DataFrame) -> Figure:
     return _grid(table, draw, 3, [R2, R1, R, PSNR])
 
 
+@figures.described(
+    "The paper's figure 5: the Inception Score and its two factors over the rates. Rings as in the figure of "
+    "PSNR above.",
+    "Inception Score, diversity and sharpness as colour over the two rates, a panel each, or a note that no "
+    "classifier has judged.",
+    claims=("2.7", "2.8"),
+)
 def figure_5(table: pd.DataFrame) -> Figure:
     """Figure 5: Inception Score over the two rates, and its factors diversity and sharpness."""
     return _all_over_rates(table, SCORES)
 
 
+@figures.described(
+    "The paper's figure 6: accuracy of the RBF SVM on mu2 over the total rate. Dashed: the bound of Eq. 11 by "
+    "the total rate. Crosses: the tight one, by each member's own information.",
+    "Accuracy of an RBF support vector machine over the total rate, with its upper hull, the bound by the "
+    "total rate as a dashed line, and the bound by each member's own information as crosses.",
+    claims=("2.11",),
+)
 def figure_6(table: pd.DataFrame) -> Figure:
     """Figure 6: accuracy of the RBF SVM on mu2 over the total rate, its upper hull, and the bounds of Eq. 11.
 
@@ -93,21 +122,44 @@ def figure_6(table: pd.DataFrame) -> Figure:
     return _grid(table, draw, 1, [R, RBF, BOUND], width=6.4)
 
 
+@figures.described(
+    "The paper's figure 7: what z2 tells of the label, and the accuracy of four classifiers of mu2, over the rates.",
+    "Mutual information of label and upper latent, and the accuracies of four classifiers, as colour over the "
+    "two rates, a panel each.",
+    claims=("2.10", "2.12"),
+)
 def figure_7(table: pd.DataFrame) -> Figure:
     """Figure 7: what z2 tells of the label, and the accuracy of four classifiers of mu2, over the two rates."""
     return _all_over_rates(table, (INFORMATION, *ACCURACIES))
 
 
+@figures.described(
+    "The paper's figure 8: all metrics over the rates, of the GHVAE on binary MNIST.",
+    "Nine panels of metrics as colour over the two rates, on binary MNIST, or the command that would train them.",
+    claims=("2.9",),
+)
 def figure_8(table: pd.DataFrame) -> Figure:
     """Figure 8: all metrics over the rates, of the GHVAE on binary MNIST."""
     return _all_metrics(having(table, data="mnist_binary", model="ghvae"), "binary MNIST", "data", "mnist_binary")
 
 
+@figures.described(
+    "The paper's figure 9 (there on SVHN): all metrics over the rates, of the Ladder VAE, on the set in the title.",
+    "Nine panels of metrics as colour over the two rates, of Ladder VAEs, or the command that would train them.",
+    claims=("2.15",),
+)
 def figure_9(table: pd.DataFrame) -> Figure:
     """Figure 9: all metrics over the rates, of the Ladder VAE."""
     return _all_metrics(having(table, model="lvae"), "Ladder VAEs", "models", "lvae")
 
 
+@figures.described(
+    "Both rates on test images while training, at the corners of the grid and in its middle, one row a "
+    "budget; (beta2, beta1) in parentheses.",
+    "Two panels over training steps: the rate of the upper layer and the rate that the lower one adds, a "
+    "curve for each corner of the grid and for its middle.",
+    claims=("2.3",),
+)
 def learning_curves(table: pd.DataFrame) -> Figure:
     """The two rates on test images over training steps, of the grid's corners and its middle."""
 
@@ -128,6 +180,7 @@ def learning_curves(table: pd.DataFrame) -> Figure:
     return _grid(table, draw, 2, [R2, R1], history=True)
 
 
+@figures.described("The best member by each metric beside the diagonal's best; (beta2, beta1) in parentheses")
 def best(table: pd.DataFrame) -> pd.DataFrame:
     """The best member by each metric beside the diagonal's best, a row each, as text; (beta2, beta1) in parentheses.
 
@@ -159,6 +212,7 @@ def _highest(values: pd.Series, digits: str, same: bool) -> str:
     return f"{values.max():{digits}} {'all alike' if same else _text(values.idxmax())}" if len(values) else "none here"
 
 
+@figures.described("The paper's Table 1: the best accuracies over the grid in per cent, the paper's in parentheses")
 def table_1(table: pd.DataFrame) -> pd.DataFrame:
     """Table 1: the best accuracies over the grid in per cent, beside the paper's in parentheses, as text."""
     lines = []

@@ -62,6 +62,13 @@ MNIST = replace(
     settings={**PAPER.settings, "data": "mnist32"},
 )
 CLAIMS = Claims(
+    title="Intrinsic dimension and Information Imbalance",
+    question="How many dimensions does each layer of a VAE use, and what does one layer know of another?",
+    answer="The dimension rises, falls and rises again on its way through the layers once the code is larger than the "
+    "data's own dimension, and training has two phases: a fast fit and a slow forgetting.",
+    caution="The published numbers are of one seed on the original CIFAR-10. Where only the JPEG copy is at hand, it "
+    "decides claims about the network, and none about the data.",
+    headline=("1.5", "1.9", "1.7", "1.2"),
     study="id_transition",
     scale=PAPER,
     steps=STEPS,
@@ -156,6 +163,8 @@ def _as_published(what: str, evidence: Evidence, layers: Sequence[int], relative
 @CLAIMS.claim(
     "1.1",
     "2NN ID of the data",
+    brief="The data has about 30 dimensions",
+    finding="The images have {0} dimensions",
     paper='31.0 ("about 30")',
     scale=replace(PAPER, steps=0, grid={}, settings={name: PAPER.settings[name] for name in ("data", "n_test")}),
     steps=0,
@@ -172,6 +181,8 @@ def data_have_about_30_dimensions(evidence: Evidence) -> Sequence[Criterion]:
 @CLAIMS.claim(
     "1.2",
     "The encoder's ID has a hump, for every K",
+    brief="The encoder expands the dimension, for every K",
+    finding="The encoder's dimension peaks at {0} for K = 2 and at {5} for K = 128",
     paper="its peak is " + _in_words("ID at the encoder's peak"),
     note="The paper's text has small bottlenecks without a double hump; its numbers have the encoder's hump for every "
     "K. The numbers decide.",
@@ -184,6 +195,8 @@ def the_encoder_has_a_hump(evidence: Evidence) -> Sequence[Criterion]:
 @CLAIMS.claim(
     "1.3",
     "ID of the code z",
+    brief="Dimension of the code z, for each K",
+    finding="The code has {0} dimensions for K = 2 and {5} for K = 128",
     paper=_in_words("ID of z"),
     note="2NN finds about the same in as many draws from the prior N(0, I), and found it in the untrained networks' "
     "codes (2.0, 4.1, 7.9, 25.0, 38.6, 58.6): the value is that of Gaussian noise and tells little of the data.",
@@ -196,6 +209,8 @@ def the_codes_have_their_own_dimension(evidence: Evidence) -> Sequence[Criterion
 @CLAIMS.claim(
     "1.4",
     "The decoder's hump grows gradually with K, and is highest from K = 32 on",
+    brief="The decoder's hump grows gradually with K",
+    finding="From K = 32 on the decoder's hump is {0:higher|lower} than below; one doubling makes {1:.0%} of its rise",
     paper="its prominence is 1.0, 1.0, 1.11, 1.31, 1.52, 1.48, 1.30 for K = 2, 4, 8, 16, 32, 64, 128",
     scale=replace(PAPER, grid={"latent_dim": DIMS}),
     note="The paper's text has a transition where K passes the data's ID, about 30; its numbers have no step there. "
@@ -227,6 +242,8 @@ def the_decoders_hump_grows_gradually(evidence: Evidence) -> Sequence[Criterion]
 @CLAIMS.claim(
     "1.5",
     "The decoder's peak ID grows with K",
+    brief="The decoder's peak dimension grows with K",
+    finding="The decoder's dimension peaks at {0}, {1} and {2} for K = 32, 64 and 128",
     paper=_in_words("ID at the decoder's peak"),
     scale=_on("ID at the decoder's peak"),
 )
@@ -238,6 +255,8 @@ def the_decoder_peaks(evidence: Evidence) -> Sequence[Criterion]:
 @CLAIMS.claim(
     "1.6",
     "The output's ID is below the data's",
+    brief="The output has fewer dimensions than the data",
+    finding="Where it is nearest, the output has {3:dimensions fewer|dimensions more} than the data",
     paper=_in_words("ID of the output") + "; the data's is 31.0",
     scale=_on("ID of the output"),
 )
@@ -258,6 +277,8 @@ THIRD_LAYER = {1: 18.5, 10: 27.0, 50: 47.0, 200: 72.7}
 @CLAIMS.claim(
     "1.7",
     "Two phases: the encoder's ID goes on growing long after the first fit",
+    brief="The encoder's dimension grows long after the first fit",
+    finding="Layer 3 has {0} dimensions after epoch 1 and {3} at the end",
     paper="K = 64, layer 3: 18.5, 27.0, 47.0, 72.7 at epochs 1, 10, 50, 200",
     scale=replace(PAPER, grid={"latent_dim": (64,)}),
 )
@@ -278,6 +299,8 @@ def dimensions_grow_in_two_phases(evidence: Evidence) -> Sequence[Criterion]:
 @CLAIMS.claim(
     "1.8",
     "The KL rises to a peak near epoch 10 and then falls slowly",
+    brief="The KL peaks near epoch 10, then falls slowly",
+    finding="The KL ends {1:.0%} below its peak, which of epochs 3 to 30 is {0:above|below} all others",
     paper="K = 64: about 24, 30, 17 nats as logged",
     scale=replace(PAPER, grid={"latent_dim": (64,)}),
 )
@@ -297,6 +320,8 @@ BACK = {"from_layer": OUTPUT, "to_layer": 0}
 @CLAIMS.claim(
     "1.9",
     "The output first learns to predict the image, then forgets some of it: K = 32, 64, 128",
+    brief="The output learns to predict the image, then forgets",
+    finding="Δ(out → in) ends at {1}, {3} and {5} times its minimum for K = 32, 64 and 128",
     paper="Delta(out → in) at epochs 1, 10, 200: .0545, .0102, .0535 (K = 32); .0316, .0089, .0465 (64); "
     ".0754, .0109, .0622 (128)",
     scale=replace(PAPER, grid={"latent_dim": (32, 64, 128)}),
@@ -319,6 +344,8 @@ def the_output_forgets_the_image(evidence: Evidence) -> Sequence[Criterion]:
 @CLAIMS.claim(
     "1.10",
     "With K = 2 there is no such forgetting",
+    brief="With K = 2 nothing is forgotten",
+    finding="With K = 2, Δ(out → in) later reaches {0} times its minimum",
     paper="Delta(out → in) is .391, .339, .364 at epochs 1, 10, 200",
     scale=replace(PAPER, grid={"latent_dim": (2,)}),
     note="The largest value after the minimum is taken within each seed, which noise can only raise.",
@@ -338,6 +365,8 @@ def a_narrow_code_forgets_nothing(evidence: Evidence) -> Sequence[Criterion]:
 @CLAIMS.claim(
     "1.11",
     "How well the output predicts the image, at the end",
+    brief="How well the output predicts the image",
+    finding="Δ(out → in) ends at {0} for K = 2 and at {5} for K = 128",
     paper="Delta(out → in) is " + _in_words("Delta(out → in)"),
 )
 def outputs_predict_images(evidence: Evidence) -> Sequence[Criterion]:
@@ -350,6 +379,8 @@ def outputs_predict_images(evidence: Evidence) -> Sequence[Criterion]:
 @CLAIMS.claim(
     "1.12",
     "The encoder compresses; the decoder expands where K is large",
+    brief="The encoder compresses, the decoder expands for large K",
+    finding="With K = 64 the relative difference is {0:.2f} in the encoder and {1:.2f} in the decoder",
     paper="relative difference of adjacent layers: encoder negative, decoder positive for K = 64, about 0 for K = 4",
     scale=replace(PAPER, grid={"latent_dim": (4, 64)}),
 )
@@ -385,6 +416,9 @@ def the_decoder_expands(evidence: Evidence) -> Sequence[Criterion]:
 @CLAIMS.claim(
     "1.13",
     "MNIST: the decoder has a plateau far above the output",
+    brief="MNIST: the decoder has a plateau far above the output",
+    finding="On MNIST the decoder peaks at {0} (K = 64) and {1} (128) dimensions, the output has {2} and {3}",
+    train={"data": ("mnist32",)},
     paper="decoder's ID 60 (K = 128) and 41 (K = 64), output 12 to 15, read off a plot",
     scale=MNIST,
     steps=MNIST.steps,

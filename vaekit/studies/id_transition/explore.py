@@ -1,75 +1,99 @@
-"""Study 1's explorer: layer by layer through its networks."""
+"""Study 1's explorer: the profiles of its networks, layer by layer."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
-from vaekit import widgets
 from vaekit.figures import mean_sd
+from vaekit.store import Member
 from vaekit.store.table import select
-from vaekit.studies.id_transition import DECODER, ENCODER, LATENT, LAYERS, OUTPUT, Settings
+from vaekit.studies import playing
+from vaekit.studies.id_transition import DECODER, ENCODER, LATENT, LAYERS, OUTPUT, SPEC, Settings, own_images, step_of
+from vaekit.studies.id_transition.claims import LAST_EPOCH
 from vaekit.studies.id_transition.figures import budgets, of_layers
+
+STATIONS = [
+    f"layer {layer}{ {0: ', image', LATENT: ', code z', OUTPUT: ', output'}.get(layer, '') }" for layer in LAYERS
+]
+ENDS = {"Δ(image → output)": (0, OUTPUT), "Δ(output → image)": (OUTPUT, 0)}
 
 
 def explore(table: pd.DataFrame, settings: Settings) -> Any:
-    """Move through the layers of a network: its dimensions there, at each epoch of each K of each budget.
+    """Move over K and the epochs: the intrinsic dimension of every layer, a line for each network.
 
-    Points are means over seeds with their standard deviations. It begins with the largest budget's middle.
+    Points are means over seeds with their standard deviations. It begins with the largest budget.
     """
-    points = [(label, _points(rows)) for label, rows in budgets(table, "intrinsic_dimension")]
-    x = "layer: 0 image, 5 code z, 10 output"
-    return widgets.by_budget(settings.source, points, x=x, y="intrinsic dimension (2NN)")
+    how: dict[str, Any] = {"x": "layer: 0 image, 5 code z, 10 output", "y": "intrinsic dimension (2NN)", "colour": "K"}
+    how |= {"clock": "epochs", "stations": STATIONS}
+    return playing.shown(SPEC, table, settings, points, _vary, ["K"], **how)
 
 
-def _points(rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """The points of one budget, by K, epoch and layer."""
+def points(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The networks of every budget, as `widgets.playground` takes them."""
+    return playing.in_budgets([(label, _points(rows)) for label, rows in budgets(table, "intrinsic_dimension")])
+
+
+def _points(rows: pd.DataFrame) -> list[dict[str, Any]]:
     ids = of_layers(select(rows, "intrinsic_dimension", at="all"))
-    duplicates = of_layers(select(rows, "duplicates", at="all"))
-    left_out = duplicates.groupby(["latent_dim", "epoch", "layer"])["value"].mean().to_dict()
-    imbalances = select(rows, "information_imbalance", at="all")
-    pairs = imbalances.groupby(["latent_dim", "epoch", "from_layer", "to_layer"])["value"] if len(imbalances) else ()
-    deltas = {place: mean_sd(values, ".3f") for place, values in pairs}
-    for (dim, epoch), network in ids.groupby(["latent_dim", "epoch"]):
-        profile = _profile(dim, epoch, network)
-        for layer, at_layer in network.groupby("layer"):
-            values, count = at_layer["value"], at_layer["seed"].nunique()
-            numbers = {
-                "intrinsic dimension": mean_sd(values),
-                "error of one seed, from half-subsets": f"{at_layer['se'].mean():.1f}",
-                "images N": f"{at_layer['n'].max():,.0f}",
-                "duplicates left out": f"{left_out.get((dim, epoch, layer), 0):g}",
-                "seeds": f"{count}",
+    points = []
+    for dim, network in ids.groupby("latent_dim"):
+        own, first = rows[rows["latent_dim"] == dim], network.iloc[0]
+        end = network[network["step"] == network["steps"]]
+        profile = _profile(dim, end)
+        points.append(
+            {
+                "axes": {"K": int(dim)},
+                "group": first["data"],
+                "faint": playing.short(first["steps"], step_of(LAST_EPOCH, own_images(first["data"]))),
+                "places": {float(epoch): {"members": _line(at)} for epoch, at in network.groupby("epoch")},
+                "numbers": _numbers(own, end),
+                "says": profile,
+                "members": playing.members_of(own),
             }
-            for name, pair in _pairs(int(layer)).items() if deltas else ():
-                numbers[name] = deltas.get((dim, epoch, *pair), "–")
-            yield {
-                "axes": {"K": int(dim), "epoch": float(epoch), "layer": int(layer)},
-                "series": {"intrinsic dimension": (layer, values.mean(), 0, values.std() if count > 1 else 0)},
-                "numbers": numbers,
-                "alt": profile,
-                "says": f"K {dim:g}, epoch {epoch:g}, layer {layer}: {mean_sd(values)} dimensions",
-            }
+        )
+    return points
 
 
-def _pairs(layer: int) -> dict[str, tuple[int, int]]:
-    """The layers, from and to, whose Information Imbalances are shown at a layer: its neighbours' and the ends'."""
-    before, after = layer - 1, layer + 1
-    return {
-        "Δ(layer before → this)": (before, layer),
-        "Δ(this → layer before)": (layer, before),
-        "Δ(this → layer after)": (layer, after),
-        "Δ(layer after → this)": (after, layer),
-        "Δ(image → output)": (0, OUTPUT),
-        "Δ(output → image)": (OUTPUT, 0),
-    }
+def _line(network: pd.DataFrame) -> list[tuple[float, ...]]:
+    """The dimension of each layer, mean and standard deviation over seeds."""
+    by_layer = network.groupby("layer")["value"]
+    spread = by_layer.std().fillna(0)
+    return [(layer, mean, 0, spread[layer]) for layer, mean in by_layer.mean().items()]
 
 
-def _profile(dim: int, epoch: float, network: pd.DataFrame) -> str:
+def _numbers(rows: pd.DataFrame, end: pd.DataFrame) -> dict[str, str]:
+    """A network's numbers at its end that are not of one layer."""
+    left_out = of_layers(select(rows, "duplicates"))
+    numbers = {"seeds": f"{end['seed'].nunique()}", "images N": f"{end['n'].max():,.0f}"}
+    if len(left_out):
+        numbers["duplicates left out, at most"] = f"{left_out['value'].max():.0f}"
+    imbalances = select(rows, "information_imbalance")
+    for name, (start, to) in ENDS.items() if len(imbalances) else ():
+        pair = imbalances[(imbalances["from_layer"] == start) & (imbalances["to_layer"] == to)]
+        numbers[name] = mean_sd(pair["value"], ".3f")
+    for name, (measure, where) in {
+        "D (test), nats": ("distortion", {"samples": 1}),
+        "R (test), nats": ("rate", {}),
+    }.items():
+        if len(values := select(rows, measure, part="test", **where)):
+            numbers[name] = mean_sd(values["value"])
+    return numbers
+
+
+def _profile(dim: float, network: pd.DataFrame) -> str:
     """A network in words: where its dimensions rise and fall."""
     mean = network.groupby("layer")["value"].mean().reindex(LAYERS)
     return (
-        f"K = {dim:g} after {epoch:g} epochs: the data has {mean[0]:.1f} dimensions, the encoder's peak "
-        f"{mean[[*ENCODER]].max():.1f}, z {mean[LATENT]:.1f}, the decoder's peak {mean[[*DECODER]].max():.1f}, "
-        f"the output {mean[OUTPUT]:.1f}."
+        f"K = {dim:g}: the data has {mean[0]:.1f} dimensions, the encoder's peak {mean[[*ENCODER]].max():.1f}, "
+        f"z {mean[LATENT]:.1f}, the decoder's peak {mean[[*DECODER]].max():.1f}, the output {mean[OUTPUT]:.1f}."
     )
+
+
+def _vary(member: Member, numbers: Mapping[str, float], known: Callable[[str], Member]) -> list[Member]:
+    """A network like this one with a code of another size."""
+    dim = numbers["K"]
+    if dim != int(dim) or not 1 <= dim <= 4_096:
+        raise ValueError(f"new K: got {dim:g}; wanted a whole number from 1 to 4,096")
+    return [replace(member, model_args=dict(member.model_args) | {"latent_dim": int(dim)})]

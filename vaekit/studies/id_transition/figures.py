@@ -25,6 +25,13 @@ NAMES = ["0\nimage", "1", "2", "3", "4", "5\nz", "6", "7", "8", "9", "10\noutput
 BACK = {"from_layer": OUTPUT, "to_layer": 0}
 
 
+@figures.described(
+    "ID of every layer at the end of training, one row a budget and data set. Dashed: the ID of the images. "
+    "Bars: standard deviation over seeds; of one seed, its error from half-subsets.",
+    "Intrinsic dimension over the eleven layers, a curve for each size of the latent, with the data's own "
+    "dimension as a dashed line, one row for each budget and data set.",
+    claims=("1.1", "1.2", "1.5", "1.6", "1.13"),
+)
 def dimensions(table: pd.DataFrame) -> Figure:
     """The ID of every layer at the end of training, a curve for each K; the dashed line is the data's own ID."""
 
@@ -40,6 +47,13 @@ def dimensions(table: pd.DataFrame) -> Figure:
     return _grid(table, "intrinsic_dimension", draw)
 
 
+@figures.described(
+    "Left: the highest ID of the decoder's layers over the higher one of latent and output; 1 is no hump. "
+    "Right: the ID of the latent beside that of as many draws from the prior, the null model.",
+    "Left: prominence of the decoder's hump over K with the data's dimension as a dashed line. Right: "
+    "dimension of the sampled latent, of its mean and of draws from the prior over K on logarithmic axes.",
+    claims=("1.3", "1.4"),
+)
 def over_dims(table: pd.DataFrame) -> Figure:
     """The decoder's hump and the code, over K.
 
@@ -78,6 +92,11 @@ def over_dims(table: pd.DataFrame) -> Figure:
     return _grid(table, "intrinsic_dimension", draw, columns=2, width=4.4, measures=measures)
 
 
+@figures.described(
+    "ID of every layer while training, for K 64 or the largest there is.",
+    "Intrinsic dimension over the eleven layers of one network, a curve for each epoch that was measured.",
+    claims=("1.7",),
+)
 def phases(table: pd.DataFrame, latent_dim: int | None = None) -> Figure:
     """The ID of every layer at the epochs that were measured, for one K: 64, or the largest there is, unless given."""
 
@@ -94,6 +113,13 @@ def phases(table: pd.DataFrame, latent_dim: int | None = None) -> Figure:
     return _grid(table, "intrinsic_dimension", draw, history=True)
 
 
+@figures.described(
+    "Left: KL of the latent on the training images, in nats per image. Right: Information Imbalance from the "
+    "output to the image, on the test images. The axis of epochs is logarithmic from 1 on.",
+    "Two panels over epochs, a curve for each K: the KL on the training images, and the Information Imbalance "
+    "from the output to the image on a logarithmic axis.",
+    claims=("1.8", "1.9", "1.10", "1.11"),
+)
 def over_epochs(table: pd.DataFrame) -> Figure:
     """While training, a curve for each K: the KL on the training images, and Delta(output -> image) on the test images.
 
@@ -118,6 +144,12 @@ def over_epochs(table: pd.DataFrame) -> Figure:
     return _grid(table, "rate", draw, columns=2, width=4.4, measures=measures, history=True)
 
 
+@figures.described(
+    "Difference of the two Information Imbalances of adjacent layers, over their mean. Below 0: compression.",
+    "Relative difference of the two Information Imbalances of adjacent layers over the layers, a curve for "
+    "each K, with a line at zero.",
+    claims=("1.12",),
+)
 def differences(table: pd.DataFrame) -> Figure:
     """(Delta(l -> l+1) - Delta(l+1 -> l)) / their mean over the pairs of adjacent layers; below 0: compression."""
 
@@ -136,6 +168,12 @@ def differences(table: pd.DataFrame) -> Figure:
     return _grid(table, "information_imbalance", draw)
 
 
+@figures.described(
+    "The information plane: adjacent layers, and image against output (star). A is the layer nearer the image.",
+    "Scatter plots on logarithmic axes of the Information Imbalance from layer A to B against that from B to "
+    "A, for adjacent layers and for image and output, with the diagonal, a panel for three sizes of the "
+    "latent.",
+)
 def plane(table: pd.DataFrame) -> Figure:
     """The information plane: Delta(A -> B) against Delta(B -> A) for adjacent layers, and for image and output.
 
@@ -170,6 +208,12 @@ def plane(table: pd.DataFrame) -> Figure:
     return _grid(table, "information_imbalance", draw, columns=3, width=3.6)
 
 
+@figures.described(
+    "Information Imbalance of all pairs of layers at the end of training. Dark: the layer of the row predicts "
+    "the layer of the column.",
+    "Heat maps of the Information Imbalance between all pairs of eleven layers, a panel for three sizes of "
+    "the latent, dark where a layer predicts the other.",
+)
 def matrix(table: pd.DataFrame) -> Figure:
     """Delta(A -> B) of all 11 x 11 pairs of layers at the end, a panel each for the smallest, middle and largest K."""
 
@@ -190,6 +234,7 @@ def matrix(table: pd.DataFrame) -> Figure:
     return _grid(table, "information_imbalance", draw, columns=3, width=3.6, height=3.8)
 
 
+@figures.described("Dimensions and imbalances at the end of training, with the number N of images")
 def numbers(table: pd.DataFrame) -> pd.DataFrame:
     """What the figures show at the end of training, as text: a row for each budget, data set and K.
 

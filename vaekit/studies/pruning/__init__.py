@@ -22,7 +22,7 @@ from vaekit.metrics.disentanglement import active_units, dci, mig, rate_per_dime
 from vaekit.settings import option
 from vaekit.store import Member
 from vaekit.studies.base import StudySettings, of_study
-from vaekit.sweep import Examples, Measure, StudySpec, Value, compared_steps, fifths, last_step
+from vaekit.sweep import Examples, GridSpec, Measure, StudySpec, Value, compared_steps, fifths, image_grids, last_step
 
 CLASSES = {name: known.classes for name in NAMES if (known := about(name)).classes}
 # "sum": all terms summed over an image's values, in nats; "pixel_mean": the reconstruction averaged over its P pixel
@@ -34,6 +34,7 @@ ARMS = {
     "no_decoder": "gradual, after training without a decoder: KL and classifier alone",
     "baseline": "gradual and dense, after training on the classification alone, without sampling",
 }
+PICTURED = 6  # samples, and test images with their reconstructions
 BATCH, LR, TUNING_LR = 128, 1e-3, 1e-4
 # What differs among the points of one figure: all that is pruned of networks that were trained alike.
 AXES = ("beta", "lambda", "objective", "reconstruction", "decoder", "sampled", "arm", "sparsity")
@@ -78,7 +79,7 @@ def variants(table):
 class Settings(StudySettings):
     """What a run of this study may choose; everything not given comes from the scale.
 
-    The claims on 20 seeds (4.2, 4.8) take them by name: `-p seeds '[0, 1, …, 19]'`, beside `-p arms '[gradual]'` or
+    The claims on 20 seeds (4.2, 4.8) take them by name: `-p seeds 0-19`, beside `-p arms '[gradual]'` or
     `-p arms '[gradual, no_decoder]'` and the betas wanted.
     """
 
@@ -130,11 +131,21 @@ def members(chosen: Settings) -> list[Member]:
     """Seeds outermost, so that what a cut sweep leaves is whole curves; a parent directly before what is pruned."""
     return [
         member
-        for seed in chosen.seeds
-        for name in chosen.data
-        for trained, arms in _trained(chosen, name, seed)
-        for member in (trained, *_tuned(chosen, trained, arms))
+        for trained, tuned in _families(chosen)
+        for member in (trained, *(replace(each, parent=trained.key) for each in tuned))
     ]
+
+
+def networks(chosen: Settings) -> list[Member]:
+    """The members without their parents' keys: what there is to train, also where the images are not at hand."""
+    return [member for trained, tuned in _families(chosen) for member in (trained, *tuned)]
+
+
+def _families(chosen: Settings) -> Iterator[tuple[Member, list[Member]]]:
+    for seed in chosen.seeds:
+        for name in chosen.data:
+            for trained, arms in _trained(chosen, name, seed):
+                yield trained, list(_tuned(chosen, trained, arms))
 
 
 def _trained(chosen: Settings, name: str, seed: int) -> Iterator[tuple[Member, tuple[str, ...]]]:
@@ -189,7 +200,7 @@ def _tuned(chosen: Settings, parent: Member, arms: Iterable[str]) -> Iterator[Me
                 weights=weights | {"sparsity": sparsity},
                 steps=_steps(chosen, parent.data, chosen.tuning_epochs),
                 lr=TUNING_LR,
-                parent=parent.key,
+                parent="",
                 arm=arm,
             )
 
@@ -281,6 +292,12 @@ def speed(model: nn.Module, member: Member, step: int, images: Examples) -> Iter
     yield Value("model", "seconds_per_image", "batch=256", median, spread, 1)
 
 
+def image_grid(model: nn.Module, member: Member, step: int, images: Examples) -> Tensor | None:
+    """The rows of `image_grids.rows` for 6 images, of what has a decoder: no pruned network has one, but its parent."""
+    decodes = dict(member.model_args)["decoder"]
+    return image_grids.rows(model, member, images, PICTURED) if decodes else None
+
+
 def run(chosen: Settings, source: str | None = None):
     """The tidy table of what was chosen, as a pandas DataFrame (see `studies.base.of_study`)."""
     return of_study(SPEC, members, chosen, source)
@@ -299,4 +316,5 @@ SPEC = StudySpec(
     measured_steps=measured_steps,
     saved_steps=compared_steps,
     axes=AXES,
+    grid=GridSpec(1, image_grids.ROWS, image_grid),
 )

@@ -51,6 +51,13 @@ PAPER = {
 }
 AXES = ("beta", "objective", "lambda", "arm", "sparsity", "decoder")
 CLAIMS = Claims(
+    title="Disentanglement and pruning",
+    question="Does a latent that is forced to disentangle make a network that stands more pruning?",
+    answer="The authors call it inconclusive: a moderate beta looks best, beta 10 collapses, and half of the weights "
+    "can go at little cost.",
+    caution="We hold a summary of the paper with a few of its sentences, and no numbers. It does not say how it "
+    "reduces the reconstruction, and so not what its beta is: a claim must hold in both readings, sum and pixel mean.",
+    headline=("4.5", "4.1", "4.3"),
     study="pruning",
     scale=PAPER,
     steps=min(TUNING.values()),  # the least of both sets; each set's own is in `_below_the_paper`
@@ -219,6 +226,8 @@ def excess_spread_bounds(level: float, values: np.ndarray) -> tuple[float, float
 @CLAIMS.claim(
     "4.1",
     "Some beta > 1 beats beta = 1 in accuracy",
+    brief="Some beta > 1 beats beta 1 in accuracy",
+    finding="The best beta above 1 is {0:better|worse} than beta 1 in sum, {1:better|worse} in pixel mean",
     paper="at a certain beta > 1 the accuracy of pruned and unpruned models increased over beta = 1 (first on MNIST); "
     "the authors call it inconclusive",
     note="The first step of Holm's procedure answers 'some': the largest of the differences, at 1 - 0.05 / 3.",
@@ -240,6 +249,14 @@ def _top_difference(values: np.ndarray) -> np.ndarray:
 @CLAIMS.claim(
     "4.2",
     "CIFAR-10: the upper range of accuracy at beta = 5 exceeds that at beta = 1",
+    brief="CIFAR-10: the best runs at beta 5 beat those at 1",
+    finding="The upper range at beta 5 is {0:higher|lower} than at beta 1 in sum, {1:higher|lower} in pixel mean",
+    train={
+        "data": ("cifar10",),
+        "betas": (1, 5),
+        "arms": ("gradual",),
+        "seeds": (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19),
+    },
     paper="for beta = 5 the upper range of accuracy exceeds that of the beta = 1 model",
     scale={"cifar10": replace(PAPER["cifar10"], grid={"beta": (1.0, 5.0)})},
     seeds=MANY,
@@ -257,6 +274,8 @@ def upper_range_at_five(evidence: Evidence, curve: Read) -> Sequence[Criterion]:
 @CLAIMS.claim(
     "4.3",
     "At beta = 10 the accuracy drops severely, with posterior collapse",
+    brief="At beta 10 the accuracy drops, with posterior collapse",
+    finding="At beta 10 the accuracy is {0:lower|higher} than at 1 in sum, {2:lower|higher} in pixel mean",
     paper="severe accuracy drops at beta = 10 due to posterior collapse (summary; CIFAR-10 is named elsewhere in it)",
     scale={name: replace(scale, grid={"beta": (1.0, 10.0)}) for name, scale in PAPER.items()},
     note="Collapse is seen in the units, not in the accuracy: a unit is active where the variance of its mean over the "
@@ -276,6 +295,8 @@ def collapse_at_ten(evidence: Evidence, curve: Read) -> Sequence[Criterion]:
 @CLAIMS.claim(
     "4.4",
     "Compression ratios are alike across beta",
+    brief="Compression ratios are alike across beta",
+    finding="The compression ratio spreads by {0} over beta in sum, by {1} in pixel mean",
     paper="compression ratios remain similar across models",
     note="Of parameters the ratio is the same by construction. It is decided on bytes: of all weights in float32 over "
     "those of the pruned network, zlib-compressed.",
@@ -297,6 +318,8 @@ def compression_is_alike(evidence: Evidence, curve: Read) -> Sequence[Criterion]
 @CLAIMS.claim(
     "4.5",
     "Pruning half of the weights costs little accuracy",
+    brief="Pruning half of the weights costs little",
+    finding="Pruning half of the weights costs at most {0} in sum, {1} in pixel mean",
     paper="50 % of the weights pruned at little cost; no number in the summary that we hold",
     note="Against the same network tuned for the same two epochs without pruning. The largest cost over the betas is "
     "taken within each seed, which noise can only raise.",
@@ -313,6 +336,9 @@ def pruning_costs_little(evidence: Evidence, curve: Read) -> Sequence[Criterion]
 @CLAIMS.claim(
     "4.6",
     "Accuracy against beta is an inverted U",
+    brief="Accuracy against beta is an inverted U",
+    finding="A moderate beta is {0:better|worse} than beta 1 and {1:better|worse} than 10 in sum; in pixel mean "
+    "{2:better|worse} and {3:better|worse}",
     paper="(summary) initial results suggest a U-shaped accuracy curve: best at moderate beta, about 5",
     note="The best interior beta is chosen for each seed by the other seeds, so that noise does not read as a U.",
 )
@@ -329,6 +355,8 @@ def accuracy_is_an_inverted_u(evidence: Evidence, curve: Read) -> Sequence[Crite
 @CLAIMS.claim(
     "4.7",
     "Accuracy spreads widely between runs",
+    brief="Accuracy spreads widely between runs",
+    finding="Five runs spread {0:more|less} than the largest step of beta in sum, {1:more|less} in pixel mean",
     paper="(summary) large variance across runs (instability)",
     note="Wide is more than what beta does: the range of five runs, its median over the betas, against the largest "
     "difference between the means of neighbouring betas. With more seeds, the mean range of any five of them.",
@@ -344,6 +372,13 @@ def runs_spread_widely(evidence: Evidence, curve: Read) -> Sequence[Criterion]:
 @CLAIMS.claim(
     "4.8",
     "The reconstruction term steadies pruning",
+    brief="The reconstruction term steadies pruning",
+    finding="With the reconstruction, accuracy spreads {0} times as much as without it in sum, {1} times in pixel mean",
+    train={
+        "betas": (1,),
+        "arms": ("gradual", "no_decoder"),
+        "seeds": (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19),
+    },
     paper="(summary) the reconstruction preserves features, which may stabilise pruning",
     scale={name: replace(scale, grid={"beta": (1.0,)}) for name, scale in PAPER.items()},
     seeds=MANY,

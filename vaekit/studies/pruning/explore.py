@@ -1,82 +1,190 @@
 """Study 4's explorer: what networks lose with a share of their weights, tuned and not."""
 
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pandas as pd
 import torch
 
-from vaekit import sweep, widgets
+from vaekit import sweep
 from vaekit.data import DataError
 from vaekit.figures import mean_sd
 from vaekit.pruning import magnitude_masks
-from vaekit.store import Store, StoreError, UnreadableError, load, member_of
+from vaekit.store import Member, Store, StoreError, UnreadableError, load, member_of
 from vaekit.store.table import having, select
-from vaekit.studies.pruning import Settings
-from vaekit.studies.pruning.figures import families, of_reduction, reductions_of, scaled, title_of
+from vaekit.studies import playing
+from vaekit.studies.pruning import SPEC, Settings
+from vaekit.studies.pruning.claims import TRAINING
+from vaekit.studies.pruning.figures import VARIANTS, families, scaled, title_of
 
 SHARES = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 PRUNED = "pruned (%)"  # the axis of the slider
-NONE_STORED = "Not tuned: no weights are here; ask for a seed of your own that is not stored, say seeds = [7]."
-TUNED, UNTUNED = "pruned and tuned", "pruned at once, not tuned"
+NONE_STORED = "No weights are here; ask for a seed of your own that is not stored, say seeds = [7]."
+NOT_TUNED = "pruned at once, not tuned"
+ACCURACY = "test accuracy (%)"
+# Part, measure, unit and form of what stands beside the accuracy.
+NUMBERS = {
+    "D (test), nats": ("test", "distortion", 1, ".1f"),
+    "R (test), nats": ("test", "rate", 1, ".2f"),
+    "active units": ("test", "active_units", 1, ".1f"),
+    "non-zero weights (thousand)": ("model", "nonzero_parameters", 1e-3, ".1f"),
+    "compressed (kB)": ("model", "compressed_bytes", 1e-3, ".1f"),
+}
+# Those that the points rest on: of all columns, each of their rows would be copied many times.
+COLUMNS = [
+    "key",
+    "seed",
+    "asked",
+    "step",
+    "steps",
+    "part",
+    "measure",
+    "samples",
+    "value",
+    "data",
+    "parent",
+    "parent_steps",
+]
+COLUMNS += ["objective", "lambda", "beta", "sparsity", "variant"]
+NO_DECODER = "What is tuned has no decoder any more: it classifies."
+PRUNED_HERE = "It was pruned here and is not stored."
 
 
 def explore(table: pd.DataFrame, settings: Settings):
-    """Move over reading, beta and the share of weights pruned: what the networks lose.
+    """Move over reading, beta, the share of weights pruned and how: what the networks lose.
 
-    Points are means over seeds of what was pruned and tuned. In the largest budget, where the trained network of a seed
-    is stored, they stand beside that network without its smallest weights and without a step of tuning, on up to 1,000
-    test images.
+    Points are means over seeds. In the largest budget, where the trained network of a seed is stored, they stand beside
+    that network without its smallest weights and without a step of tuning, on up to 1,000 test images.
     """
-    groups = [(label, _tuned(rows)) for label, rows in families(table)]
-    groups = [(label, rows) for label, rows in groups if len(rows)]
-    named = len(reductions_of(groups)) > 1
-    stores = [settings.store, *[None] * len(groups)]
-    budgets = [(label, _points(rows, named, store)) for (label, rows), store in zip(groups, stores, strict=False)]
-    start = None
-    if budgets:
-        places = [point["axes"] for point in budgets[0][1]]
-        first = [place for place in places if place.get("reading") == places[0].get("reading")]
-        half = [place for place in first if place[PRUNED] == 50] or first
-        start = half[len(half) // 2]
-    how = {"x": "share of weights pruned (%)", "y": "test accuracy (%)", "series": (TUNED, UNTUNED)}
-    return widgets.by_budget(settings.source, budgets, start, **how)
+    how: dict[str, Any] = {
+        "x": "share of weights pruned (%)",
+        "y": "test accuracy (%)",
+        "colour": "beta",
+        "shape": "network",
+    }
+    how |= {"along": PRUNED, "clock": "% of its steps"}
+    made = partial(points, store=settings.store)
+    return playing.shown(SPEC, table, settings, made, _vary, ["beta"], _start, **how)
 
 
-def _tuned(rows: pd.DataFrame) -> pd.DataFrame:
-    """Test accuracy (%) of what was pruned and tuned, and of what was tuned alone, where there is a beta."""
-    rows = select(having(rows, variant=("gradual", "dense")), "accuracy", part="test")
-    return scaled(rows[rows["value"].notna() & rows["beta"].notna()], 100)
+def points(table: pd.DataFrame, store: Store | None = None) -> list[dict[str, Any]]:
+    """The networks of every budget, as `widgets.playground` takes them; with a `store`, also those not tuned."""
+    groups = families(table)
+    stores = [store, *[None] * len(groups)]
+    made = [(label, _points(rows, store)) for (label, rows), store in zip(groups, stores, strict=False)]
+    points = playing.in_budgets(made)
+    if len({point["axes"]["reading"] for point in points}) < 2:
+        for point in points:
+            del point["axes"]["reading"]
+    return [{**point, "says": _says(point)} for point in points]
 
 
-def _points(tuned: pd.DataFrame, named: bool, store: Store | None) -> list[dict[str, Any]]:
-    """The points of one budget, with their reduction where it is `named`."""
-    points = []
-    for reduction in reductions_of([("", tuned)]):
-        for beta, rows in of_reduction(tuned, reduction).groupby("beta"):
-            shares = tuple(sorted({*rows["sparsity"], *SHARES}))
-            members = rows.sort_values(["asked", "seed"], ascending=[False, True])
-            untuned, why = _untuned(store, shares, members["parent"])
-            axes = ({"reading": title_of(reduction)} if named else {}) | {"beta": float(beta)}
-            for share in shares if untuned else sorted(rows["sparsity"].unique()):
-                place = axes | {PRUNED: round(100 * float(share), 6)}
-                point = _point(having(rows, sparsity=share), place, untuned.get(share))
-                points.append({"axes": place, "alt": why, **point})
+def _start(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A network that was tuned without pruning, and the same one pruned: the fair comparison."""
+    first = points[0]["axes"]
+    like = {name: value for name, value in first.items() if name not in ("network", PRUNED)}
+    alike = [point["axes"] for point in points if point["axes"].items() >= like.items()]
+    ends = [next((axes for axes in alike if axes["network"] == _label(name)), first) for name in ("dense", "gradual")]
+    return ends
+
+
+def _points(rows: pd.DataFrame, store: Store | None) -> list[dict[str, Any]]:
+    """The networks of one budget, trained and tuned, and of each beta one that was pruned and not tuned."""
+    rows = rows[[name for name in COLUMNS if name in rows]]
+    accuracy = scaled(select(rows, "accuracy", at="all", part="test"), 100)
+    accuracy = accuracy[accuracy["beta"].notna()]
+    if not len(accuracy):
+        return []
+    accuracy = accuracy.assign(
+        reading=[title_of(pair) for pair in zip(accuracy["objective"], accuracy["lambda"], strict=True)],
+        pruned=(100 * accuracy["sparsity"].fillna(0)).astype(float).round(6),
+        snapshot=(100 * accuracy["step"] / accuracy["steps"]).round(),
+        series="networks",
+        y=accuracy["value"],
+    )
+    axes = ["reading", "variant", "beta", "pruned"]
+    placed = playing.places_of(accuracy.assign(x=accuracy["pruned"]), axes)
+    points = [
+        _point(place, placed.get(place, {}), own, having(rows, key=tuple(own["key"])))
+        for place, own in accuracy.groupby(axes)
+    ]
+    tuned = having(accuracy, variant=("gradual", "dense"))
+    for (reading, beta), own in tuned.groupby(["reading", "beta"]) if store else ():
+        members = own.sort_values(["asked", "seed"], ascending=[False, True])
+        untuned, why = _untuned(store, SHARES, members["parent"])
+        faint = _faint(own)
+        for share, value in untuned.items():
+            place = _axes(reading, NOT_TUNED, beta, 100 * share)
+            point = {"axes": place, "group": own["data"].iloc[0], "faint": faint}
+            point |= {"places": {100: {"networks": (place[PRUNED], value)}}, "numbers": {ACCURACY: f"{value:.2f}"}}
+            points.append(point | {"why": PRUNED_HERE, "why_not": PRUNED_HERE})
+        if why:
+            for point in points:
+                if point["axes"]["reading"] == reading and point["axes"]["beta"] == beta:
+                    point["numbers"]["not tuned"] = why
     return points
 
 
-def _point(rows: pd.DataFrame, place: dict[str, Any], untuned: float | None) -> dict[str, Any]:
-    """What was pruned and tuned, which differs in its seeds, and what was not tuned."""
-    series, numbers, values = {}, {}, {TUNED: rows["value"].mean(), UNTUNED: untuned}
-    if len(rows):
-        series[TUNED] = (place[PRUNED], values[TUNED], 0.0, rows["value"].std() if len(rows) > 1 else 0.0)
-        numbers = {"seeds": f"{rows['seed'].nunique()}", f"accuracy (%), {TUNED}": mean_sd(rows["value"], ".2f")}
-    if untuned is not None:
-        series[UNTUNED] = (place[PRUNED], untuned)
-        numbers[f"accuracy (%), {UNTUNED}"] = f"{untuned:.2f}"
-    reading = f"{place['reading']}, " if "reading" in place else ""
-    where = f"{reading}beta {place['beta']:g}, {place[PRUNED]:g} % of the weights pruned"
-    words = "; ".join(f"{name} {values[name]:.1f} %" for name in series)
-    return {"series": series, "numbers": numbers, "says": f"{where}: test accuracy {words}"}
+def _point(
+    place: tuple[str, str, float, float], places: dict[float, Any], rows: pd.DataFrame, whole: pd.DataFrame
+) -> dict[str, Any]:
+    """Networks that differ in their seeds: the rows of their accuracy, and all."""
+    reading, variant, beta, pruned = place
+    axes, ends = _axes(reading, _label(variant), beta, pruned), rows[rows["step"] == rows["steps"]]
+    point = {
+        "axes": axes,
+        "group": rows["data"].iloc[0],
+        "faint": _faint(rows),
+        "places": places if len(ends) else {},
+        "numbers": {"seeds": f"{ends['seed'].nunique()}", ACCURACY: mean_sd(ends["value"], ".2f")} | _numbers(whole),
+        "members": playing.members_of(rows),
+    }
+    if variant != "before":
+        point |= {"why_not": NO_DECODER, "why": NO_DECODER}
+    return point
+
+
+def _numbers(rows: pd.DataFrame) -> dict[str, str]:
+    measured = {
+        name: scaled(select(rows, measure, part=part), unit) for name, (part, measure, unit, _) in NUMBERS.items()
+    }
+    return {name: mean_sd(own["value"], NUMBERS[name][3]) for name, own in measured.items() if len(own)}
+
+
+def _axes(reading: str, network: str, beta: float, pruned: float) -> dict[str, Any]:
+    return {"reading": reading, "network": network, "beta": float(beta), PRUNED: round(float(pruned), 6)}
+
+
+def _label(variant: str) -> str:
+    return VARIANTS[variant]["label"] if variant in VARIANTS else variant
+
+
+def _says(point: Mapping[str, Any]) -> str:
+    *reading, network, beta, pruned = point["axes"].values()
+    place = [*reading, f"beta {beta:g}", network, f"{pruned:g} % of the weights pruned"]
+    return f"{', '.join(place)}: test accuracy {point['numbers'][ACCURACY]} %"
+
+
+def _faint(rows: pd.DataFrame) -> str:
+    """Why a budget is below the paper's: the steps of training, of what was derived those before it."""
+    first = rows.iloc[0]
+    derived = pd.notna(first["parent"])
+    steps, paper = first["parent_steps"] if derived else first["steps"], TRAINING.get(first["data"])
+    return playing.short(steps, paper) if paper else ""
+
+
+def _vary(member: Member, numbers: Mapping[str, float], known: Callable[[str], Member]) -> list[Member]:
+    """A network like this one with another beta; of one that was tuned, also what it comes from."""
+    weights = dict(member.weights)
+    if "beta" not in weights:
+        raise ValueError("this network has no beta; choose one that has, by a click on the plane")
+    changed = replace(member, weights=weights | {"beta": numbers["beta"]})
+    if not member.parent:
+        return [changed]
+    (parent,) = _vary(known(member.parent), numbers, known)
+    return [parent, replace(changed, parent=parent.key)]
 
 
 @torch.no_grad()
@@ -94,7 +202,7 @@ def _untuned(store: Store | None, shares: tuple[float, ...], keys: pd.Series) ->
     except UnreadableError:
         raise
     except (DataError, StoreError) as error:
-        return {}, f"Not tuned: {error}"
+        return {}, f"{error}"
     assert images.test_labels is not None  # the study's sets have labels
     x = images.test[:1000].to(next(model.parameters()).dtype) / 255
     encoder = [name for name, _ in model.named_parameters() if name.startswith(("encoder.", "mu.", "logvar."))]

@@ -43,17 +43,34 @@ SHARE = "share of weights pruned"
 Reduction = tuple[str, float]  # objective, lambda
 
 
+@figures.described(
+    "The paper's comparison: test accuracy over beta before and after pruning. Small points: seeds; lines: "
+    "their means, with standard deviations. Dotted, where it was run: the baseline, the same network trained "
+    "on the classification alone, not pruned.",
+    "Test accuracy in percent over beta on a logarithmic axis, with one curve for the network before pruning "
+    "and one for each way to prune it, a panel for each reading.",
+    claims=("4.1", "4.2", "4.3", "4.6", "4.7"),
+)
 def accuracy(table: pd.DataFrame) -> Figure:
     """Accuracy on test images over beta, before and after pruning by each arm; the line is the baseline's, unpruned."""
     return _over_betas(table, "test accuracy (%)", ["accuracy"], lambda rows: scaled(_on_test(rows, "accuracy"), 100))
 
 
+@figures.described(
+    "How many dimensions of the latent tell test images apart, over beta.",
+    "Active units over beta before and after pruning, a panel for each reading.",
+)
 def active_units(table: pd.DataFrame) -> Figure:
     """Dimensions of the latent that tell images apart over beta, before and after pruning."""
     measure = "active_units"
     return _over_betas(table, "active units of the code", [measure], lambda rows: _on_test(rows, measure))
 
 
+@figures.described(
+    "Compression ratio over beta: all weights in float32 over what is left of them, zlib-compressed.",
+    "Compression ratio in bytes over beta before and after pruning, a panel for each reading.",
+    claims=("4.4",),
+)
 def compression(table: pd.DataFrame) -> Figure:
     """All weights in float32 over what is left of them, zlib-compressed, over beta: claim 4.4's compression ratio."""
 
@@ -64,11 +81,23 @@ def compression(table: pd.DataFrame) -> Figure:
     return _over_betas(table, "compression ratio of bytes", ["compressed_bytes", "parameters"], ratio)
 
 
+@figures.described(
+    "Mutual information gap over beta: of a factor, how much more the best dimension says than the second "
+    "best, in units of the factor's entropy. Measured on dSprites-like images only.",
+    "Mutual information gap over beta before and after pruning, a panel for each reading, or a note that "
+    "nothing of it was measured.",
+)
 def disentanglement(table: pd.DataFrame, measure: str = "mig") -> Figure:
     """MIG over beta, or another of `SCORES`, of sets whose factors are known."""
     return _over_betas(_with(table, measure), SCORES[measure], [measure], lambda rows: _on_test(rows, measure))
 
 
+@figures.described(
+    "Test accuracy over the share of weights pruned. At 0: the network that was tuned as long without pruning.",
+    "Test accuracy in percent over the share of weights pruned, a colour for each beta and a marker for each "
+    "way to prune, a panel for each reading.",
+    claims=("4.5",),
+)
 def sparsity(table: pd.DataFrame, measure: str = "accuracy") -> Figure:
     """Accuracy, or one of `SCORES`, over the share of weights pruned, a colour for each beta; at 0, tuned unpruned."""
     name, factor = (SCORES[measure], 1) if measure in SCORES else (f"test {measure} (%)", 100)
@@ -93,6 +122,22 @@ def sparsity(table: pd.DataFrame, measure: str = "accuracy") -> Figure:
     return _by_reduction(table, draw, [measure])
 
 
+@figures.described(
+    "Mutual information gap over the share of weights pruned. Measured on dSprites-like images only.",
+    "Mutual information gap over the share of weights pruned, a colour for each beta, a panel for each reading.",
+)
+def gap_kept(table: pd.DataFrame) -> Figure:
+    """MIG over the share of weights pruned, of sets whose factors are known."""
+    return sparsity(table, "mig")
+
+
+@figures.described(
+    "What a machine saves. Filled: the operations of dense arithmetic, without the channels that were removed "
+    "whole. Hollow: without the products with a zero, too, as only sparse kernels do. Right: time measured on "
+    "the machine that trained, beside whatever else it did.",
+    "Million operations per image, and microseconds per image, over the share of weights pruned, for each way "
+    "to prune.",
+)
 def cost(table: pd.DataFrame) -> Figure:
     """Multiplications and additions of one image, and the time it was measured to take, over the share pruned.
 
@@ -121,6 +166,11 @@ def cost(table: pd.DataFrame) -> Figure:
     return grid(families(table), draw, 2, measures=measures, legend=True, empty=NOTHING)
 
 
+@figures.described(
+    "Rate of each dimension of the latent on test images, the largest first. Thin: seeds.",
+    "Rate of each dimension of the latent in nats on a logarithmic axis, the largest first, a curve for each "
+    "beta, a panel for each reading.",
+)
 def collapse(table: pd.DataFrame) -> Figure:
     """Rate of by_seed dimension of the code, the largest first, with the number of active units.
 
@@ -149,6 +199,12 @@ def collapse(table: pd.DataFrame) -> Figure:
     return _by_reduction(table, draw, ["rate_per_dimension", "active_units"])
 
 
+@figures.described(
+    "Test accuracy while training, before anything is pruned, mean over seeds. One row a budget: steps of "
+    "training + steps of tuning.",
+    "Test accuracy in percent over training steps, a curve for each beta, a panel for each reading, a row for "
+    "each budget.",
+)
 def training(table: pd.DataFrame) -> Figure:
     """Test accuracy while training, before anything is pruned: has it come to rest?"""
 
@@ -160,6 +216,9 @@ def training(table: pd.DataFrame) -> Figure:
     return _by_reduction(table, draw, ["accuracy"], history=True)
 
 
+@figures.described(
+    "Accuracy, rates and sizes by point: means over seeds with standard deviations, D and R in nats per image"
+)
 def numbers(table: pd.DataFrame) -> pd.DataFrame:
     """The numbers behind the figures as text, a row for each point: means over seeds with standard deviations.
 

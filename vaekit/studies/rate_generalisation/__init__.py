@@ -231,9 +231,13 @@ def likelihood(model: nn.Module, member: Member, step: int, images: Examples) ->
     For the members of claim 3.8 (3 layers of 512, CV(16k), D + beta R) 5,000 samples on the first 1,000, at 0.8 and 1.0
     of the steps; from the claim's least budget of 20,000 steps on, since each takes minutes.
     """
-    count, samples = BOUND_OF_CLAIM_3_8 if _is_of_claim_3_8(member) else BOUND
+    count, samples = _bound(member)
     bound = log_likelihood(model, images.test[:count], images.test_rows[:count], member.seed, samples)
     yield Value.mean("test", "log_likelihood", f"samples={samples}", bound)
+
+
+def _bound(member: Member) -> tuple[int, int]:
+    return BOUND_OF_CLAIM_3_8 if _is_of_claim_3_8(member) else BOUND
 
 
 def likelihood_steps(member: Member) -> tuple[int, ...]:
@@ -354,9 +358,9 @@ SPEC = StudySpec(
     measures=(
         Measure("rate_distortion", 1, rate_distortion, at=compared_steps),
         Measure("rate_parts", 1, rate_parts),
-        Measure("likelihood", 1, likelihood, at=likelihood_steps),
-        Measure("neighbours", 1, neighbours, at=compared_steps),
-        Measure("learning_curve", 1, learning_curve),
+        Measure("likelihood", 1, likelihood, at=likelihood_steps, images=lambda member: _bound(member)[0]),
+        Measure("neighbours", 1, neighbours, at=compared_steps, images=lambda member: NESTED),
+        Measure("learning_curve", 1, learning_curve, images=lambda member: NESTED),
         Measure("memorisation", 1, memorised_images, at=compared_steps),
     ),
     measured_steps=measured_steps,

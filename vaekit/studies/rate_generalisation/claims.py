@@ -32,7 +32,18 @@ PAPER = PaperScale(
 )
 SHALLOW, DEEP = (replace(PAPER, grid={"beta": BETAS, "depth": (depth,)}) for depth in (1, 3))
 AXES = ("beta", "depth", "model", "split", "n_train")
-CLAIMS = Claims(study="rate_generalisation", scale=PAPER, seeds=3, axes=AXES)
+CLAIMS = Claims(
+    title="Rate and generalisation",
+    question="Does the rate term help a VAE to reconstruct images that it was not trained on?",
+    answer="Mostly no. Only a shallow network on sparse data has a best beta that is not the smallest; a deep one "
+    "reconstructs unseen images better the less the rate weighs, and memorises at large beta.",
+    headline=("3.6", "3.5", "3.3", "3.7", "3.14"),
+    deciding="short",
+    study="rate_generalisation",
+    scale=PAPER,
+    seeds=3,
+    axes=AXES,
+)
 
 # CV(82k/82k) is also what a random half is. The two names are never mixed, as `split` is no axis of what reads them:
 # whichever was run decides. The random split's size is its own, so there n_train need not be given.
@@ -74,6 +85,9 @@ def _with_training(evidence: Evidence, depth: int, split: dict) -> tuple[Curve, 
 @CLAIMS.claim(
     "3.1",
     "Dense data, CV(82k/82k), 1 and 3 layers: no memorisation at any beta",
+    brief="Dense data: nothing is memorised",
+    finding="On dense data the gap is at most {0:.1%} of what training could still save with 1 layer, {1:.1%} with 3",
+    train={"n_train": (81920,)},
     paper="no evidence of memorization; virtually no generalization gap (Figure 3, top)",
     steps=50_000,
     axes=OF_DENSE,
@@ -97,6 +111,9 @@ def dense_data_is_not_memorised(evidence: Evidence) -> Sequence[Criterion]:
 @CLAIMS.claim(
     "3.2",
     "Dense data, CV(82k/82k): 3 layers dominate 1 layer",
+    brief="Dense data: three layers dominate one",
+    finding="On dense data, 3 layers reconstruct {0:better|worse} than 1 at equal rate",
+    train={"n_train": (81920,)},
     paper="increasing model capacity decreases both the rate and the distortion (Figure 3, top)",
     steps=50_000,
     axes=OF_DENSE,
@@ -114,6 +131,10 @@ def three_layers_dominate(evidence: Evidence) -> Sequence[Criterion]:
 @CLAIMS.claim(
     "3.3",
     "Sparse data, CV(16k/147k), 1 layer: test D is U-shaped in beta while training D falls monotonically as beta falls",
+    brief="Sparse data, one layer: test D is U-shaped in beta",
+    finding="With 1 layer, test D at beta 0.001 is {0:above|below} its valley, and training D follows beta with rho "
+    "{1:.2f}",
+    train={"n_train": (16384,), "depths": (1,)},
     paper="training D decreases monotonically as beta is reduced; test D decreases, achieves a minimum, and somewhat "
     "increases afterwards (Figure 3, bottom)",
     scale=SHALLOW,
@@ -157,6 +178,9 @@ def _stopped_early(evidence: Evidence, where: Mapping[str, Any]) -> Curve:
 @CLAIMS.claim(
     "3.4",
     "Sparse data, CV(16k/147k), 1 layer: stopped early, test D keeps falling as beta falls",
+    brief="Sparse data, one layer: stopped early, the U goes",
+    finding="Stopped early, test D of 1 layer at beta 0.001 is {0:above|below} its valley",
+    train={"n_train": (16384,), "depths": (1,)},
     paper="when we perform early stopping, the RD curve once again becomes monotonic",
     scale=SHALLOW,
     steps=50_000,
@@ -171,6 +195,10 @@ def early_stopping_takes_the_u_away(evidence: Evidence) -> Sequence[Criterion]:
 @CLAIMS.claim(
     "3.5",
     "Sparse data, CV(16k/147k), 3 layers: test D keeps falling as beta falls",
+    brief="Sparse data, three layers: test D keeps falling",
+    finding="With 3 layers, test D at beta 0.001 is {0:above|below} the lowest at a larger beta, and ranks with beta "
+    "at rho {1:.2f}",
+    train={"n_train": (16384,), "depths": (3,)},
     paper="a qualitatively different trend: no memorization is apparent at smaller beta (Figure 3, bottom)",
     scale=DEEP,
     steps=50_000,
@@ -184,6 +212,9 @@ def three_layers_keep_falling(evidence: Evidence) -> Sequence[Criterion]:
 @CLAIMS.claim(
     "3.6",
     "Sparse data, CV(16k/147k), 3 layers: memorisation shows at large beta",
+    brief="Sparse data, three layers: large beta memorises",
+    finding="At beta 1 the deep net prefers training images by {0[1]:.3f}, at 0.01 by {0[0.01]:.3f} (0: no preference)",
+    train={"n_train": (16384,), "depths": (3,)},
     paper="some reconstructions resemble memorized neighbors; no memorization is apparent at smaller beta",
     scale=replace(DEEP, grid={"beta": (0.01, 1.0), "depth": (3,)}),
     steps=20_000,
@@ -235,6 +266,9 @@ def _peaks(name: str, curve: Curve) -> list[Criterion]:
 @CLAIMS.claim(
     "3.7",
     "Sparse data, CV(16k/147k), 3 layers: the ELBO of test images is greatest near beta 0.1",
+    brief="Three layers: the test ELBO peaks near beta 0.1",
+    finding="Near beta 0.1 the test ELBO is {least:above|below} that of the nearest rival",
+    train={"n_train": (16384,), "depths": (3,)},
     paper="the test-set lower bound achieves a maximum at beta = 0.1 (Figure 3, bottom)",
     scale=DEEP,
     steps=20_000,
@@ -252,6 +286,9 @@ def elbo_peaks_near_a_tenth(evidence: Evidence) -> Sequence[Criterion]:
 @CLAIMS.claim(
     "3.8",
     "Sparse data, CV(16k/147k), 3 layers: log p(x) of test images is greatest there too",
+    brief="Three layers: the test likelihood peaks there, too",
+    finding="Near beta 0.1, log p(x) of test images is {least:above|below} that of the nearest rival",
+    train={"n_train": (16384,), "depths": (3,)},
     paper="this maximum also corresponds to the maximum of the log marginal likelihood",
     scale=DEEP,
     steps=20_000,
@@ -283,6 +320,9 @@ def _gains(curves: Sequence[np.ndarray]) -> np.ndarray:
 @CLAIMS.claim(
     "3.9",
     "Constant volume: the difference between 1 and 3 layers grows as the training set shrinks",
+    brief="Depth matters more as the training set shrinks",
+    finding="For each e-fold of training images the depths' difference {0:grows|shrinks}",
+    train={"n_train": (8192, 16384, 32768, 57344)},
     paper="the discrepancy between 1-layer and 3-layer networks becomes more pronounced as we decrease the size of the "
     "training set (Figure 4, top)",
     scale=replace(PAPER, grid={**PAPER.grid, "n_train": SIZES}),
@@ -300,6 +340,9 @@ def depth_matters_more_with_less_data(evidence: Evidence) -> Sequence[Criterion]
 @CLAIMS.claim(
     "3.10",
     "Constant density: the difference between 1 and 3 layers is much smaller",
+    brief="At constant density depth matters much less",
+    finding="At constant volume the depths' difference is {0:more|less} than twice that at constant density",
+    train={"n_train": (8192, 16384), "split": "cd"},
     paper="in the CD splits, discrepancies are much less pronounced (Figure 4, bottom)",
     scale=replace(PAPER, grid={**PAPER.grid, "n_train": SIZES[:2]}),
     steps=50_000,
@@ -374,6 +417,9 @@ def _nearer(evidence: Evidence, dense: Mapping[str, Any], seeds: pd.Index) -> St
 @CLAIMS.claim(
     "3.11",
     "The checkerboard (82k/82k) generalises like CV(16k/147k), not like CV(82k/82k)",
+    brief="The checkerboard generalises like sparse data",
+    finding="The checkerboard's U is {0:nearer|farther} to that of sparse data than to that of dense data",
+    train={"split": "checkerboard", "depths": (1,)},
     paper="similar generalization performance for the Checkerboard and CV(16k/147k) splits, which have a similar "
     "distribution over pixel-distances between test set and nearest training examples (Figure 5)",
     scale=SHALLOW,
@@ -403,6 +449,10 @@ NO_WIDTH = {name: value for name, value in PAPER.settings.items() if name != "hi
 @CLAIMS.claim(
     "3.12",
     "Convolutions, CV(16k/147k): 3 layers keep falling as beta falls, 1 layer only mildly fails to",
+    brief="With convolutions the U is mild or gone",
+    finding="With convolutions, 3 layers have a U of {0}; the dense net's is {1:more|less} than twice the "
+    "convolutional one's",
+    train={"n_train": (16384,), "models": ("conv_vae",)},
     paper="monotonic for 3-layer CNNs and only a small degree of non-monotonicity in the 1-layer CNN (Figure 6)",
     scale=replace(PAPER, settings=NO_WIDTH),
     steps=50_000,
@@ -444,6 +494,9 @@ def _in_most_sets(evidence: Evidence) -> Statistic:
     "3.13",
     "Other data, a tenth of the training images: 1 layer has a minimum in most sets; in 3dShapes that of 3 layers is "
     "deeper",
+    brief="Other data: one layer has a minimum in most sets",
+    finding="In most other sets, test D of 1 layer at beta 0.001 is {0:above|below} its valley",
+    train={"data": ("fashion_mnist", "mnist", "small_norb", "shapes3d")},
     paper="the 1-layer network exhibits a local minimum in most datasets; in 3dShapes the 3-layer network exhibits a "
     "more pronounced one (Figure 7)",
     scale=replace(PAPER, data=tuple(OTHERS)),
@@ -475,6 +528,9 @@ WHERE_IT_SATURATES = ((0.001, 0.01), (0.1, 0.3), 0.5)
 @CLAIMS.claim(
     "3.14",
     "The mutual information saturates at log N_train for beta < 1",
+    brief="The mutual information saturates at log N",
+    finding="For beta up to 0.5 the mutual information is within {0} of its ceiling log N",
+    train={"n_train": (16384,)},
     paper="I(x; z) saturates to its maximum log N_train = 9.70 nats when beta < 1, CV(16k/147k) (Figure 8)",
     scale=replace(PAPER, grid={"beta": BETAS[:6], "depth": (1, 3)}),
     steps=20_000,
@@ -500,6 +556,9 @@ def information_saturates(evidence: Evidence) -> Sequence[Criterion]:
 @CLAIMS.claim(
     "3.15",
     "The marginal KL is small for beta > 1 and grows as beta falls to 0",
+    brief="The marginal KL is small, and grows as beta falls",
+    finding="The marginal KL is {1[0.1]} at beta 0.1 and {1[2]} at beta 2",
+    train={"n_train": (16384,)},
     paper="KL(q(z) || p(z)) is small when beta > 1 but increases when beta < 1, CV(16k/147k) (Figure 8)",
     steps=20_000,
     note=NO_DEPTH
@@ -526,6 +585,9 @@ def marginal_kl_grows(evidence: Evidence) -> Sequence[Criterion]:
 @CLAIMS.claim(
     "3.16",
     "Sparse data, 3 layers, beta 1: taking the marginal KL out of the loss improves test D; taking the MI out does not",
+    brief="The marginal KL costs generalisation, the information does not",
+    finding="Without the marginal KL test D is {0:lower|higher}, without the information {1:lower|higher}",
+    train={"n_train": (16384,), "objective": "mi_kl", "depths": (3,)},
     paper="the MI admits a clear interpretation as a regularizer, the marginal KL as a constraint; VAEs trained with "
     "either term removed confirm the effect of the marginal KL (section 4.5)",
     scale=replace(

@@ -1,4 +1,4 @@
-"""Study 3's data, its members' pictures, and its explorers."""
+"""Study 3's data, its members' pictures, and its explorer."""
 
 from typing import Any, NamedTuple
 
@@ -7,12 +7,13 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from vaekit import data, figures, widgets
+from vaekit import data, figures
 from vaekit.figures import mean_sd, panels
-from vaekit.store import ImageGrid, StoreError, UnreadableError, load, load_decoder
-from vaekit.store.table import having, select
+from vaekit.store import ImageGrid, StoreError, UnreadableError
+from vaekit.store.table import select
+from vaekit.studies import playing
 from vaekit.studies.rate_generalisation import SPEC, Settings, layers
-from vaekit.studies.rate_generalisation.figures import TETROMINOES, seeds, training_set, training_sets
+from vaekit.studies.rate_generalisation.figures import seeds, training_sets
 from vaekit.sweep import image_grids
 
 # Numbers of memorisation (claim 3.6), of members that have them: measure and arguments by name.
@@ -23,9 +24,33 @@ MEMORISATION: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+SHOWN = ("test", "train")  # in the order of their looks
+# Those that the points rest on: of all columns, each of their rows would be copied many times.
+COLUMNS = [
+    "key",
+    "seed",
+    "asked",
+    "step",
+    "steps",
+    "part",
+    "measure",
+    "samples",
+    "among",
+    "value",
+    "data",
+    "depth",
+    "beta",
+]
+LEAST = 20_000  # steps: the least that a claim rests on
+
+
 # The data
 
 
+@figures.described(
+    "The paper's figure 1: Tetrominoes, drawn at random.",
+    "A sheet of 96 small colour images, each a J-shaped tetromino of another place, size, angle and hue on black.",
+)
 def figure_1(columns: int = 16, rows: int = 6) -> Figure:
     """Figure 1: a random grid of Tetrominoes."""
     tetrominoes = data.load("tetrominoes")
@@ -34,16 +59,11 @@ def figure_1(columns: int = 16, rows: int = 6) -> Figure:
 
 
 def factors(columns: int = 12) -> Figure:
-    """Tetrominoes along each of the five factors, a row each: of all images, those nearest to an even walk."""
-    tetrominoes = data.load("tetrominoes")
-    position = _positions(tetrominoes)
-    chosen = []
+    """Tetrominoes along each of the five factors, a row each, drawn exactly there; the other factors stay."""
+    position = torch.tensor([0.1, 0.6, 0.8, 0.5, 0.5], dtype=torch.float64).repeat(5, columns, 1)
     for factor in range(5):
-        for share in torch.linspace(0, 1, columns):
-            target = torch.tensor([0.1, 0.6, 0.8, 0.5, 0.5])
-            target[factor] = share
-            chosen.append(((position - target) ** 2).sum(1).argmin())
-    return figures.pictures(tetrominoes.take(torch.stack(chosen)), columns)
+        position[factor, :, factor] = torch.linspace(0, 1, columns, dtype=torch.float64)
+    return figures.pictures(data.tetrominoes.draw(data.tetrominoes.factors(position.flatten(0, 1))), columns)
 
 
 def _positions(tetrominoes: Any) -> torch.Tensor:
@@ -52,6 +72,12 @@ def _positions(tetrominoes: Any) -> torch.Tensor:
     return (tetrominoes.factors - low) / (high - low)
 
 
+@figures.described(
+    "The paper's figure 2: the four splits, shown over two of the five factors for images that lie near the "
+    "middle of the other three. Above each: the number of training and test images.",
+    "Four scatter plots of training and test images over two factors: mixed, in checkerboard blocks, in a "
+    "smaller box, and few training images spread over all.",
+)
 def figure_2(n_train: int = 16_384, shown: int = 1_200) -> Figure:
     """Figure 2: training and test images of the four splits over two of their five factors.
 
@@ -95,11 +121,18 @@ class _Budget(NamedTuple):
     grids: dict[int, tuple[int, dict[float, ImageGrid]]]
 
 
+@figures.described(
+    "The paper's figure 3, its pictures: test images that are hard to reconstruct, at the 90th percentile of "
+    "the distance to the nearest training image; what members of one seed make of them, by beta; and, below, "
+    "the training image nearest to each reconstruction.",
+    "For each depth, rows of small colour images: test images, their reconstructions at each beta, and below "
+    "each reconstruction the training image nearest to it.",
+)
 def figure_3_pictures(table: pd.DataFrame, settings: Settings, images: int = 3) -> Figure:
     """Figure 3's pictures: hard test images, and what members of one seed make of them, by beta.
 
-    Below each reconstruction is the training image that is nearest to it. A panel for each depth, of the budget that
-    `explore` begins with.
+    Below each reconstruction is the training image that is nearest to it. A panel for each depth, of the largest budget
+    that has two betas or more and pictures.
     """
     shown = _budgets(table, settings)[:1]
     if not shown or not shown[0].grids:
@@ -127,62 +160,75 @@ def figure_3_pictures(table: pd.DataFrame, settings: Settings, images: int = 3) 
 
 
 def explore(table: pd.DataFrame, settings: Settings):
-    """Move through the members: the point on the curve, its pictures and its numbers follow.
+    """Move through the members: their places on the rate-distortion plane, their pictures and their numbers.
 
-    A list of budgets and training sets, a curve for each depth, and a slider over beta. Points are means over seeds
-    with standard deviations; pictures are of one seed a depth. It begins with the budget of `figure_3_pictures`, at a
-    member that has pictures.
+    Points are means over seeds with standard deviations; pictures are of one seed. It begins with the largest budget
+    that has three betas or more.
     """
-    shown = _budgets(table, settings)
-    points = [(budget.label, _points(budget)) for budget in shown]
-    start = _start(shown[0]) if shown else None
-    return widgets.by_budget(settings.source, points, start, diagonals="D + R")
+    how: dict[str, Any] = {"x": "rate R (nats per image)", "y": "distortion D (nats per image)", "diagonals": "D + R"}
+    how |= {"colour": "beta", "shape": "layers", "along": "beta", "series": [figures.PARTS[part][2] for part in SHOWN]}
+    return playing.shown(SPEC, table, settings, points, playing.varied_weights(beta="beta"), ["beta"], **how)
 
 
-def _points(budget: _Budget) -> list[dict[str, Any]]:
-    """The points of the widget: of each depth and beta the members, which differ in their seeds."""
-    return [_point(depth, beta, rows, budget) for (depth, beta), rows in budget.rows.groupby(["depth", "beta"])]
+def points(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The members of every budget and training set, as `widgets.playground` takes them."""
+    groups = [(label, _points(rows)) for label, rows in training_sets(table[table["beta"].notna()])]
+    groups.sort(key=lambda group: len({point["axes"]["beta"] for point in group[1]}) < 3)  # else the largest first
+    return playing.in_budgets(groups)
 
 
-def _point(depth: int, beta: float, rows: pd.DataFrame, budget: _Budget) -> dict[str, Any]:
-    numbers, series, sentence = {"seeds": seeds(rows)}, {}, "not trained to its end"
-    for part, (_, _, name) in figures.PARTS.items():
+def _points(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """The members of one budget and training set: a point for each depth and beta."""
+    rows = rows[[name for name in COLUMNS if name in rows]]
+    placed = playing.places_of(_rates(rows), ["depth", "beta"])
+    return [_point(place, placed.get(place, {}), own) for place, own in rows.groupby(["depth", "beta"])]
+
+
+def _rates(rows: pd.DataFrame) -> pd.DataFrame:
+    """R and D of each member at each snapshot: on all images where they were measured, else on the nested ones."""
+    names = {part: figures.PARTS[part][2] for part in SHOWN}
+    measured = [
+        select(rows, "rate", at="all", part=part)
+        .merge(
+            select(rows, "distortion", at="all", part=part, samples=1)[["key", "step", "value"]],
+            on=["key", "step"],
+            suffixes=("", "_d"),
+        )
+        .assign(series=name)
+        for part, name in (*names.items(), *((f"{part}_nested", name) for part, name in names.items()))
+    ]
+    rates = pd.concat(measured).drop_duplicates(["key", "step", "series"])
+    return rates.assign(snapshot=rates["step"], x=rates["value"], y=rates["value_d"])
+
+
+def _point(place: tuple[int, float], places: dict[float, Any], rows: pd.DataFrame) -> dict[str, Any]:
+    (depth, beta), first = place, rows.iloc[0]
+    numbers, sentence = {"seeds": seeds(rows)}, "not trained to its end"
+    ended = places.get(first["steps"], {})
+    for part in SHOWN:
         r = select(rows, "rate", part=part).set_index("seed")["value"]
         d = select(rows, "distortion", part=part, samples=1).set_index("seed")["value"]
         both = pd.DataFrame({"r": r, "d": d}).dropna()
         if len(both):
-            mean, spread = both.mean(), both.std().fillna(0)
-            series[name] = (mean["r"], mean["d"], spread["r"], spread["d"])
             numbers[f"D ({part}), nats per image"] = mean_sd(both["d"])
             numbers[f"R ({part}), nats per image"] = mean_sd(both["r"])
+        if len(both) and part == "test":
             count = f"{len(both)} seed{'s' if len(both) > 1 else ''}"
-            sentence = f"{part} D {mean['d']:.1f}, R {mean['r']:.1f} nats per image, {count}"
+            sentence = f"test D {both['d'].mean():.1f}, R {both['r'].mean():.1f} nats per image, {count}"
     for name, (measure, where) in MEMORISATION.items():
         values = select(rows, measure, part="test", **where)["value"].dropna()
         if len(values):
             few = f" ({len(values)} of the seeds)" if len(values) < rows["seed"].nunique() else ""
             numbers[name] = mean_sd(values, ".3f") + few
-    seed, grids = budget.grids.get(depth, (None, {}))
-    grid = grids.get(beta)
-    alt = "No pictures are stored of this member."
-    if grid:
-        alt = f"{layers(depth)}, beta {beta:g}, seed {seed}; rows from above: {', '.join(grid.labels)}"
     return {
         "axes": {"layers": int(depth), "beta": float(beta)},
-        "series": series,
+        "group": first["data"],
+        "faint": playing.short(first["steps"], LEAST),
+        "places": places if ended else {},
         "numbers": numbers,
         "says": f"beta {beta:g}, {layers(depth)}: {sentence}",
-        "picture": widgets.grid_png(grid) if grid else None,
-        "alt": alt,
+        "members": playing.members_of(rows),
     }
-
-
-def _start(budget: _Budget) -> dict[str, Any]:
-    """Where to begin in a budget: the depth of which most is pictured, of those the largest."""
-    betas = {depth: sorted(grids) for depth, (_, grids) in budget.grids.items()}
-    betas = betas or {depth: sorted(rows["beta"].unique()) for depth, rows in budget.rows.groupby("depth")}
-    depth = max(betas, key=lambda depth: (len(betas[depth]), depth))
-    return {"layers": depth, "beta": betas[depth][len(betas[depth]) // 2]}
 
 
 def _budgets(table: pd.DataFrame, settings: Settings) -> list[_Budget]:
@@ -228,30 +274,3 @@ def _grids(rows: pd.DataFrame, settings: Settings) -> dict[int, tuple[int, dict[
         if grids and rank > ranks.get(int(depth), (False, 0)):
             best[int(depth)], ranks[int(depth)] = (int(seed), grids), rank
     return best
-
-
-def decode(table: pd.DataFrame, settings: Settings):
-    """A decoder to move: of the members whose weights are here, asked for, most steps and layers, beta nearest 1.
-
-    From the source "results" it is one that `results/` carries: a page is the same whoever builds it.
-    """
-    members = having(table.drop_duplicates("key"), **TETROMINOES, status="finished")
-    members = members[members["beta"].notna()]
-    members = members.assign(off=np.abs(np.log(members["beta"].clip(lower=1e-6))))
-    first = {"asked": False, "steps": False, "depth": False, "off": True, "seed": True}
-    members = members.sort_values(list(first), ascending=list(first.values()))
-    for row in members.itertuples():
-        caption = f"{layers(row.depth)}, beta {row.beta:g}, seed {row.seed}, {row.steps:,} steps, "
-        caption += f"{row.data}, {training_set(row.split, row.n_train)}"
-        try:
-            store = settings.store
-            model = load(row.key, store=store) if store else load_decoder(row.key)
-            return widgets.show(settings.source, widgets.decoder(model, caption))
-        except UnreadableError:
-            raise
-        except (StoreError, ValueError):
-            continue  # neither stored here nor carried; or more than a page can run
-    return widgets.Page(
-        "<p>No decoder of these members is here. Ask for a seed of your own, say seeds = [7], or carry one in results/ "
-        "(export --decoders).</p>"
-    )

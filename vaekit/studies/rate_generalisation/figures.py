@@ -24,10 +24,10 @@ SPLITS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 DEPTHS = (1, 3)
 AXES = SPEC.axes
 TRAINING_SETS = (*AXES, "split", "n_train")  # axes of figures that compare training sets
-ESTIMATORS = {"exact": ("q(z) over all images", "-"), "batch512": ("q(z) over batches of 512", ":")}
+ESTIMATORS = {"exact": ("all images", "-"), "batch512": ("batches of 512", ":")}
 RATE_PARTS: dict[str, dict[str, Any]] = {
-    "mutual_information": {"color": GREEN, "marker": "o", "label": "mutual information"},
-    "marginal_kl": {"color": PURPLE, "marker": "s", "label": "marginal KL"},
+    "mutual_information": {"color": GREEN, "marker": "o", "label": "MI"},
+    "marginal_kl": {"color": PURPLE, "marker": "s", "label": "KL"},
 }
 STOPPED: dict[str, dict[str, Any]] = {
     "at the end": {"color": ORANGE, "marker": "s", "label": "at the end"},
@@ -44,6 +44,14 @@ TEST_D = "test distortion D (nats per image)"
 NOT_RUN = "not run yet"
 
 
+@figures.described(
+    "The paper's figure 3: rate and distortion at the end of training, mean over seeds with standard "
+    "deviation, each budget by itself. Star: beta = 1. Grey diagonals: equal D + R. Dotted: the floor of D, "
+    "the entropy of the test images' own pixels.",
+    "Distortion over rate for training and test images, a panel for each depth and budget, a point for each "
+    "beta, with a star at beta 1.",
+    claims=("3.1", "3.2", "3.3", "3.5"),
+)
 def figure_3(table: pd.DataFrame) -> Figure:
     """Figure 3: rate-distortion curves on training and test images, a panel for each depth and training set.
 
@@ -60,6 +68,7 @@ def figure_3(table: pd.DataFrame) -> Figure:
     return grid(groups, draw, panels, measures=(*RD, "distortion_floor"), drawn=drawn)
 
 
+@figures.described("Rate and distortion by point, in nats per image: means over seeds with standard deviations")
 def numbers(table: pd.DataFrame) -> pd.DataFrame:
     """The numbers of figure 3 as text, a row for each point: means over seeds with standard deviations, in nats.
 
@@ -81,6 +90,12 @@ def numbers(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+@figures.described(
+    "The paper's figure 4: test curves by size of the training set, mean over seeds with standard deviation.",
+    "Four panels of test distortion over rate, for constant volume and constant density, one and three "
+    "layers, a curve for each size of the training set.",
+    claims=("3.9", "3.10"),
+)
 def figure_4(table: pd.DataFrame) -> Figure:
     """Figure 4: test curves by size of the training set, at constant volume (top) and at constant density (bottom)."""
 
@@ -98,6 +113,13 @@ def figure_4(table: pd.DataFrame) -> Figure:
     return _rd_grid([rows], draw, panels, "test", wrap=2, sharex=True, sharey=True)
 
 
+@figures.described(
+    "The paper's figure 5, and the histogram of its appendix: three splits, and how far their test images lie "
+    "from the nearest training image.",
+    "Test curves of three splits for one and for three layers, and a histogram of the distance of test images "
+    "to the nearest training image in each split.",
+    claims=("3.11",),
+)
 def figure_5(table: pd.DataFrame) -> Figure:
     """Figure 5: test curves of three splits; right, how far their test images lie from the nearest training image.
 
@@ -142,6 +164,12 @@ def _counted(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["key"] == rows["key"].min()]
 
 
+@figures.described(
+    "The paper's figure 6: CV(16k), fully connected and convolutional networks.",
+    "Four panels of distortion over rate on training and test images, for fully connected and convolutional "
+    "networks of one and three layers.",
+    claims=("3.12",),
+)
 def figure_6(table: pd.DataFrame) -> Figure:
     """Figure 6: CV(16k), training and test curves of fully connected and convolutional networks, 1 and 3 layers."""
 
@@ -158,6 +186,12 @@ def figure_6(table: pd.DataFrame) -> Figure:
     return _rd_grid(nets, draw, panels, *figures.PARTS, wrap=2, sharey=False)
 
 
+@figures.described(
+    "The paper's figure 7: other data, a tenth of the training images.",
+    "Four panels of test distortion over rate, one for each of Fashion-MNIST, MNIST, SmallNORB and 3dShapes, "
+    "with one and three layers.",
+    claims=("3.13",),
+)
 def figure_7(table: pd.DataFrame) -> Figure:
     """Figure 7: test curves on other data, a tenth of the training images, with 1 and 3 layers; a panel a set."""
 
@@ -172,6 +206,12 @@ def figure_7(table: pd.DataFrame) -> Figure:
     return _rd_grid(sets, draw, panels, "test", width=3.4, sharey=False)
 
 
+@figures.described(
+    "Distortion while training, on the same test images at every step (the first 10,000; of members without "
+    "that measure, all), mean over seeds, each budget by itself.",
+    "Test distortion over training steps on logarithmic axes, one curve for each beta, a panel for each depth "
+    "and budget.",
+)
 def learning_curves(table: pd.DataFrame) -> Figure:
     """D on test images over training steps: has a curve come to rest, and is its order over beta still changing?
 
@@ -190,6 +230,13 @@ def learning_curves(table: pd.DataFrame) -> Figure:
     return grid(groups, draw, panels, measures=("distortion",), drawn=drawn, history=True, legend=True)
 
 
+@figures.described(
+    "What early stopping would change: distortion on one half of those test images at the end, and at the "
+    "snapshot that was best on the other half; mean over seeds with standard deviation.",
+    "Test distortion over beta, at the end of training and at each member's best snapshot, a panel for each "
+    "depth and budget.",
+    claims=("3.4",),
+)
 def early_stopping(table: pd.DataFrame) -> Figure:
     """What early stopping would give: test D over beta at each member's best snapshot, beside D at the end.
 
@@ -236,6 +283,15 @@ def _as_measured(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(part=rows["measured_part"]).drop(columns="measured_part")
 
 
+@figures.described(
+    "The paper's figure 8: the two parts of the rate over beta, mutual information (MI) and marginal KL. Solid: q(z) "
+    "over all N training images. "
+    "Dotted: the paper's estimate from batches of 512, which lies on the solid line but where the information "
+    "is below the ceiling, and above it there. Dashed: the ceiling log N.",
+    "Mutual information and marginal KL over beta on logarithmic axes, by two estimators, with the ceiling "
+    "log N as a dashed line.",
+    claims=("3.14", "3.15"),
+)
 def figure_8(table: pd.DataFrame) -> Figure:
     """Figure 8: mutual information and marginal KL over beta, by both estimators, with the ceiling log N."""
 
@@ -247,12 +303,20 @@ def figure_8(table: pd.DataFrame) -> Figure:
         for ceiling in select(rows, "mi_ceiling")["value"].unique():
             ax.axhline(ceiling, color=GREY, ls="--", lw=1, label="ceiling log N")
         ax.set(ylabel="nats per image", yscale="log")
+        ax.yaxis.set_major_formatter(LogFormatter())
+        ax.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
 
     groups, panels, rows = _by_depth(table)
     drawn = having(rows, part="train")
     return grid(groups, draw, panels, measures=(*RATE_PARTS, "mi_ceiling"), drawn=drawn, legend=True)
 
 
+@figures.described(
+    "Test distortion with either part of the rate in the loss or out of it; 3 layers, mean over seeds with "
+    "standard deviation.",
+    "Test distortion after training with the mutual information and the marginal KL each in or out of the loss.",
+    claims=("3.16",),
+)
 def parts_removed(table: pd.DataFrame) -> Figure:
     """Test D after training with the mutual information and the marginal KL each in the loss or out of it (claim 3.16).
 
@@ -271,6 +335,62 @@ def parts_removed(table: pd.DataFrame) -> Figure:
     rows = having(table, **TETROMINOES, objective="mi_kl", depth=3)
     rows = select(rows, "distortion", part="test", samples=1)
     return grid(training_sets(rows), draw, {"3 layers": {}}, measures=("distortion",), width=5.2)
+
+
+SHARES: dict[str, dict[str, Any]] = {
+    "train": {"color": BLUE, "marker": "o", "label": "training image"},
+    "control": {"color": GREY, "marker": "s", "label": "control image"},
+}
+
+
+@figures.described(
+    "Memorisation over beta. Left: how much likelier the nearest training image is the nearer one than the nearest "
+    "control image, less one half; 0 is no preference. Right: the share of test images whose reconstruction is nearer "
+    "to a training image, or to a control image, than to its own target.",
+    "Two panels over beta on a logarithmic axis: the preference for training images with a line at zero, and the "
+    "shares of reconstructions that are nearer to a training image or to a control image than to their target.",
+    claims=("3.6",),
+)
+def memorisation(table: pd.DataFrame) -> Figure:
+    """The preference for training images over beta, and the two shares behind it (claim 3.6), of the deepest nets."""
+
+    def draw(axes: np.ndarray, rows: pd.DataFrame) -> None:
+        figures.over_beta(rows, "train_preference", axes[0], part="test", color=ORANGE)
+        axes[0].axhline(0, color=GREY, lw=1)
+        axes[0].set(ylabel="preference for training images")
+        for among, look in SHARES.items():
+            figures.over_beta(rows, "nearer_than_target", axes[1], {"among": among}, part="test", **look)
+        axes[1].set(ylabel="share nearer than its target")
+        axes[1].legend()
+
+    measures = ("train_preference", "nearer_than_target")
+    rows = having(table[table["beta"].notna()], **TETROMINOES, split="cv", n_train=16_384)
+    deepest = having(rows, depth=rows["depth"].max()) if len(rows) else rows
+    groups = [(text, own) for text, own in training_sets(deepest) if len(select(own, "train_preference"))]
+    return grid(groups[:1], draw, 2, measures=measures)
+
+
+@figures.described(
+    "What the model says of test images over beta, in nats per image: the ELBO, -(D + R) whatever beta was trained "
+    "with, and the importance-weighted bound of log p(x). Grey: from 0.05 to 0.3, where the paper has the maximum.",
+    "The ELBO and the importance-weighted bound of log p(x) of test images over beta on a logarithmic axis, with the "
+    "range from 0.05 to 0.3 shaded.",
+    claims=("3.7", "3.8"),
+)
+def bounds(table: pd.DataFrame) -> Figure:
+    """The ELBO and the importance-weighted bound of test images over beta (claims 3.7 and 3.8), a panel a depth."""
+
+    def draw(ax: Axes, rows: pd.DataFrame) -> None:
+        both = [select(rows, "rate", part="test"), select(rows, "distortion", part="test", samples=1)]
+        elbo = -pd.concat(both).groupby(["key", "beta", "seed"])["value"].agg(lambda values: values.sum(skipna=False))
+        figures.line(ax, elbo.reset_index(), "beta", color=ORANGE, marker="o", label="ELBO, -(D + R)")
+        figures.over_beta(rows, "log_likelihood", ax, part="test", color=GREEN, marker="s", label="log p(x), bound")
+        ax.axvspan(0.05, 0.3, color="#eeeeee", zorder=0)
+        ax.set(xscale="log", xlabel="beta", ylabel="nats per image")
+
+    groups, panels, rows = _by_depth(table)
+    drawn = pd.concat([_points(rows, "test"), select(rows, "log_likelihood", part="test")])
+    return grid(groups, draw, panels, measures=(*RD, "log_likelihood"), drawn=drawn, legend=True)
 
 
 # Which rows a figure shows

@@ -1,0 +1,134 @@
+"""What verdicts say in words: the templates beside the claims, and the sentences of all of them.
+
+`made_up.outcome` holds every verdict of the claims' own tests, of each outcome, to what is said of it here.
+"""
+
+import importlib
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from vaekit import studies
+from vaekit.claims import NOT_RUN, REPRODUCED, UNDECIDED, Claims, PaperScale, effect, findings, verdict
+from vaekit.claims.statistics import Statistic, difference
+
+PAPER = PaperScale(steps=1_000, batch_size=128, seeds=5, data=("tetrominoes",), grid={"beta": (0.1, 1.0)})
+CLAIMS = [claim for name in studies.NAMES for claim in importlib.import_module(f"vaekit.studies.{name}.claims").CLAIMS]
+
+
+def table(low: float, high: float, seeds: int = 3, steps: int = 1_000) -> pd.DataFrame:
+    """A measure at two betas, read at 0.8 and at all of the steps."""
+    rows = [
+        {"key": f"{seed}-{beta}", "seed": seed, "beta": beta, "step": step, "value": value + 0.01 * seed * beta}
+        for seed in range(seeds)
+        for beta, value in ((0.1, low), (1.0, high))
+        for step in (round(0.8 * steps), steps)
+    ]
+    shared = {
+        "steps": steps,
+        "batch_size": 128,
+        "status": "finished",
+        "part": "test",
+        "data": "tetrominoes",
+        "version": 1,
+    }
+    return pd.DataFrame(rows).assign(measure="m", arguments="", **shared)
+
+
+def judged(template: str, frame: pd.DataFrame, **fields):
+    claims = Claims(scale=PAPER, steps=500, axes=("beta",))
+
+    @claims.claim("9.1", "The measure falls", brief="It falls", paper="it does", finding=template, **fields)
+    def falls(evidence):
+        curve = evidence.curve("m", part="test")
+        return [effect(difference("difference", curve, 0.1, 1.0, unit="nats"), above=0)]
+
+    return verdict(claims["9.1"], frame)
+
+
+@pytest.mark.parametrize(
+    ("template", "low", "high", "said"),
+    [
+        ("It is {0}", 3, 1, "It is 1.99 nats"),
+        ("{0:.3f}", 3, 1, "1.991"),
+        ("{0:.0%} of it", 3, 1, "199% of it"),
+        ("It lies {0:above|below}", 3, 1, "It lies 1.99 nats above"),
+        ("It lies {0:above|below}", 1, 3, "It lies 2.01 nats below"),
+        ("{0[0.1]} at 0.1, {0[1]:.1f} at 1", 3, 1, "3 nats at 0.1, 1.0 at 1"),
+        ("By {least} at the least", 3, 1, "By 1.99 nats at the least"),
+        ("At {0[0.5]}", 3, 1, "difference: 1.99 nats"),  # no such point, and decided all the same
+        ("Of {1}", 3, 1, "difference: 1.99 nats"),  # no such criterion
+        ("", 3, 1, ""),
+    ],
+)
+def test_a_template_says_what_was_measured(template, low, high, said):
+    assert findings.finding(judged(template, table(low, high))) == said
+
+
+def test_where_nothing_was_measured_the_claim_stands_in_brief():
+    absent = judged("It is {0}", table(3, 1)[:0])
+    assert (absent.outcome, findings.finding(absent), findings.headline(absent)) == (NOT_RUN, "", "It falls")
+    assert findings.answer(absent) == "Not run yet: no members at 500 steps."
+    three_deep = judged("It is {0}", table(3, 1)[:0], train={"depths": (3,), "seeds": tuple(range(20))})
+    assert findings.answer(three_deep) == "Not run yet: no members of depths 3, seeds 0 to 19 at 500 steps."
+
+
+def test_each_outcome_is_said_and_what_undecided_leans_to():
+    holds, fails = judged("{0}", table(3, 1)), judged("{0}", table(1, 3))
+    assert findings.answer(holds) == "The claim holds here."
+    assert findings.answer(fails) == "The claim does not hold here."
+    few = judged("{0}", table(3, 1, seeds=2))
+    assert findings.answer(few) == (
+        "It cannot be told yet. So far the values lie on the paper's side. What is lacking: seeds, 2 of at least 3."
+    )
+    assert "on the other side" in findings.answer(judged("{0}", table(1, 3, seeds=2)))
+    short = judged("{0}", table(3, 1, steps=400))
+    assert "400 of at least 500 steps" in findings.answer(short)
+
+
+def test_near_is_what_a_fifth_of_the_least_steps_has_measured():
+    assert findings.is_near(judged("{0}", table(3, 1)))
+    assert findings.is_near(judged("{0}", table(3, 1, steps=100)))
+    assert not findings.is_near(judged("{0}", table(3, 1, steps=90)))
+    assert not findings.is_near(judged("{0}", table(3, 1)[:0]))
+
+
+def test_how_sure_names_the_budget_beside_the_papers():
+    text = findings.sureness(judged("{0}", table(3, 1, steps=600)))
+    assert text.startswith("600 of 1,000 steps, 3 of the paper's 5 seeds. Longer training")
+    measured = findings.measured(judged("{0}", table(3, 1)).criteria[0])
+    assert measured.startswith("difference: 1.99 nats, 95 % interval ")
+    assert measured.endswith("; wanted > 0")
+
+
+def test_a_level_that_many_comparisons_share_is_said():
+    wide = effect(Statistic("x", pd.Series([1.0, 2.0, 3.0])), above=0)
+    assert "99 % interval" in findings.measured(wide.__class__(**{**vars(wide), "level": 0.99}))
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.number)
+def test_every_claim_has_its_words(claim):
+    assert 2 <= len(claim.brief.split()) <= 12
+    assert claim.finding
+    assert not claim.brief.endswith(".")
+    assert not claim.finding.endswith(".")
+
+
+@pytest.mark.parametrize("name", studies.NAMES)
+def test_what_a_claim_needs_can_be_asked_for(name):
+    """At the paper's scale, and by settings that are there."""
+    study = studies.study(name)
+    claims = importlib.import_module(f"vaekit.studies.{name}.claims").CLAIMS
+    assert claims.title
+    assert claims.question.endswith("?")
+    assert claims.deciding in study.Settings.SCALES
+    assert {*claims.headline} <= {claim.number for claim in claims}
+    for claim in claims:
+        settings = study.Settings.at("published", **claim.train)
+        assert all(np.all(getattr(settings, name) == value) for name, value in claim.train.items()), claim.number
+
+
+def test_outcomes_have_a_badge_each():
+    assert {REPRODUCED, UNDECIDED, NOT_RUN} <= findings.BADGES.keys()
+    assert len({*findings.BADGES.values()}) == len(findings.BADGES)

@@ -1,0 +1,258 @@
+"""What a study's page shows: from the verdicts and the table, in all four studies."""
+
+import base64
+import csv
+import importlib
+import io
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from bs4 import BeautifulSoup
+from made_up import members as rows_of_members
+from PIL import Image
+
+from vaekit import figures, models, pages, studies
+from vaekit.claims import REPRODUCED, UNDECIDED, effect, findings
+from vaekit.claims.statistics import Statistic
+from vaekit.store.table import having
+
+
+@pytest.fixture(scope="module", params=studies.NAMES)
+def page(request):
+    study = studies.study(request.param)
+    return pages.StudyPage(study, study.Settings.at("published"))
+
+
+@pytest.fixture(scope="module")
+def rates():
+    study = studies.study("rate_generalisation")
+    return pages.StudyPage(study, study.Settings.at("published"))
+
+
+def soup(shown) -> BeautifulSoup:
+    return BeautifulSoup(shown._repr_html_(), "html.parser")
+
+
+def test_the_status_has_question_answer_ours_and_every_claim(page):
+    box = soup(page.status())
+    question, paper, ours = (element.get_text() for element in box.select("dd"))
+    assert (question, paper) == (page.claims.question, page.claims.answer)
+    assert ours.startswith(page.ours)
+    assert [link.get_text() for link in box.select(".vk-badges a")] == [
+        verdict.number for _, group in page.by_outcome for verdict in group
+    ]
+    assert sum(len(group) for _, group in page.by_outcome) == len(list(page.claims))
+
+
+def test_every_claim_has_one_place_on_the_page(page):
+    shown = soup(page.found()).select(".vk-block") + soup(page.not_run()).select("tbody tr")
+    places = [element["id"] for element in shown]
+    assert sorted(places) == sorted(pages.anchor(verdict) for verdict in page.verdicts)
+
+
+def test_a_block_says_finding_paper_interval_and_seeds(page):
+    for section, verdict in zip(soup(page.found()).select(".vk-block"), page.near, strict=True):
+        text = " ".join(section.get_text().split())
+        assert findings.headline(verdict) in section.select_one("h3").get_text()
+        assert verdict.claim.paper in text
+        assert findings.sureness(verdict) in text
+        folded = " ".join(section.select_one("ul").get_text().split())
+        for criterion in verdict.criteria:
+            if criterion.has_value:
+                assert findings.measured(criterion) in folded
+
+
+def test_what_cannot_be_told_yet_is_folded_to_its_finding_where_others_are_decided(rates):
+    for block in soup(rates.found()).select(".vk-block"):
+        verdict = next(verdict for verdict in rates.verdicts if pages.anchor(verdict) == block["id"])
+        assert (block.name == "details") == (verdict.outcome == UNDECIDED)
+    undecided = pages.StudyPage(rates.study, rates.settings, rates.table[rates.table["seed"] == 0])
+    undecided_near = [verdict for verdict in undecided.near if verdict.outcome == UNDECIDED]
+    assert len(undecided_near) == len(undecided.near) > 2
+    assert [block.name for block in soup(undecided.found()).select(".vk-block")][:3] == [
+        "section",
+        "section",
+        "details",
+    ]
+
+
+def test_a_figure_is_shown_once_and_its_data_is_what_it_draws(rates):
+    fresh = pages.StudyPage(rates.study, rates.settings, rates.table)
+    blocks = soup(fresh.found())
+    labels = [figure["id"] for figure in blocks.select("figure")]
+    assert len(labels) == len({*labels}) >= 3
+    assert {link["href"][1:] for link in blocks.select('a[href^="#R"]')} <= {*labels}
+    for image in blocks.select("figure img"):
+        assert image["alt"].strip()
+        assert image["src"].startswith(("data:image/svg+xml;base64,", "data:image/png;base64,"))
+    for link in blocks.select("figcaption a[download]"):
+        kind, _, content = link["href"].partition(",")
+        assert (kind, link["download"]) == ("data:text/csv;base64", f"{link.find_parent('figure')['id']}.csv")
+        lines = base64.b64decode(content).decode().splitlines()
+        assert list(csv.DictReader(line for line in lines if not line.startswith("#")))
+
+
+def test_the_quick_scale_is_folded_stamped_and_grey(page):
+    folds = soup(page.rest()).select("details.vk-fold")
+    assert folds
+    assert not any(fold.has_attr("open") for fold in folds)
+    quick = folds[-1].select("figure")
+    assert len(page.quick)
+    assert quick
+    steps = f"{int(page.quick['steps'].max()):,} of "
+    for figure in quick:
+        assert figure.select_one("figcaption").get_text(" ").partition(". ")[2].strip().startswith(steps)
+        image = Image.open(io.BytesIO(base64.b64decode(figure.select_one("img")["src"].partition(",")[2])))
+        colours = np.asarray(image.convert("RGB"))
+        assert np.ptp(colours, axis=2).max() == 0
+
+
+def test_members_are_of_the_quick_scale_or_of_more_and_small_budgets_stand_back(page):
+    quick, long = {*page.quick["key"]}, {*page.long["key"]}
+    assert not quick & long
+    rest = page.table[~page.table["key"].isin(quick | long)]
+    assert (rest.groupby("steps")["key"].nunique() < 3 * rest["steps"].nunique() + 3).all()
+    most = max(member.steps for member in page._networks(page.study.Settings.at("quick")))
+    assert (page.quick["steps"] <= most).all()
+    before = page.long["parent_steps"] if "parent_steps" in page.long else page.long["steps"]
+    assert (np.fmax(page.long["steps"], before) > most).all()
+
+
+def test_what_comes_in_moves_a_claim_from_the_list_to_a_block_by_itself(rates):
+    without = rates.table[rates.table["measure"] != "train_preference"]
+    before = pages.StudyPage(rates.study, rates.settings, without)
+    assert "claim-3-6" in {row["id"] for row in soup(before.not_run()).select("tr[id]")}
+    assert "claim-3-6" in {block["id"] for block in soup(rates.found()).select(".vk-block")}
+    assert "3.6" not in {verdict.number for verdict in before.near}
+    assert before.ours != rates.ours
+
+
+def test_decided_claims_come_first_and_the_one_that_matters_most_before_others(rates):
+    outcomes = [verdict.outcome for verdict in rates.near]
+    assert outcomes == sorted(outcomes, key=lambda outcome: outcome == UNDECIDED)
+    assert (rates.near[0].number, outcomes[0]) == ("3.6", REPRODUCED)
+    assert rates.ours.startswith(findings.headline(rates.near[0]))
+
+
+def test_a_store_without_evidence_says_so(rates):
+    empty = pages.StudyPage(rates.study, rates.settings, rates.table[:0])
+    assert empty.ours == "Nothing has the steps and the seeds to tell."
+    assert "Nothing has been trained for long enough" in soup(empty.found()).get_text()
+    assert len(soup(empty.not_run()).select("tbody tr")) == 16
+    assert empty.rest()._repr_html_() == ""
+
+
+def test_hours_are_members_times_steps_times_the_speed_that_was_observed(rates):
+    """Of claim 3.9: 4 sizes x 12 betas x 2 depths x 3 seeds of 50,000 steps of 128 images."""
+    one = rates.table.drop_duplicates("key").head(1)
+    one = one.assign(wall_time=100.0, steps=1_000, batch_size=128, hardware="2 threads of a chip", model="dense_vae")
+    own = pd.concat([one.assign(key=f"{depth}", depth=depth, hidden=512, latent_dim=10) for depth in (1, 3)])
+    other = one.assign(key="o", wall_time=1.0, depth=1, hidden=64, latent_dim=10)  # another network counts for nothing
+    page = pages.StudyPage(rates.study, rates.settings, pd.concat([own, other]))
+    verdict = next(verdict for verdict in page.verdicts if verdict.number == "3.9")
+    hours = 4 * 12 * 2 * 3 * 50_000 * (100 / 1_000) / 3600
+    assert page._hours(verdict) == {"hours": f"{hours / 2:,.0f}", "gpu": "not measured"}
+    on_gpu = pages.StudyPage(rates.study, rates.settings, own.assign(hardware="NVIDIA H200"))
+    assert on_gpu._hours(verdict) == {"hours": "not measured", "gpu": f"{hours:,.0f}"}
+    unseen = pages.StudyPage(rates.study, rates.settings, other)
+    assert unseen._hours(verdict)["hours"] == "not measured"
+
+
+def test_a_cell_that_is_run_again_shows_the_same(rates):
+    for part in ("scheme", "found", "rest", "not_run"):
+        assert getattr(rates, part)()._repr_html_() == getattr(rates, part)()._repr_html_()
+
+
+def test_seeds_stand_in_their_own_columns():
+    def of(**values):
+        return effect(
+            Statistic("x", pd.Series(values.values(), [int(name[1:]) for name in values], dtype=float)), above=0
+        )
+
+    criteria = (of(s0=1, s1=2, s2=3), of(s1=4, s2=5).named("y"))
+    rows = pages.Block(SimpleNamespace(criteria=criteria), None, "").seeds
+    assert rows == [
+        {"value of": "x", "seed 0": "1", "seed 1": "2", "seed 2": "3"},
+        {"value of": "y", "seed 0": "–", "seed 1": "4", "seed 2": "5"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [((3,), "3"), ((1, 5), "[1, 5]"), (tuple(range(20)), "0-19"), ("cd", "cd"), ((0, 1, 3, 4), "[0, 1, 3, 4]")],
+)
+def test_a_command_takes_what_it_is_given(value, text):
+    assert pages._value(value) == text
+
+
+def test_no_text_becomes_markup(rates):
+    class Claims:
+        title, question, answer, caution, headline = "<i>", "<script>?", "a & b", "<b>", ()
+
+    evil = pages.StudyPage(rates.study, rates.settings, rates.table)
+    evil.claims = Claims
+    html = evil.status()._repr_html_()
+    assert "<script>?" not in html
+    assert soup(evil.status()).select("dd")[0].get_text() == "<script>?"
+
+
+def test_the_strip_the_cards_and_the_scorecard_have_every_claim(rates):
+    squares = soup(pages.strip(rates.verdicts)).select(".vk-strip a")
+    assert squares[0]["href"] == "rate_generalisation.html#claim-3-1"
+    assert len(squares) == 16
+    card = soup(pages.cards([rates])).select_one(".vk-card")
+    assert card["href"] == "rate_generalisation.html"
+    assert card.select_one("img")["src"].startswith("data:image/png")
+    lines = soup(pages.scorecard(rates.verdicts, {"rate_generalisation": "R"})).select(".vk-line")
+    assert [line["data-outcome"] for line in lines] == [findings.outcome(verdict) for verdict in rates.verdicts]
+    assert [line.select_one("p a")["href"] for line in lines] == [square["href"] for square in squares]
+
+
+@pytest.mark.parametrize(
+    ("model", "layers"),
+    [
+        (models.DenseVAE(depth=3, hidden=8), ["input", *(f"encoder{i}" for i in (1, 2, 3)), "mu", "logvar", "z"]),
+        (models.GHVAE(), ["input", "mu2", "z2", "mu1", "z1", "output"]),
+    ],
+    ids=["dense", "hierarchical"],
+)
+def test_a_scheme_has_a_bar_for_each_layer_as_high_as_its_numbers(model, layers):
+    ax = figures.scheme(model).axes[0]
+    texts = [text.get_text() for text in ax.texts]
+    assert texts[::2][: len(layers)] == layers
+    sizes = [np.prod([int(part) for part in text.split(" × ")]) for text in texts[1::2]]
+    heights = [bar.get_height() for bar in ax.patches]
+    assert len(heights) == len(sizes)
+    assert np.allclose(heights, 0.25 + np.log10(sizes))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
+def test_no_line_is_drawn_through_fewer_than_four_points(count):
+    rows = rows_of_members(["beta", "seed"], [(10.0**-i, 0) for i in range(count)]).assign(value=1.0)
+    ax = figures.panels(1, 1)[1][0, 0]
+    figures.line(ax, rows, "beta")
+    assert (ax.lines[0].get_linestyle() == "None") == (count < 4)
+
+
+def test_what_is_described_says_what_it_shows():
+    for name in studies.NAMES:
+        numbers = {claim.number for claim in importlib.import_module(f"vaekit.studies.{name}.claims").CLAIMS}
+        described = pages._described(studies.study(name))
+        assert len(described) >= 8
+        for function in described:
+            assert function.caption
+            assert {*function.claims} <= numbers
+            assert function.is_table or len(function.alt) > 20
+        shown = [number for function in described for number in function.claims]
+        assert len(shown) == len({*shown})  # one figure a claim
+
+
+def test_an_empty_figure_is_known():
+    assert figures.is_empty(figures.nothing("not run yet"))
+    rows = pd.DataFrame({"beta": [0.1], "value": [1.0]})
+    figure, axes = figures.panels(1, 1)
+    figures.line(axes[0, 0], rows, "beta")
+    assert not figures.is_empty(figure)
+    assert having(rows, beta=0.2).empty

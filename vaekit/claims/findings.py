@@ -1,0 +1,240 @@
+"""Findings: what verdicts say in words, by the templates that stand beside the claims.
+
+A template, `Claim.finding`, says what was measured, whatever its outcome: "At beta 1 … {0[1]:.3f}, at 0.01 …". Its
+places are the criteria by number: `{0}` the mean over seeds with its unit; `{0:.2f}` as numbers are formatted;
+`{0:above|below}` its size and the word for its sign; `{0[0.01]}` the curve behind it at a grid point; `{least}` the
+criterion that holds by the least. What the outcome is, and how sure it is, the same sentences say of all claims.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from vaekit.claims.rules import (
+    CONSTRUCTED,
+    NEEDS_DATA,
+    NOT_REPRODUCED,
+    NOT_RUN,
+    REPRODUCED,
+    UNDECIDED,
+    Criterion,
+    Verdict,
+    text_of,
+)
+
+MOST = 4  # things that are said to be lacking
+NEAR = 0.2  # of a claim's least steps: from there on what it has is shown as a result
+
+
+class NoValueError(Exception):
+    """A template names a criterion that has no value."""
+
+
+class _Number:
+    """A number in a template: its text with its unit, or its size with one of two words for its sign."""
+
+    def __init__(self, value: float, unit: str):
+        self._value, self._unit = value, unit
+        if not math.isfinite(value):
+            raise NoValueError
+
+    def __format__(self, form: str) -> str:
+        if "|" in form:
+            return f"{_Number(abs(self._value), self._unit)} {form.split('|')[self._value < 0]}"
+        return format(self._value, form) if form else f"{text_of(self._value)} {self._unit}".rstrip()
+
+
+class _Place:
+    """A criterion in a template."""
+
+    def __init__(self, criterion: Criterion):
+        self._criterion = criterion
+
+    def __format__(self, form: str) -> str:
+        return format(_Number(self._criterion.estimate, self._criterion.statistic.unit), form)
+
+    def __getitem__(self, point: Any) -> _Number:
+        curve = self._criterion.statistic.curves[0].values
+        if float(point) not in curve:
+            raise NoValueError
+        return _Number(curve[float(point)].mean(), self._criterion.statistic.unit)
+
+
+def finding(verdict: Verdict) -> str:
+    """What was measured, in words; "" where the template needs a value that is not there.
+
+    A claim is decided without it where another criterion refuses it: then the criteria stand by their own names.
+    """
+    if verdict.sets:
+        texts = {name: finding(of_set) for name, of_set in verdict.sets.items() if of_set.scope}
+        told = {name: text for name, text in texts.items() if text}
+        return (
+            next(iter(told.values()))
+            if len(verdict.sets) == 1 and told
+            else "; ".join(
+                f"{' and '.join(verdict.sets[name].scope.data) or name}: {text}"  # pyright: ignore
+                for name, text in told.items()
+            )
+        )
+    criteria = [criterion for criterion in verdict.criteria if criterion.has_value]
+    if not verdict.claim.finding or not criteria:
+        return ""
+    least = min(criteria, key=lambda each: each.sign * (each.estimate - each.threshold))
+    try:
+        return verdict.claim.finding.format(*map(_Place, verdict.criteria), least=_Place(least))
+    except (NoValueError, IndexError):
+        if verdict.outcome not in (REPRODUCED, NOT_REPRODUCED):
+            return ""
+        return "; ".join(f"{criterion.name}: {_Place(criterion)}" for criterion in criteria)
+
+
+def headline(verdict: Verdict) -> str:
+    """The finding, with its interval where that holds both answers; where there is none, the claim in brief."""
+    said = finding(verdict)
+    if said and verdict.outcome == UNDECIDED:
+        open_ones = [each for each in verdict.criteria if any(reason.kind == "interval" for reason in each.reasons)]
+        if open_ones:
+            low, high = map(text_of, open_ones[0].interval)
+            said += f" (interval {low} to {high}: not told apart)"
+    return said or brief(verdict)
+
+
+def brief(verdict: Verdict) -> str:
+    """The claim's sentence in a line."""
+    return verdict.claim.brief or verdict.claim.sentence
+
+
+def is_near(verdict: Verdict) -> bool:
+    """Whether a page shows the claim as a result: decided, or undecided with a value at `NEAR` of its least steps.
+
+    A claim that needs no training is near as soon as it has all values.
+    """
+    if verdict.outcome in (REPRODUCED, NOT_REPRODUCED):
+        return True
+    if verdict.outcome != UNDECIDED or not finding(verdict):
+        return False
+    scopes = [of_set.scope for of_set in verdict.sets.values() if of_set.scope] or [verdict.scope]
+    return all(scope and scope.steps >= NEAR * verdict.claim.steps for scope in scopes)
+
+
+def answer(verdict: Verdict) -> str:
+    """Whether the paper's claim holds here, in a sentence."""
+    if not verdict.counted:
+        return "It is true by construction, and not counted."
+    match verdict.outcome:
+        case "reproduced":
+            return "The claim holds here."
+        case "not reproduced":
+            return "The claim does not hold here."
+        case "undecided":
+            return f"It cannot be told yet. {leaning(verdict)} What is lacking: {lacking(verdict)}."
+        case "needs data":
+            return f"It needs {lacking(verdict)}."
+    return f"Not run yet: {lacking(verdict)}."
+
+
+def leaning(verdict: Verdict) -> str:
+    """To which side the values lie so far."""
+    valued = [criterion for criterion in verdict.criteria if criterion.has_value]
+    met = [_is_met(criterion) for criterion in valued]
+    if not valued:
+        return ""
+    if all(met):
+        return "So far the values lie on the paper's side."
+    if not any(met):
+        return "So far the values lie on the other side."
+    return f"So far {sum(met)} of {len(met)} values lie on the paper's side."
+
+
+def _is_met(criterion: Criterion) -> bool:
+    off = criterion.estimate - criterion.threshold
+    if criterion.kind == "number":
+        return abs(off) <= criterion.tolerance
+    return criterion.sign * off > 0 or (off == 0 and not criterion.strict)
+
+
+def lacking(verdict: Verdict) -> str:
+    """What the verdict lacks, for a reader: steps, seeds, members, data."""
+    texts = list(dict.fromkeys(_lacks(verdict)))
+    return "; ".join(texts[:MOST]) + " and more" * (len(texts) > MOST)
+
+
+def _lacks(verdict: Verdict) -> Iterator[str]:
+    for reason in verdict.reasons:
+        text = reason.text.removeprefix("budget: ").removeprefix("seeds: ")
+        match reason.kind:
+            case "interval":
+                yield "more seeds or steps, until the interval excludes one of the two answers"
+            case "seeds":
+                yield f"seeds, {text}"
+            case "set":  # of each set the first that it lacks
+                yield reason.text.partition("; ")[0].replace("budget: ", "").replace("seeds: ", "seeds, ")
+            case "missing" if "(" in text or text == "no member of it":
+                yield _members_lacking(verdict)
+            case _:
+                yield text
+
+
+def _members_lacking(verdict: Verdict) -> str:
+    """The members that are not there, by the settings that a reader would ask for."""
+    claim = verdict.claim
+    named = [f"{name} {_listed(values)}" for name, values in claim.train.items()]
+    of = f" of {', '.join(named)}" if named else ""
+    at = f" at {claim.steps:,} steps" if claim.steps else ""
+    return f"no members{of}{at}"
+
+
+def _listed(values: Any) -> str:
+    values = values if isinstance(values, tuple | list) else (values,)
+    if len(values) > 6:
+        return f"{values[0]} to {values[-1]}"
+    return ", ".join(str(value) for value in values)
+
+
+def measured(criterion: Criterion) -> str:
+    """A criterion with its interval and seeds, in words."""
+    statistic = criterion.statistic
+    low, high = criterion.interval
+    unit = f" {statistic.unit}" if statistic.unit else ""
+    text = f"{criterion.name}: {text_of(criterion.estimate)}{unit}"
+    if math.isfinite(low):
+        text += f", {100 * criterion.level:.3g} % interval {text_of(low)} to {text_of(high)}"
+    return f"{text}; wanted {criterion.wanted}"
+
+
+def sureness(verdict: Verdict) -> str:
+    """How sure it is: seeds, budget beside the paper's, and what could overturn it."""
+    scopes = [of_set.scope for of_set in verdict.sets.values() if of_set.scope] or [verdict.scope]
+    texts = []
+    for scope in filter(None, scopes):
+        seeds = f"{scope.seeds} of the paper's {scope.paper.seeds} seeds"
+        steps = f"{scope.steps:,} of {scope.paper.steps:,} steps, " if scope.steps and scope.paper.steps else ""
+        texts.append(f"{' and '.join(scope.data)}: {steps}{seeds}" if len(scopes) > 1 else f"{steps}{seeds}")
+    return ". ".join([*texts, overturns(verdict)])
+
+
+def overturns(verdict: Verdict) -> str:
+    """What could still overturn an outcome."""
+    scopes = [of_set.scope for of_set in verdict.sets.values() if of_set.scope] or [verdict.scope]
+    if verdict.outcome == UNDECIDED:
+        return "More seeds or steps can turn it either way"
+    if any(scope and scope.at_the_papers_scale for scope in scopes):
+        return "At the paper's own scale: other seeds alone could overturn it"
+    if all(scope and not scope.steps for scope in scopes):
+        return "No training enters it"
+    return "Longer training, a finer grid or other seeds could overturn it; the same holds after 80 % of the steps"
+
+
+BADGES = {
+    REPRODUCED: "reproduced",
+    NOT_REPRODUCED: "refused",
+    UNDECIDED: "undecided",
+    NEEDS_DATA: "needs data",
+    NOT_RUN: "not run",
+    CONSTRUCTED: "by construction",
+}
+
+
+def outcome(verdict: Verdict) -> str:
+    """The outcome of a claim that counts; of one that does not, that it is true by construction."""
+    return verdict.outcome if verdict.counted else CONSTRUCTED

@@ -1,0 +1,633 @@
+"""Pages: what a study's notebook shows of its claims and figures, in JupyterLab as in the book.
+
+    page = pages.StudyPage(study, settings)   # the table, and the verdicts on it
+    page.status()                             # question, the paper's answer, ours, budget, outcomes
+    page.found()                              # a block for each claim that is decided or near it, with its figure
+    page.rest()                               # folded: the other figures, numbers, the quick scale's figures
+    page.not_run()                            # what would decide the other claims
+
+Nothing of it is typed for a result: words come from the verdicts (`claims.findings`), figures from the table. The HTML
+is that of pages.html; a page of the book and JupyterLab show the same.
+"""
+
+import base64
+import importlib
+import importlib.util
+import inspect
+import io
+import math
+import re
+import textwrap
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jinja2
+import pandas as pd
+from matplotlib.figure import Figure
+from PIL import Image
+
+from vaekit import figures
+from vaekit.claims import Claims, Verdict, findings, verdicts
+from vaekit.claims.findings import BADGES
+from vaekit.claims.rules import NEEDS_DATA, NOT_REPRODUCED, NOT_RUN, REPRODUCED, UNDECIDED
+from vaekit.claims.scope import Scope
+from vaekit.store.table import budget_numbers, budgets
+from vaekit.widgets import Page
+
+OPEN = 6  # blocks of decided claims that are open; where none is decided, two others are
+MEASURED = 2  # criteria whose intervals stand in the open
+GPU = "NVIDIA|CUDA|H100|H200|A100"  # in the name of the hardware of a stored member
+_STYLE = Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure as a page shows it. `source` and `address` are data URIs, of the picture and of its data."""
+
+    label: str
+    source: str
+    width: int
+    alt: str
+    caption: str
+    code: str
+    address: str
+    stamped: bool = False
+
+    @property
+    def file(self) -> str:
+        """The name of the file with its data."""
+        return f"{self.label}.csv"
+
+
+@dataclass(frozen=True)
+class Block:
+    """A claim that is decided or near it, as a page shows it."""
+
+    verdict: Verdict
+    picture: Picture | None
+    also: str
+
+    @property
+    def headline(self) -> str:
+        """The finding."""
+        return findings.headline(self.verdict)
+
+    @property
+    def measured(self) -> list[str]:
+        """Each criterion with its interval."""
+        return [findings.measured(criterion) for criterion in self.verdict.criteria if criterion.has_value]
+
+    @property
+    def foremost(self) -> list[str]:
+        """The first of them; and how many there are, where there are more."""
+        more = len(self.measured) - MEASURED
+        return [*self.measured[:MEASURED], *[f"{more} more intervals are folded below"] * (more > 0)]
+
+    @property
+    def sureness(self) -> str:
+        """Seeds, budget, and what could overturn it."""
+        return findings.sureness(self.verdict)
+
+    @property
+    def method(self) -> str:
+        """The criteria in words: their docstring."""
+        return inspect.getdoc(self.verdict.claim.criteria) or ""
+
+    @property
+    def seeds(self) -> list[dict[str, str]]:
+        """The values of each seed, a row a criterion."""
+        shown = [each for each in self.verdict.criteria if each.has_value and each.statistic.bounds is None]
+        values = {criterion.name: criterion.statistic.values.dropna().to_dict() for criterion in shown}
+        seeds = sorted({seed for by_seed in values.values() for seed in by_seed})
+        return [
+            {"value of": name} | {f"seed {seed}": f"{by_seed[seed]:.4g}" if seed in by_seed else "–" for seed in seeds}
+            for name, by_seed in values.items()
+        ]
+
+
+class StudyPage:
+    """A study's page: its table, the verdicts on it, and what the notebook shows of both.
+
+    Figures are numbered in the order in which they are shown, under the study's first letter: R1, R2, …
+
+    Args:
+        study: the study's package, e.g. `vaekit.studies.pruning`; its modules `claims` and `figures` are read, too.
+        settings: the notebook's.
+        table: the table to show; None: `study.run(settings)`, which trains what is missing.
+    """
+
+    def __init__(self, study: ModuleType, settings: Any, table: pd.DataFrame | None = None):
+        self.study, self.settings = study, settings
+        self.table = study.run(settings) if table is None else table
+        self.claims: Claims = _module(study, "claims").CLAIMS
+        self.verdicts = verdicts(self.claims, self.table)
+        self._pictures: dict[tuple, Picture] = {}  # what was drawn: shown again, a figure keeps its number
+
+    # What was found ---------------------------------------------------------------------------------------------------
+
+    @property
+    def title(self) -> str:
+        """The study's name in words."""
+        return self.claims.title
+
+    @property
+    def question(self) -> str:
+        """What the paper asks."""
+        return self.claims.question
+
+    @property
+    def answer(self) -> str:
+        """What the paper says."""
+        return self.claims.answer
+
+    @property
+    def caution(self) -> str:
+        """What a reader must know before all else."""
+        return self.claims.caution
+
+    @property
+    def address(self) -> str:
+        """The page of the book, from those beside it."""
+        return f"{self.name}.html"
+
+    @property
+    def name(self) -> str:
+        """The study's name in code."""
+        return self.study.__name__.rpartition(".")[2]
+
+    @cached_property
+    def near(self) -> list[Verdict]:
+        """The claims that are shown as results: decided ones first, those that matter most before others."""
+        place = {number: rank for rank, number in enumerate(self.claims.headline)}
+        near = [verdict for verdict in self.verdicts if verdict.counted and findings.is_near(verdict)]
+        return sorted(
+            near, key=lambda each: (each.outcome == UNDECIDED, place.get(each.number, len(place)), _order(each.number))
+        )
+
+    @property
+    def ours(self) -> str:
+        """The one finding that matters most, in words."""
+        trained = [verdict for verdict in self.near if verdict.claim.steps]
+        if not trained:
+            return "Nothing has the steps and the seeds to tell."
+        return f"{findings.headline(trained[0])}{_interval(trained[0])}."
+
+    @property
+    def conclusion(self) -> str:
+        """What the verdicts amount to, and what of the claims that matter most cannot be told yet."""
+        outcomes = Counter(findings.outcome(verdict) for verdict in self.verdicts)
+        tally = _tally(outcomes, sum(verdict.counted for verdict in self.verdicts))
+        undecided = [verdict for verdict in self.near if verdict.outcome == UNDECIDED]
+        if not undecided or undecided[0] is next((each for each in self.near if each.claim.steps), None):
+            return tally
+        return f"Not told yet: {findings.headline(undecided[0])}. {tally}"
+
+    @property
+    def by_outcome(self) -> list[tuple[str, list[Verdict]]]:
+        """The claims of each outcome that there is."""
+        groups = {outcome: [] for outcome in BADGES}
+        for verdict in self.verdicts:
+            groups[findings.outcome(verdict)].append(verdict)
+        return [(outcome, group) for outcome, group in groups.items() if group]
+
+    @property
+    def bars(self) -> list[dict[str, Any]]:
+        """The two largest budgets of the table beside the paper's: steps with those of what was derived, and seeds."""
+        papers = self.study.Settings.at("published")
+        networks = self._networks(papers)
+        longest = sum(
+            max((each.steps for each in networks if bool(each.arm) == derived), default=0) for derived in (False, True)
+        )
+        rows = self.table.drop_duplicates("key")
+        before = rows["parent_steps"].fillna(0) if "parent_steps" in rows else 0
+        rows = rows.assign(total=rows["steps"] + before)
+        budgets = rows.groupby(["total", "data"])["seed"].nunique().sort_index(ascending=False).head(2)
+        return [
+            {
+                "text": f"{total:,.0f} of {longest:,} steps, {seeds} of {len(papers.seeds)} seeds, {data}",
+                "share": f"{100 * min(1.0, total / longest):.3g}",
+            }
+            for (total, data), seeds in budgets.items()
+        ]
+
+    # What the notebook shows ------------------------------------------------------------------------------------------
+
+    def status(self) -> Page:
+        """The box under the title: question, the paper's answer, ours, the budget, and the claims by outcome."""
+        return _page("status", self)
+
+    def scheme(self) -> Page:
+        """The network, drawn from the model as it is built, and what the paper trained."""
+        papers = self.study.Settings.at("published")
+        deepest = max(self._networks(papers), key=lambda member: dict(member.model_args).get("depth", 0))
+        figure = figures.scheme(deepest.build())
+        grid = _grid_in_words(papers, self._networks(papers))
+        alt = "The network from left to right, a bar for each layer, as high as the layer has numbers."
+        place = ("scheme",)
+        drawn = self._pictures.get(place) or self._picture(place, figure, f"The network, layer by layer. {grid}", alt)
+        return _page("picture", drawn)
+
+    def found(self) -> Page:
+        """A block for each claim that is decided or near it: finding, outcome, figure, how sure.
+
+        Those that cannot be told yet are folded to their finding, where others are decided.
+        """
+        blocks, shown = [], {}
+        for verdict in self.near:
+            function = self._figure_of(verdict)
+            also = shown[function].label if function in shown else ""
+            picture = self._draw(function, self.long, sharp=True) if function and not also else None
+            shown |= {function: picture} if picture else {}
+            blocks.append(Block(verdict, picture, also))
+        decided = sum(verdict.outcome != UNDECIDED for verdict in self.near)
+        opened = min(decided, OPEN) or 2
+        return _page("blocks", blocks[:opened], blocks[opened:])
+
+    def rest(self) -> Page:
+        """Folded: the figures that no block shows, numbers, and the figures of the quick scale."""
+        asked = self.settings.source != "results"
+        in_blocks = {self._figure_of(verdict) for verdict in self.near}
+        long = [self._draw(each, self.long) for each in self._figures() if each not in in_blocks]
+        parts = [
+            _render("fold", _there(long), [], open=asked, summary="The other figures of the paper"),
+            _render("fold", [], self._tables(self.long), summary="The numbers"),
+        ]
+        if len(self.quick):
+            steps = f"{int(self.quick['steps'].max()):,} of {self._papers_steps:,} steps"
+            note = "These networks show that everything runs. They were hardly trained, and decide nothing."
+            of_table = [each for each in self._figures() if "table" in inspect.signature(each).parameters]
+            quick = [self._draw(each, self.quick, stamp=steps) for each in of_table]
+            summary = f"The quick scale's figures: {steps}"
+            parts.append(_render("fold", _there(quick), self._tables(self.quick), note=note, summary=summary))
+        return _styled("".join(part for part in parts if "<figure" in part or "<table" in part))
+
+    def not_run(self) -> Page:
+        """What would decide the claims that no block shows: a row a claim, with its command and its hours."""
+        near = {verdict.number for verdict in self.near}
+        rows = [
+            {
+                "verdict": verdict,
+                "lacking": findings.lacking(verdict) if verdict.counted else "nothing: true by construction",
+                "options": "".join(f" -p {name} '{_value(value)}'" for name, value in verdict.claim.train.items()),
+                **self._hours(verdict),
+            }
+            for verdict in self.verdicts
+            if verdict.number not in near
+        ]
+        command = f".venv/bin/python -m vaekit train {self.name} --scale {self.claims.deciding}"
+        return _page("not_run", rows, self._machine, command)
+
+    @property
+    def thumbnail(self) -> str:
+        """The picture of the claim that matters most; "" without one."""
+        for verdict in self.near:
+            for each in self._figures():
+                if verdict.number in each.claims and (picture := self._draw(each, self.long, thumbnail=True)):
+                    return picture.source
+        return ""
+
+    # Which members ----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def long(self) -> pd.DataFrame:
+        """The members that figures show as results: of results/, those of a larger budget than the quick scale's.
+
+        A budget of one or two members makes no curve, and stands back where there are others.
+        """
+        rows = self.table[~self._is_quick]
+        if self.settings.source != "results" or not len(rows):
+            return rows
+        sizes = rows.groupby(budget_numbers(rows, self.study.SPEC.axes).to_numpy())["key"].transform("nunique")
+        return rows[(sizes >= 3).to_numpy()] if (sizes >= 3).any() else rows
+
+    @property
+    def longest(self) -> pd.DataFrame:
+        """The members of the largest budget of `long`; of the table, where that is empty."""
+        return next(iter(budgets(self.long if len(self.long) else self.table, self.study.SPEC.axes)))
+
+    @cached_property
+    def quick(self) -> pd.DataFrame:
+        """The members of results/ of the quick scale's budget."""
+        return self.table[self._is_quick]
+
+    @cached_property
+    def _is_quick(self) -> pd.Series:
+        if self.settings.source != "results":
+            return pd.Series(False, index=self.table.index)
+        most = max(member.steps for member in self._networks(self.study.Settings.at("quick")))
+        before = self.table["parent_steps"].fillna(0) if "parent_steps" in self.table else 0
+        return (self.table["steps"] <= most) & (before <= most)
+
+    @property
+    def _papers_steps(self) -> int:
+        scales = [scale for claim in self.claims for scale in _paper_scales(claim)]
+        return max(scale.steps for scale in scales)
+
+    # Figures and tables -----------------------------------------------------------------------------------------------
+
+    @cache  # noqa: B019, a page lives as long as its notebook
+    def _figures(self) -> list[Any]:
+        """The study's figures in the order of their places in the code: what `figures.described` describes."""
+        return [each for each in _described(self.study) if not each.is_table]
+
+    def _figure_of(self, verdict: Verdict) -> Any:
+        """The figure that bears on a claim; None where none does."""
+        return next((each for each in self._figures() if verdict.number in each.claims), None)
+
+    def _tables(self, table: pd.DataFrame) -> list[tuple[str, list[dict[str, Any]]]]:
+        functions = [each for each in _described(self.study) if each.is_table]
+        tables = [(each.caption, each(table)) for each in functions] if len(table) else []
+        return [(caption, rows.to_dict("records")) for caption, rows in tables if len(rows)]
+
+    def _draw(
+        self, function: Any, table: pd.DataFrame, stamp: str = "", thumbnail: bool = False, sharp: bool = False
+    ) -> Picture | None:
+        """The picture that a described function draws of a table; None where it has nothing to draw.
+
+        It is an SVG where it shall be `sharp`, which takes thrice the bytes of a PNG.
+        """
+        if not len(table):
+            return None
+        if (drawn := self._pictures.get((function, stamp))) and not thumbnail:
+            return drawn
+        given = {"table": table, "settings": self.settings}
+        figure = function(**{name: given[name] for name in given if name in inspect.signature(function).parameters})
+        if figures.is_empty(figure):
+            return None
+        if thumbnail:
+            return Picture("", _png(figure, 50), 0, "", "", "", "")
+        if stamp:
+            figures.stamp(figure, stamp)
+        caption = f"{stamp}. {function.caption}" if stamp else function.caption
+        place = function, stamp
+        return self._picture(place, figure, caption, function.alt, _code(function), stamped=bool(stamp), sharp=sharp)
+
+    def _picture(
+        self,
+        place: tuple,
+        figure: Figure,
+        caption: str,
+        alt: str,
+        code: str = "",
+        stamped: bool = False,
+        sharp: bool = True,
+    ) -> Picture:
+        label = f"{self.name[0].upper()}{len(self._pictures) + 1}"
+        by_lines = sharp and not _is_dense(figure)
+        source = _svg(figure) if by_lines else _png(figure, 80 if stamped else 150, grey=stamped)
+        picture = Picture(
+            label=label,
+            source=source,
+            width=round(96 * figure.get_figwidth()),
+            alt=alt,
+            caption=caption,
+            code=code,
+            address=_uri("text/csv", text.encode()) if (text := getattr(figure, "csv", "")) else "",
+            stamped=stamped,
+        )
+        self._pictures[place] = picture
+        return picture
+
+    # Commands and hours -----------------------------------------------------------------------------------------------
+
+    def _hours(self, verdict: Verdict) -> dict[str, str]:
+        """The hours of all members that a claim needs, on the machine of results/ and on a GPU."""
+        if not verdict.counted or not verdict.claim.steps:
+            return {"hours": "–", "gpu": "–"}
+        members = self._networks(self._deciding_settings(verdict))
+        return {"hours": self._text_of_hours(members, gpu=False), "gpu": self._text_of_hours(members, gpu=True)}
+
+    def _networks(self, settings: Any) -> list[Any]:
+        """The members of settings, whether or not their images are here."""
+        return getattr(self.study, "networks", self.study.members)(settings)
+
+    def _deciding_settings(self, verdict: Verdict) -> Any:
+        """The settings of the members that a claim needs at the least; "published" asks for no image to be here."""
+        scales, options = self.study.Settings.SCALES, self.study.Settings.options()
+        paper = scales["paper"]
+        least = {
+            name: value
+            for name, value in scales[self.claims.deciding].items()
+            if options[name].parameter and value != paper[name] and not callable(value)
+        }
+        return self.study.Settings.at("published", **(least | dict(verdict.claim.train)))
+
+    def _text_of_hours(self, members: Sequence[Any], gpu: bool) -> str:
+        """The hours of training, without measures, as members of their kind took; "not measured" without one."""
+        seconds = 0.0
+        for member in members:
+            speed = self._speeds(gpu).get(_network(dict(member.model_args), member))
+            if speed is None:
+                return "not measured"
+            seconds += member.steps * speed
+        hours = seconds / 3600
+        return f"{hours:,.0f}" if hours >= 10 else f"{hours:.1f}"
+
+    @cache  # noqa: B019, see above
+    def _speeds(self, gpu: bool) -> dict[tuple, float]:
+        """Seconds of a step by the kind of network, the median over results/; on a CPU, a core's share of them."""
+        rows = self._timed[self._timed["hardware"].str.contains(GPU) == gpu]
+        kinds = [_network(row, row) for row in rows.to_dict("records")]
+        cores = rows["hardware"].str.extract(r"(\d+) (?:threads|cores)")[0].fillna(1).astype(float)
+        seconds = rows["wall_time"].astype(float) / rows["steps"] / (1.0 if gpu else cores)
+        return seconds.groupby(pd.Series(kinds, index=rows.index, dtype=object)).median().to_dict()
+
+    @property
+    def _timed(self) -> pd.DataFrame:
+        rows = self.table.drop_duplicates("key")
+        return rows[(rows["wall_time"].astype(float) > 0) & rows["hardware"].notna()]
+
+    @property
+    def _machine(self) -> str:
+        rows = self._timed["hardware"]
+        rows = rows[~rows.str.contains(GPU)]
+        return str(rows.mode().iloc[0]).split(",")[0] if len(rows) else "this machine"
+
+
+# All studies ----------------------------------------------------------------------------------------------------------
+
+
+def strip(verdicts: Iterable[Verdict]) -> Page:
+    """A square for each claim that counts, coloured by its outcome: the sentence on hovering, its block on a click.
+
+    The book's first page takes what it says in its title from here (`data-title`).
+    """
+    verdicts = [verdict for verdict in verdicts if verdict.counted]
+    counts = Counter(findings.outcome(verdict) for verdict in verdicts)
+    decided = f"{counts[REPRODUCED]} reproduced, {counts[NOT_REPRODUCED]} refused"
+    title = f"{len(verdicts)} claims, {decided}, the rest waiting for compute or data"
+    return _page("strip", verdicts, _address, title, counts=[(name, counts[name]) for name in BADGES if counts[name]])
+
+
+def cards(shown: Iterable[StudyPage]) -> Page:
+    """A card for each study: its question, the paper's answer, ours, the outcomes, its best figure."""
+    return _page("cards", list(shown))
+
+
+def scorecard(verdicts: Iterable[Verdict], studies: Mapping[str, str]) -> Page:
+    """A line for each claim with its outcome first; what was found, and on what, folded. `studies`: titles by name."""
+    rows = [
+        {
+            "verdict": verdict,
+            "headline": findings.headline(verdict) if findings.is_near(verdict) else "–",
+            "row": verdict.row(),
+            "address": _address(verdict),
+        }
+        for verdict in verdicts
+    ]
+    outcomes = [name for name in BADGES if any(findings.outcome(row["verdict"]) == name for row in rows)]
+    return _page("scorecard", rows, list(studies.items()), outcomes)
+
+
+def _tally(outcomes: Mapping[str, int], claims: int) -> str:
+    decided = outcomes.get(REPRODUCED, 0), outcomes.get(NOT_REPRODUCED, 0)
+    waiting = sum(outcomes.get(name, 0) for name in (NOT_RUN, NEEDS_DATA))
+    texts = [f"{decided[0]} reproduced, {decided[1]} refused"]
+    if undecided := outcomes.get(UNDECIDED, 0):
+        texts.append(f"{undecided} cannot be told yet")
+    if waiting:
+        texts.append(f"{waiting} wait for compute or data")
+    return f"Of {claims} claims {', '.join(texts)}."
+
+
+# HTML -----------------------------------------------------------------------------------------------------------------
+
+
+@cache
+def _templates() -> Any:
+    source = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    functions = {"anchor": anchor, "answer": findings.answer, "brief": findings.brief, "outcome": findings.outcome}
+    return environment.from_string(source, globals={**functions, "names": BADGES, "counts": []})
+
+
+def _render(macro: str, *parts: Any, counts: Any = (), **named: Any) -> str:
+    module = _templates().make_module({"counts": counts})
+    return str(getattr(module, macro)(*parts, **named))
+
+
+def _page(macro: str, *parts: Any, **named: Any) -> Page:
+    return _styled(_render(macro, *parts, **named))
+
+
+def _styled(html: str) -> Page:
+    return Page(f'<div class="vk-page mathjax_ignore"><style>{_STYLE}</style>{html}</div>' if html else "")
+
+
+def anchor(verdict: Verdict) -> str:
+    """The name of a claim's place on its page."""
+    return f"claim-{verdict.number.replace('.', '-')}"
+
+
+def _address(verdict: Verdict) -> str:
+    return f"{verdict.claim.study}.html#{anchor(verdict)}"
+
+
+def _svg(figure: Figure) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    comments = rb"<\?xml.*?>|<!DOCTYPE.*?>|<!--.*?-->|<metadata>.*?</metadata>"
+    content = re.sub(comments, b"", buffer.getvalue(), flags=re.DOTALL)
+    return _uri("image/svg+xml", re.sub(rb"\n\s*", b"\n", content))
+
+
+def _png(figure: Figure, dpi: int, grey: bool = False) -> str:
+    """A picture of few colours, which take a third of the bytes, or of 8 greys."""
+    drawn, packed = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=dpi)
+    picture = Image.open(drawn).convert("L" if grey else "RGB")
+    picture.quantize(8 if grey else 256, dither=Image.Dither.NONE).save(packed, "png", optimize=True)
+    return _uri("image/png", packed.getvalue())
+
+
+def _uri(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _is_dense(figure: Figure) -> bool:
+    """Whether a figure has pictures, or more points than a drawing by lines should have."""
+    points = sum(len(line.get_xdata()) for ax in figure.axes for line in ax.get_lines())  # pyright: ignore
+    points += sum(len(each.get_offsets()) for ax in figure.axes for each in ax.collections)  # pyright: ignore
+    return any(ax.images for ax in figure.axes) or points > 2_000
+
+
+def _code(function: Callable) -> str:
+    return textwrap.dedent(inspect.getsource(inspect.unwrap(function)))
+
+
+def _there(pictures: Iterable[Picture | None]) -> list[Picture]:
+    return [picture for picture in pictures if picture]
+
+
+# Verdicts and settings ------------------------------------------------------------------------------------------------
+
+
+def _module(study: ModuleType, name: str) -> Any:
+    return importlib.import_module(f"{study.__name__}.{name}")
+
+
+def _described(study: ModuleType) -> list[Any]:
+    """What `figures.described` describes in a study's figures and explore, in the order of the code."""
+    names = [name for name in ("figures", "explore") if importlib.util.find_spec(f"{study.__name__}.{name}")]
+    values = [each for name in names for each in vars(_module(study, name)).values()]
+    return [each for each in values if inspect.isfunction(each) and hasattr(each, "caption")]
+
+
+def _order(number: str) -> list[int]:
+    return [int(part) for part in number.split(".")]
+
+
+def _scopes(verdict: Verdict) -> list[Scope]:
+    of_sets = [of_set.scope for of_set in verdict.sets.values()] or [verdict.scope]
+    return [scope for scope in of_sets if scope]
+
+
+def _paper_scales(claim: Any) -> list[Any]:
+    return list(claim.scale.values()) if isinstance(claim.scale, Mapping) else [claim.scale]
+
+
+def _interval(verdict: Verdict) -> str:
+    """The interval of a claim's first criterion, in parentheses."""
+    first = next((each for each in verdict.criteria if each.has_value), None)
+    if first is None or not math.isfinite(first.interval[0]):
+        return ""
+    low, high = first.interval
+    unit = f" {first.statistic.unit}" if first.statistic.unit else ""
+    return f" ({first.name}: {100 * first.level:.3g} % interval {low:.3g} to {high:.3g}{unit})"
+
+
+def _grid_in_words(chosen: Any, members: Sequence[Any]) -> str:
+    """What the paper trained: the values of each axis of its grid, and how many networks that makes."""
+    axes, fields = [], {name.rpartition(".")[2] for member in members for name in member.row()}
+    for name, option in chosen.options().items():
+        values = getattr(chosen, name)
+        varied = option.parameter and isinstance(values, tuple) and len(values) > 1
+        if varied and fields & {name, name.removesuffix("s")}:
+            shown = ", ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
+            few = len(values) <= 7
+            axes.append(f"{name} {shown}" if few else f"{len(values)} {name} from {values[0]} to {values[-1]}")
+    steps = sorted({member.steps for member in members if not member.arm})
+    trained = " or ".join(f"{step:,}" for step in steps)
+    return f"The paper's grid: {len(members):,} networks ({'; '.join(axes)}), each of {trained} steps."
+
+
+def _network(arguments: Mapping[str, Any], member: Any) -> tuple:
+    """What the speed of a network's training depends on, of a member or of a row of the table."""
+    of = member if isinstance(member, Mapping) else vars(member)
+    sizes = (arguments.get(name) for name in ("depth", "hidden", "channels", "latent_dim"))
+    known = (None if size is None or size != size else str(size).removesuffix(".0") for size in sizes)
+    return of["model"], of["batch_size"], bool(of.get("arm") == of.get("arm") and of.get("arm")), *known
+
+
+def _value(value: Any) -> str:
+    """A value as a command takes it: of many whole numbers in a row the range."""
+    values = list(value) if isinstance(value, tuple) else [value]
+    whole = all(isinstance(each, int) for each in values)
+    if whole and len(values) > 3 and values == list(range(values[0], values[-1] + 1)):
+        return f"{values[0]}-{values[-1]}"
+    return f"[{', '.join(map(str, values))}]" if len(values) > 1 else str(values[0])
