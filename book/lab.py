@@ -60,8 +60,8 @@ def main() -> None:
 
 def sources() -> list[Path]:
     """The notebooks to copy, in the order of `ABOUT`: all but the book's front page, whose place the index takes."""
-    found = {path.stem: path for path in NOTEBOOKS.glob("*.ipynb") if path.name != INDEX}
-    return [found[name] for name in sorted(found, key=lambda name: [*ABOUT, name].index(name))]
+    paths = {path.stem: path for path in NOTEBOOKS.glob("*.ipynb") if path.name != INDEX}
+    return [paths[name] for name in sorted(paths, key=lambda name: [*ABOUT, name].index(name))]
 
 
 def copied(source: Path) -> nbformat.NotebookNode:

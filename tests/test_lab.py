@@ -48,8 +48,8 @@ class Lab:
             f"--port={self.port}",
             f"--ServerApp.root_dir={folder}",
         ]
-        self.log = open(folder / "lab.log", "w")  # noqa: SIM115
-        self.process = subprocess.Popen(command, cwd=folder, env=environment, stdout=self.log, stderr=self.log)
+        with (folder / "lab.log").open("w") as log:
+            self.process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
         self.until(self._answers, "the server answers")
 
     def _answers(self):
@@ -89,7 +89,6 @@ class Lab:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-        self.log.close()
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import re
 import sys
 import threading
 import time
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -32,7 +33,7 @@ def often(monkeypatch):
 
 def trained(steps=250, members=MEMBERS, **how):
     images = load("tetrominoes").take(torch.arange(32))
-    make = lambda: DenseVAE(depth=1, hidden=4, latent_dim=2)  # noqa: E731
+    make = partial(DenseVAE, depth=1, hidden=4, latent_dim=2)
     return train_fleet(make, beta_objective, members, images, budget=Budget(steps, 8), **how)
 
 

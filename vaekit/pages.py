@@ -330,7 +330,6 @@ class StudyPage:
 
     # Figures and tables -----------------------------------------------------------------------------------------------
 
-    @cache  # noqa: B019, a page lives as long as its notebook
     def _figures(self) -> list[Any]:
         """The study's figures in the order of their places in the code: what `figures.described` describes."""
         return [each for each in _described(self.study) if not each.is_table]
@@ -419,16 +418,15 @@ class StudyPage:
 
     def _text_of_hours(self, members: Sequence[Any], gpu: bool) -> str:
         """The hours of training, without measures, as members of their kind took; "not measured" without one."""
-        seconds = 0.0
+        seconds, speeds = 0.0, self._speeds(gpu)
         for member in members:
-            speed = self._speeds(gpu).get(_network(dict(member.model_args), member))
+            speed = speeds.get(_network(dict(member.model_args), member))
             if speed is None:
                 return "not measured"
             seconds += member.steps * speed
         hours = seconds / 3600
         return f"{hours:,.0f}" if hours >= 10 else f"{hours:.1f}"
 
-    @cache  # noqa: B019, see above
     def _speeds(self, gpu: bool) -> dict[tuple, float]:
         """Seconds of a step by the kind of network, the median over results/; on a CPU, a core's share of them."""
         rows = self._timed[self._timed["hardware"].str.contains(GPU) == gpu]

@@ -90,13 +90,13 @@ def finding(verdict: Verdict) -> str:
 
 def headline(verdict: Verdict) -> str:
     """The finding, with its interval where that holds both answers; where there is none, the claim in brief."""
-    said = finding(verdict)
-    if said and verdict.outcome == UNDECIDED:
+    sentence = finding(verdict)
+    if sentence and verdict.outcome == UNDECIDED:
         open_ones = [each for each in verdict.criteria if any(reason.kind == "interval" for reason in each.reasons)]
         if open_ones:
             low, high = map(text_of, open_ones[0].interval)
-            said += f" (interval {low} to {high}: not told apart)"
-    return said or brief(verdict)
+            sentence += f" (interval {low} to {high}: not told apart)"
+    return sentence or brief(verdict)
 
 
 def brief(verdict: Verdict) -> str:

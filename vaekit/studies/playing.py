@@ -253,23 +253,23 @@ class Kernel:
     def _place(self, live: Live, tell: Callable[..., None], members: Sequence[Member], key: str, letter: int) -> None:
         """Put the point of what was trained beside those that are there, in the budget of its model."""
         known = sweep.tables(self.spec, self.store, members=members, alone=True, listed=results.Tables())
-        made = self.points_of(frame(known).assign(asked=True))
-        own = [point for point in made if members[-1].key in {known for _, _, known in point["members"]}]
+        trained = self.points_of(frame(known).assign(asked=True))
+        own = [point for point in trained if members[-1].key in {known for _, _, known in point["members"]}]
         if not any(places for point in own for places in point["places"].values()):
             tell(say="It diverged: it has no place on the plane.", done=True)
             return
         model = next(point for point in self.points if key in {known for _, _, known in point["members"]})
         new = [{**point, "budget": model["budget"], "group": model.get("group", "")} for point in own]
-        there = {(point["budget"], *point["axes"].values()): i for i, point in enumerate(self.points)}
+        index_of = {(point["budget"], *point["axes"].values()): i for i, point in enumerate(self.points)}
         points = list(self.points)
         for point in new:
             place = (point["budget"], *point["axes"].values())
-            if place in there:
-                points[there[place]] = point
+            if place in index_of:
+                points[index_of[place]] = point
             else:
-                there[place] = len(points)
+                index_of[place] = len(points)
                 points.append(point)
-        at = there[(new[-1]["budget"], *new[-1]["axes"].values())]
+        at = index_of[(new[-1]["budget"], *new[-1]["axes"].values())]
         movable = self.playground(points)
         value = [*live.value]
         value[letter] = at

@@ -261,10 +261,10 @@ def _seconds(
     0 where it is not: of a card that is not here, or, of measures, without the images.
     """
     first, cores, absent = group[0], default_backend(device) == "cores", device_problem(device) is not None
-    each = seen.seconds_per_step(first)
-    how = "as stored runs took" if each else "as timed now"
-    if each is None:
-        each = 0.0 if absent else seconds_per_step(first, device)
+    seconds_each = seen.seconds_per_step(first)
+    how = "as stored runs took" if seconds_each else "as timed now"
+    if seconds_each is None:
+        seconds_each = 0.0 if absent else seconds_per_step(first, device)
     # A member a core: fewer than cores take as long as a full fleet.
     steps = (max(len(group), fleet_size(device)) if cores else len(group)) * first.steps
     teams = [[member] for member in group] if cores else [group[:LARGEST_STACK]]
@@ -277,7 +277,7 @@ def _seconds(
         except data.DataError:
             measures = 0.0
     side_by_side = min(torch.get_num_threads(), len(group)) if cores else 1
-    return each * steps, measures * len(group) / side_by_side, how
+    return seconds_each * steps, measures * len(group) / side_by_side, how
 
 
 def begun_members(members: list[Member], store: Store, device: str) -> int:

@@ -65,16 +65,16 @@ def explore(table: pd.DataFrame, settings: Settings):
         "shape": "network",
     }
     how |= {"along": PRUNED, "clock": "% of its steps"}
-    made = partial(points, store=settings.store)
-    return playing.shown(SPEC, table, settings, made, _vary, ["beta"], _start, **how)
+    points_of = partial(points, store=settings.store)
+    return playing.shown(SPEC, table, settings, points_of, _vary, ["beta"], _start, **how)
 
 
 def points(table: pd.DataFrame, store: Store | None = None) -> list[dict[str, Any]]:
     """The networks of every budget, as `widgets.playground` takes them; with a `store`, also those not tuned."""
     groups = families(table)
     stores = [store, *[None] * len(groups)]
-    made = [(label, _points(rows, store)) for (label, rows), store in zip(groups, stores, strict=False)]
-    points = playing.in_budgets(made)
+    groups_of_points = [(label, _points(rows, store)) for (label, rows), store in zip(groups, stores, strict=False)]
+    points = playing.in_budgets(groups_of_points)
     if len({point["axes"]["reading"] for point in points}) < 2:
         for point in points:
             del point["axes"]["reading"]
