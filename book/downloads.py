@@ -27,13 +27,7 @@ SECTION = """\
   {{download}}`provenance.json <../../results/{name}/provenance.json>` (hashes and commits); those of a figure are in
   its caption
 - To cite: {{download}}`{name}.bib <{name}/{name}.bib>`, the paper and vaekit
-
-The command that made this page from these data:
-
-```bash
-.venv/bin/papermill notebooks/{name}.ipynb out.ipynb \\
-    -p scale published
-```
+- This page again, from these data: `.venv/bin/papermill notebooks/{name}.ipynb out.ipynb -p scale published`
 """
 
 WEIGHTS = re.compile(r'(<script type="text/plain" class="vaekit-weights" data-hash="(\w+)")>([^<]+)</script>')

@@ -58,11 +58,11 @@ page.scheme()
 #
 # **Differences from the paper.**
 #
-# - Steps: the paper's networks had 257,000; each figure names its own. Short of them an effect can be reproduced but not refuted, and an absence refuted but not reproduced.
+# - Steps: 257,000 in the paper; each figure names its own. With fewer, an effect can be shown and not refuted, an absence refuted and not shown.
 # - Tetrominoes are made to the paper's recipe, 163,840 images; the angle stops at 337.5 degrees, so that no image comes twice.
 # - *Sparse* is CV(16k): 16,384 training images, spread over all of the factors; *dense* is CV(82k), half of all images.
-# - Memorisation has a control: as many unseen images, so that a blurred reconstruction does not count as remembered.
-# - Convolutional networks have padding, heads and a mirrored decoder of ours, where the paper is silent.
+# - Memorisation has a control: as many unseen images, lest a blurred reconstruction count as remembered.
+# - Of convolutional networks padding, heads and the mirrored decoder are ours; the paper is silent.
 
 # %% [markdown]
 # ## What was found
@@ -112,7 +112,7 @@ fleet = vaekit.train_fleet(
 )
 rows = vaekit.metrics.rd_table(fleet, train, "train") + vaekit.metrics.rd_table(fleet, test, "test")
 
-# %% mystnb={"image": {"alt": "Distortion over rate of three small networks, for training and test images, a point for each of three betas."}}
+# %% mystnb={"image": {"width": "400px", "alt": "Distortion over rate of three small networks, for training and test images, a point for each of three betas."}}
 figures.rate_distortion(rows)
 
 # %% [markdown]
@@ -146,4 +146,4 @@ figures.rate_distortion(rows)
 #     -p betas "[0.25, 0.7]"
 # ```
 #
-# `.venv/bin/python -m vaekit train rate_generalisation --scale short --dry-run` says what a longer run takes; {doc}`Running it <../running>` has the rest, {doc}`Notation <../notation>` the words.
+# {doc}`Running it <../running>` has longer runs and what they take, {doc}`Notation <../notation>` the words.

@@ -299,6 +299,8 @@ def test_when_a_state_is_due(monkeypatch, store):
     now = [0.0]
     monkeypatch.setattr(checkpoints.time, "monotonic", lambda: now[0])
     saver = checkpointer(store)
+    assert saver.due()  # the first one, from which on `status` knows of it
+    saver.save(State({"step": torch.tensor(0)}))
     now[0] = 59.0
     assert not saver.due()
     now[0] = 60.0

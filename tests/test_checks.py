@@ -306,7 +306,7 @@ FREE = {  # public, and no function of numbers or images: data classes, names, a
     "losses": {"OBJECTIVES", *(f"{name}_objective" for name in losses.OBJECTIVES)},
     "pruning": {"Size"},
     "figures": {"panels", "nothing", "say", "grid", "mean_sd", "looks", "rd_axes", "label_above", "described",
-                "is_empty", "scheme", "stamp"},
+                "is_empty", "scheme", "stamp", "trimmed"},
     "fleet": {"HISTORY_EVERY", "PRECISIONS", "Checkpointer", "Fleet", "FleetMember", "State", "Trained",
               "default_backend", "device_problem", "train_fleet", "workers", "Newest", "Progress", "Stopped"},
 }  # fmt: skip

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -307,6 +308,26 @@ def test_decoders_are_chosen_by_key_or_by_scale(place, capsys):
     assert "wanted 1 to 6" in error(capsys, "export", NAME, "--decoders", *every)
     assert "leave out" in error(capsys, "export", NAME, "--from", "x", "--decoders", keys[0])
     assert contents(path) == before
+
+
+def test_bundles_of_all_studies_have_a_limit(place, monkeypatch, capsys):
+    for beta in (2, 3):
+        assert main(["export", NAME, "--decoders", stored(beta=beta)]) == 0
+    shutil.copytree(results.folder(NAME), results.folder("another"))
+    key, path = stored(beta=4), results.folder(NAME)
+    sizes = {file.name: file.stat().st_size for file in place.glob("results/*/*.safetensors")}
+    assert len(sizes) == 2
+    limit = 2 * sum(sizes.values()) + 1  # as much as there is, and hardly more
+    monkeypatch.setattr(results, "BUNDLES_LIMIT", limit)
+    before = contents(path)
+    for to in ((), ("--to", str(place / "away"))):
+        said = error(capsys, "export", NAME, "--decoders", key, *to)
+        assert re.search(rf"would take 0\.\d+ MB, and results/ carries {limit / 1e6:g} at the most", said)
+        assert all(name in said for name in (f"{NAME}/", "another/", max(sizes, key=sizes.get)))
+    assert contents(path) == before
+    assert not (place / "away").exists()
+    monkeypatch.setattr(results, "BUNDLES_LIMIT", limit + 100_000)
+    assert main(["export", NAME, "--decoders", key]) == 0
 
 
 def spoilt(folder, kind):

@@ -873,3 +873,9 @@ def test_only_fetch_imports_torchvision():
     code = "import sys, vaekit.data as data; [data.load(name).take([0]) for name in ('tetrominoes', 'dsprites_like')]; "
     code += "assert not {'torchvision', 'scipy', 'pooch'} & {*sys.modules}"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_each_set_has_a_title_of_its_own():
+    titles = [vaekit.data.title(name) for name in vaekit.data.NAMES]
+    assert len({*titles}) == len(titles)
+    assert vaekit.data.title("somebody's own") == "somebody's own"

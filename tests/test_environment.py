@@ -341,13 +341,18 @@ def test_a_folder_of_the_store_that_may_not_be_read_is_named_by_every_command(sh
 
 
 def test_runs_of_an_older_layout_are_not_taken_for_none(place, capsys):
-    (place / "runs" / "runs" / "ab").mkdir(parents=True)
-    for use in (default_store().keys, lambda: sweep.run(study.SPEC, [member()])):
+    new = Store(place / "new")
+    older = place / "runs" / "runs" / "ab"
+    older.mkdir(parents=True)
+    for use in (default_store, lambda: sweep.run(study.SPEC, [member()])):
         with pytest.raises(StoreError, match="older layout"):
             use()
-    assert "older layout" in error(capsys, "runs", "list")
-    default_store().commit(run_of(member()))
-    assert list(default_store().keys()) == [member().key]
+    commands = [["runs", *rest] for rest in (["status"], ["list"], ["show", "0"], ["verify"], ["clean"])]
+    commands += [["train", "rate_generalisation"], ["export", "rate_generalisation"]]
+    assert len({error(capsys, *command) for command in commands}) == 1
+    new.commit(run_of(member()))
+    older.rename(new.root / "runs" / "ab")  # beside runs of today it is merely surplus
+    assert list(Store(new.root).keys()) == [member().key]
 
 
 def test_what_is_not_the_stores_is_not_deleted(place, capsys):

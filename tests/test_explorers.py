@@ -164,23 +164,26 @@ def test_numbers_are_of_a_seed_that_was_asked_for_where_others_have_more():
 
 
 class Live:
-    """What a kernel knows of the widget: its traits, and what was sent to it."""
+    """What a kernel knows of the widget: its traits, and every state of what trains."""
 
     def __init__(self, shown):
-        self.sent, self.data, self.weights, self.value = [], {}, {}, list(shown._state["value"])
+        self.told, self.data, self.weights, self.value = [], {}, {}, list(shown._state["value"])
+        self.training = {}
 
-    def send(self, content, buffers=None):
-        self.sent.append(content)
+    def __setattr__(self, name, value):
+        super().__setattr__(name, value)
+        if name == "training":
+            self.told.append(value)
 
 
 def trained_here(shown, key: str, **values: str) -> tuple[Live, str]:
     """Ask a kernel for a training and wait for its end: the widget, and the last words."""
     live, kernel = Live(shown), shown._answer.__self__
-    kernel.answer(live, {"ask": "train", "id": "1", "key": key, "letter": 1, "values": values})
+    kernel.answer(live, {"ask": "train", "key": key, "letter": 1, "values": values})
     if kernel.training:
         kernel.training.join(60)
-    assert live.sent[-1]["done"], live.sent
-    return live, live.sent[-1]["say"]
+    assert not live.training.get("running"), live.training
+    return live, live.training["say"]
 
 
 def test_what_trains_here_is_measured_stored_and_takes_its_place_as_b():
@@ -190,7 +193,8 @@ def test_what_trains_here_is_measured_stored_and_takes_its_place_as_b():
     before = {*default_store().keys()}
     live, says = trained_here(shown, points[0]["key"], beta="0.25")
     assert says.startswith("Trained and measured: beta 0.25, 1 layer: test D ")
-    assert any({"step", "steps", "D", "R"} <= one["at"].keys() for one in live.sent if "at" in one)
+    assert {"step", "steps", "D", "R"} <= live.training["curve"][-1].keys()
+    assert any(one.get("running") and one["values"] == {"beta": "0.25"} for one in live.told)  # for a view of then
     (new,) = {*default_store().keys()} - before
     assert dict(default_store().record(new)["member"])["weights.beta"] == 0.25
     assert len(live.data["points"]) == len(points) + 1
@@ -207,11 +211,11 @@ def test_what_trains_here_stops_and_goes_on():
     shown = explore_3.explore(rate_generalisation.run(chosen), chosen)
     kernel, live = shown._answer.__self__, Live(shown)
     key = tiny.held(shown)["data"]["points"][0]["key"]
-    live.send = lambda content, buffers=None: (live.sent.append(content), kernel.stop.set())  # at the first word
-    kernel.answer(live, {"ask": "train", "id": "1", "key": key, "values": {"beta": "0.3"}})
+    kernel.answer(live, {"ask": "train", "key": key, "values": {"beta": "0.3"}})
+    kernel.answer(live, {"ask": "stop"})
     kernel.training.join(60)
-    assert live.sent[-1]["stopped"]
-    assert "which is kept: Go on continues it." in live.sent[-1]["say"]
+    assert live.training["stopped"]
+    assert "which is kept: Go on continues it." in live.training["say"]
     assert trained_here(shown, key, beta="0.3")[1].startswith("Trained and measured: beta 0.3")
 
 

@@ -15,7 +15,7 @@ from matplotlib.lines import AxLine
 from test_table import CHANGES, PARENTS, RECORDED, two_members
 from tiny import ARGUMENTS, member, moved, settings, tables, value
 
-from vaekit import figures
+from vaekit import data, figures
 from vaekit.data import tetrominoes
 from vaekit.figures import over_beta, pictures, rate_distortion
 from vaekit.store import ImageGrid, bundles, results
@@ -200,7 +200,7 @@ def plot(ax, rows):
     ax.plot(rows["beta"], rows["value"], label="values")
 
 
-LONG = "CV(16,384): 20,000 steps of 128, 512 units, tetrominoes, 1 to 3 seeds a point"
+LONG = "CV(16,384): 20,000 steps of 128, 512 units, Tetrominoes, 1 to 3 seeds a point"
 
 
 @pytest.mark.parametrize("title", ["", "one line", "two\nlines", r"a $\nosuch"])
@@ -281,7 +281,7 @@ def test_figures_have_a_row_for_each_budget_and_a_panel_for_each_depth():
         figure = drawn(make(table))
         assert len(figure.axes) == 8
         labels = [words(ax.texts[0]) for ax in figure.axes[::2]]
-        assert labels[0] == "CV(32): 400 steps of 8, 4 units, tetrominoes, 2 seeds"
+        assert labels[0] == "CV(32): 400 steps of 8, 4 units, Tetrominoes, 2 seeds"
         assert sorted(label.split(":")[0] for label in labels) == ["CV(32)"] * 3 + ["CV(64)"]
         assert all("20 steps of 8" in label for label in labels[1:])
         assert not figure.axes[1].axison  # three layers were not trained for 400 steps
@@ -384,10 +384,10 @@ def test_figures_5_to_7_say_what_was_not_run():
     assert errorbars(figure.axes[1])["test images"] == rd(depth=3)
     assert [[text.get_text() for text in ax.texts] for ax in figure.axes[2:]] == [["not run yet"]] * 2
     figure = drawn(study.figure_7(table))
-    assert [ax.get_title() for ax in figure.axes] == list(study.OTHERS.values())
+    assert [ax.get_title() for ax in figure.axes] == list(map(data.title, study.OTHERS))
     assert errorbars(figure.axes[1]).keys() == {"1 layer", "3 layers"}
     texts = [words(ax.texts[0]) for ax in figure.axes]
-    assert texts == ["not run yet", "20 steps of 8, 4 units, mnist, 1 seed", "not run yet", "not run yet"]
+    assert texts == ["not run yet", "20 steps of 8, 4 units, MNIST, 1 seed", "not run yet", "not run yet"]
     *_, histogram = drawn(study.figure_5(table)).axes
     assert (histogram.get_title(), histogram.texts[0].get_text()) == ("no training: images alone", "not run yet")
 
@@ -432,8 +432,8 @@ def test_the_parts_of_the_rate_in_and_out_of_the_loss():
     table["value"] = 60 + table["kl"] + table["seed"] + 9 * table["depth"]
     figure = drawn(study.parts_removed(table))
     assert [(words(ax.texts[0]), ax.get_title()) for ax in figure.axes] == [
-        ("CV(32): 20 steps of 8, 4 units, tetrominoes, 2 seeds", "3 layers"),
-        ("CV(64): 20 steps of 8, 4 units, tetrominoes, 1 seed", "3 layers"),
+        ("CV(32): 20 steps of 8, 4 units, Tetrominoes, 2 seeds", "3 layers"),
+        ("CV(64): 20 steps of 8, 4 units, Tetrominoes, 1 seed", "3 layers"),
     ]
     names = [tick.get_text() for tick in figure.axes[0].get_xticklabels()]
     assert names == ["MI out, KL out", "MI out, KL in", "MI in, KL out", "MI in, KL in"]
@@ -501,7 +501,7 @@ def with_pictures(pictured):
 def test_figure_3_s_pictures_stand_below_their_beta(with_pictures):
     figure = drawn(explore.figure_3_pictures(with_pictures, settings(), images=2))
     assert [ax.get_title() for ax in figure.axes] == [
-        f"{layers(depth)}, seed 0: CV(16,384): 20 steps of 8, 4 units, tetrominoes, 2 seeds" for depth in (1, 3)
+        f"{layers(depth)}, seed 0: CV(16,384): 20 steps of 8, 4 units, Tetrominoes, 2 seeds" for depth in (1, 3)
     ]
     ax = figure.axes[0]
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["test image", "beta 0.01", "beta 1", "beta 3"]
@@ -521,7 +521,7 @@ def test_what_moves_has_each_member_s_numbers_and_spread_at_every_snapshot_and_a
     _, data = moved(explore.explore(table, settings()))
     assert [axis["name"] for axis in data["axes"]] == ["layers", "beta"]
     assert [budget["label"] for budget in data["budgets"]] == [
-        "CV(16,384): 20 steps of 8, 4 units, tetrominoes, 2 seeds"
+        "CV(16,384): 20 steps of 8, 4 units, Tetrominoes, 2 seeds"
     ]
     points = {tuple(point["axes"].values()): point for point in data["points"]}
     assert points.keys() == set(itertools.product((1, 3), BETAS))

@@ -71,7 +71,7 @@ def test_where_nothing_was_measured_the_claim_stands_in_brief():
     assert (absent.outcome, findings.finding(absent), findings.headline(absent)) == (NOT_RUN, "", "It falls")
     assert findings.answer(absent) == "Not run yet: no members at 500 steps."
     three_deep = judged("It is {0}", table(3, 1)[:0], train={"depths": (3,), "seeds": tuple(range(20))})
-    assert findings.answer(three_deep) == "Not run yet: no members of depths 3, seeds 0 to 19 at 500 steps."
+    assert findings.answer(three_deep) == "Not run yet: no members (layers 3; seeds 0 to 19) at 500 steps."
 
 
 def test_each_outcome_is_said_and_what_undecided_leans_to():

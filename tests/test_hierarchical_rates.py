@@ -270,11 +270,11 @@ def test_figures_state_their_budget(draw):
     both = pd.concat([world(), world(data="mnist_binary"), world(model="lvae", data="cifar10", steps=57_000)])
     words = texts(draw(both))
     labels = {
-        "GHVAE: 143,000 steps of 256, svhn, 1 seed",
-        "GHVAE: 117,000 steps of 256, mnist_binary, 1 seed",
-        "LVAE: 57,000 steps of 256, cifar10, 1 seed",
+        "GHVAE: 143,000 steps of 256, SVHN, 1 seed",
+        "GHVAE: 117,000 steps of 256, binary MNIST, 1 seed",
+        "LVAE: 57,000 steps of 256, CIFAR-10, 1 seed",
     }
-    wanted = {plots.figure_8: "mnist_binary", plots.figure_9: "LVAE"}.get(draw, "")
+    wanted = {plots.figure_8: "binary MNIST", plots.figure_9: "LVAE"}.get(draw, "")
     assert {word.strip() for word in words} & labels == {label for label in labels if wanted in label}
 
 

@@ -89,7 +89,10 @@ def test_images_of_every_set_fit_the_net():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"latent_dims": [0, 8]}, r"latent_dims .* got 0; wanted one or more whole numbers, each at least 1"),
+        (
+            {"latent_dims": [0, 8]},
+            r"latent_dims .* got 0; wanted one or more whole numbers or ranges such as 0-4, each at least 1",
+        ),
         ({"epochs": [0, 5, 2]}, "epochs: got 0, 5, 2; wanted them in ascending order"),
         ({"epochs": [5, 0, 5]}, "ascending order"),  # the second 5 is merged with the first
         ({"epochs": [0]}, "epochs: got 0 alone; wanted a last one of at least 1"),
@@ -338,8 +341,8 @@ def labels(figure):
 def test_each_budget_and_set_has_a_row_that_says_so(all_measures, draw):
     figure = drawn(draw(all_measures))
     first, second = labels(figure)
-    assert first == "200 epochs of 40,000 images, N = 5,000: 31,250 steps of 256, cifar10, 3 seeds"
-    assert second == "50 epochs of 48,000 images, N = 5,000: 9,375 steps of 256, mnist32, 1 seed"
+    assert first == "200 epochs of 40,000 images, N = 5,000: 31,250 steps of 256, CIFAR-10, 3 seeds"
+    assert second == "50 epochs of 48,000 images, N = 5,000: 9,375 steps of 256, MNIST at 32 × 32, 1 seed"
     narrow = draw(all_measures.assign(channels=[(16, 32, 64, 64)] * len(all_measures)))
     assert labels(narrow)[0] == f"{first}, channels 16, 32, 64, 64"
 
@@ -459,8 +462,8 @@ def test_the_explorer_has_every_layer_of_every_network(all_measures):
     _, data = moved(explore.explore(all_measures, settings(scale="published", epochs=None)))
     assert [axis["name"] for axis in data["axes"]] == ["K"]
     assert [(budget["label"], budget["group"]) for budget in data["budgets"]] == [
-        ("200 epochs of 40,000 images, N = 5,000: 31,250 steps of 256, cifar10, 3 seeds", "cifar10"),
-        ("50 epochs of 48,000 images, N = 5,000: 9,375 steps of 256, mnist32, 1 seed", "mnist32"),
+        ("200 epochs of 40,000 images, N = 5,000: 31,250 steps of 256, CIFAR-10, 3 seeds", "CIFAR-10"),
+        ("50 epochs of 48,000 images, N = 5,000: 9,375 steps of 256, MNIST at 32 × 32, 1 seed", "MNIST at 32 × 32"),
     ]
     assert [point["axes"]["K"] for point in data["points"]] == [2, 64, 2, 64]
     point = data["points"][1]

@@ -126,3 +126,10 @@ def test_in_jupyterlab_the_keys_move_the_playground_alone_and_a_new_beta_trains(
     assert tab.evaluate(head).endswith("beta 0.4")
     assert tab.evaluate(head) != first
     assert tab.evaluate(prompts) == ran  # no cell has run for it
+
+    # What trained is the kernel's to say, also to a page that is loaded again.
+    tab.evaluate("window.jupyterapp.commands.execute('docmanager:save').then(() => true)")
+    tab.call("Page.navigate", url=f"{lab}/tree/play.ipynb")
+    wait(tab, f"Boolean({WIDGET}?.querySelector('.bench'))")
+    wait(tab, f"{said}.startsWith('Trained and measured: beta 0.4')")
+    assert tab.evaluate(f"{WIDGET}.querySelector('.bench input').value") == "0.4"

@@ -13,7 +13,8 @@ from tiny import member, run_of, tables
 from vaekit import sweep
 from vaekit.__main__ import main
 from vaekit.fleet import Stopped, cores, progress
-from vaekit.store import ImageGrid, bundles, checkpoints, default_store, results
+from vaekit.provenance import hardware
+from vaekit.store import ImageGrid, bundles, checkpoints, default_store, maintenance, results
 from vaekit.studies import rate_generalisation as study
 
 pytestmark = pytest.mark.usefixtures("place")
@@ -83,6 +84,36 @@ def test_status_says_what_trains_where_and_how_far(stopped, capsys, monkeypatch)
         assert shown(capsys, "status").out.splitlines()[1].startswith("not known  ")
     sweep.run(study.SPEC, [member(0.1, steps=4_000)], stopped, progress=False, say=lambda line: None)
     assert "nothing trains into" in shown(capsys, "status").out
+
+
+def test_status_knows_a_training_from_its_first_step_and_counts_its_measures(stopped, capsys, monkeypatch):
+    """The seconds of measures are those of finished runs on this machine."""
+
+    def left():
+        line = shown(capsys, "status").out.splitlines()[1]
+        return re.search(r"ago  (.*?)  ", line)[1]
+
+    shutil.rmtree(stopped.root / "work")
+    seen, one = [], member(0.1, steps=4_000)
+
+    def look(now):
+        if now.step and not seen:
+            seen.append(left())
+
+    def stop():
+        return bool(seen)
+
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    with pytest.raises(Stopped):
+        sweep.run(study.SPEC, [one], stopped, progress=look, say=lambda line: None, stop=stop)
+    assert seen == ["not known yet"]
+    monkeypatch.setattr(maintenance, "_TOLD", 0.0)
+    assert left().endswith(" and its measures")
+    like = run_of(
+        member(5, steps=4_000), hardware=hardware("cpu"), backend="cores", fleet=1, wall_time=60.0, measure_time=7_200.0
+    )
+    stopped.commit(like)
+    assert left() == "2 hours"
 
 
 def test_status_passes_over_what_is_damaged(stopped, capsys):

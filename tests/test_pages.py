@@ -256,3 +256,22 @@ def test_an_empty_figure_is_known():
     figures.line(axes[0, 0], rows, "beta")
     assert not figures.is_empty(figure)
     assert having(rows, beta=0.2).empty
+
+
+def test_rows_and_columns_of_empty_panels_go():
+    rows = pd.DataFrame({"beta": [0.1, 1.0], "value": [1.0, 2.0]})
+    figure, axes = figures.panels(3, 2, width=4, height=3)
+    figures.line(axes[0, 1], rows, "beta")
+    axes[1, 0].axhline(1)  # a line across all of it shows no point
+    axes[1, 1].plot([], [], label="no point")
+    figures.line(axes[2, 1], rows, "beta")
+    figures.say(axes[0, 0], "not run yet")
+    assert figures.trimmed(figure).axes == [axes[0, 1], axes[2, 1]]
+    assert [ax.get_subplotspec().rowspan.start for ax in figure.axes] == [0, 1]
+    assert tuple(figure.get_size_inches()) == (4, 6)
+    whole, axes = figures.panels(1, 2)
+    figures.line(axes[0, 0], rows, "beta")
+    figures.line(axes[0, 1], rows, "beta")
+    assert figures.trimmed(whole).axes == list(axes[0])
+    nothing = figures.nothing("no point")
+    assert len(figures.trimmed(nothing).axes) == 1  # whether it is shown is_empty says

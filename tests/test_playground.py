@@ -242,15 +242,21 @@ def test_the_keyboard_alone_moves_a_and_b_and_what_stands_beside_them(tab, tmp_p
     page.press("ArrowLeft")  # of layers 1, beta 0.3 lies left of beta 0.1
     assert titles(page)[0] == "A layers 1, beta 0.3"
     page.press("ArrowLeft", 2)
-    page.press("Enter")  # pins B where A is
-    assert titles(page) == ["A layers 1, beta 3", "B layers 1, beta 3"]
+    page.press("Enter")  # leaves A there; B moves now, from where it is
+    assert titles(page) == ["A layers 1, beta 3", "B layers 1, beta 0.3"]
+    heard = page("new Promise((done) => setTimeout(() => done(all(0, '.spoken')[0].textContent), 900))")
+    assert heard == "A is pinned: beta 3, 1 layers: D 61. The arrow keys move B now."
+    page.press("ArrowUp")
+    assert titles(page)[0] == "A layers 1, beta 3"
+    assert titles(page)[1].startswith("B layers 3")
+    page.press("Enter")
     page.press("ArrowUp")
     assert titles(page)[0].startswith("A layers 3")
     page("all(0, '.letters input')[1].focus()")
     page.press(" ")
     page("all(0, '[aria-label=\"beta of B\"]')[0].focus()")
     page.press("Home")
-    assert titles(page)[1] == "B layers 1, beta 0.1"
+    assert titles(page)[1] == "B layers 3, beta 0.1"
     assert page("all(0, '[aria-label=\"beta of B\"]')[0].getAttribute('aria-valuetext')") == "0.1"
     page("all(0, '[role=tab]')[0].focus()")
     page.press("ArrowRight")
@@ -295,9 +301,17 @@ def test_budgets_and_snapshots_choose_what_stands_in_full_colour(tab, tmp_path):
     assert "after 100 steps. A is layers 1, beta 0.1: test at 101, 70" in page(
         "all(0, '.plane')[0].getAttribute('aria-label')"
     )
-    assert page("all(0, '.numbers tbody th')[0].innerText") == "test after 100 steps"
+    rows = "all(0, '.numbers tbody tr').map((row) => [...row.children].map((cell) => cell.innerText))"
+    assert page(rows)[:2] == [
+        ["distortion D (nats), test after 100 steps", "70", "70"],
+        ["rate R (nats), test after 100 steps", "101", "34.33"],
+    ]
+    heard = page("new Promise((done) => setTimeout(() => done(all(0, '.spoken')[0].textContent), 900))")
+    assert heard == "A: at the end, beta 0.1, 1 layers: D 61. The plane is after 100 steps."
+    assert page(rows)[-1] == ["at the end: D (test), nats", "61 ± 1", "61 ± 1"]
     page.press("End")
     assert page(ticks) == before
+    assert page(rows) == [["D (test), nats", "61 ± 1", "61 ± 1"]]
     page("all(0, 'select')[0].focus()")
     page.press("ArrowDown")
     assert page(count) == [2, 7, 2]
@@ -331,6 +345,25 @@ def test_pictures_stand_side_by_side_and_a_member_without_says_who_has_some(tab,
     page.press(" ")
     assert (pixels(page, ".samples canvas") != before).any()
     assert page("document.activeElement.textContent") == "New samples"
+
+
+@pytest.mark.browser
+def test_no_member_is_offered_that_the_plane_does_not_have(tab, tmp_path):
+    here = [dict(point(1, beta), budget="b", group="MNIST", why="No pictures here.") for beta in (0.1, 1.0)]
+    here.append(dict(point(1, 2.0), budget="b", group="MNIST", grid=grid(9), places={}))  # never at its end
+    away = dict(point(1, 3.0), budget="other", group="SVHN", grid=grid(7))
+    page = Opened(tab, tmp_path / "page.html", play([*here, away], start=[{"beta": 0.1}, {"beta": 1.0}]))
+    said = "all(0, '.column').map((column) => column.innerText)"
+    assert page(said) == ["No pictures here. No other member on this plane has them here."] * 2
+    assert page("all(0, '.column button').length") == 0
+    page("all(0, '[aria-label=\"beta of A\"]')[0].focus()")
+    page.press("End")
+    assert titles(page)[0] == "A beta 1"
+    assert page("all(0, '.plane .letter').length") == 2
+    page("all(0, 'select')[0].focus()")
+    page.press("ArrowDown")
+    assert titles(page) == ["A beta 3", "B beta 3"]
+    assert page("all(0, '.plane .letter').length") == 2
 
 
 @pytest.mark.browser
@@ -478,6 +511,12 @@ def test_lines_are_members_too(tab, tmp_path):
     page("all(0, '.plane')[0].focus()")
     page.press("ArrowDown")
     assert titles(page) == ["A K 2", "B K 2"]
+    page.press("ArrowLeft")  # lines lie above each other: sideways is along K
+    assert titles(page)[0] == "A K 1"
+    page.press("ArrowLeft")
+    assert titles(page)[0] == "A K 1"
+    page.press("ArrowRight")
+    assert titles(page)[0] == "A K 2"
     rows = page("all(0, '.numbers tbody tr').map((row) => row.innerText.split('\\t'))")
     assert rows[10] == ["layer 10", "0.0 ± 1.0", "0.0 ± 1.0"]
 
@@ -515,6 +554,8 @@ def test_a_kernel_is_asked_once_for_what_is_not_carried(tab, tmp_path):
     facts = {"rows": [["test image", strip]], "decoder": None, "codes": None, "why": "", "whyNot": "No weights."}
     tab.evaluate(f"lab.reply({{ id: {json.dumps(asked[0]['id'])}, facts: {json.dumps(facts)} }}, [])")
     assert tab.evaluate(said)[0].strip() == "test image"
+    tab.evaluate(f"lab.reply({{ id: {json.dumps(asked[0]['id'])}, facts: {{ rows: [] }} }}, [])")  # it was forgotten
+    assert tab.evaluate(said)[0].strip() == "test image"
     tab.evaluate("[...lab.el.querySelectorAll('[role=tab]')].at(-1).click()")
     assert tab.evaluate(said)[0] == "No weights."
     assert len(tab.evaluate("lab.sent")) == 2
@@ -548,32 +589,41 @@ def test_what_trains_here_draws_its_curve_stops_and_goes_on(tab, tmp_path):
     assert tab.evaluate(buttons) == ["Train here"]
     tab.evaluate("""(() => { const field = lab.el.querySelector(".bench input"); field.value = "0.2";
         field.dispatchEvent(new InputEvent("input")); lab.el.querySelector(".bench button").click(); })()""")
-    (asked,) = tab.evaluate("lab.sent")
-    assert (asked["ask"], asked["key"], asked["values"], asked["letter"]) == ("train", "0" * 12, {"beta": "0.2"}, 0)
+    asked = {"ask": "train", "key": "0" * 12, "letter": 0, "values": {"beta": "0.2"}}
+    assert tab.evaluate("lab.sent") == [asked]
+    assert (tab.evaluate(said), tab.evaluate(buttons)) == ("Asking the kernel …", ["Stop"])
+    training = {**asked, "curve": [], "running": True}
 
-    def reply(**what: Any) -> None:
-        tab.evaluate(f"lab.reply({json.dumps({'id': asked['id'], **what})}, [])")
+    def tell(**what: Any) -> None:
+        training.update(what)
+        tab.evaluate(f"lab.set('training', {json.dumps(training)})")
 
     for step in (100, 200):
-        reply(at={"step": step, "steps": 500, "D": 90 - step / 10, "R": 3.0}, say=f"step {step}")
-    assert tab.evaluate(said) == "step 200"
-    assert tab.evaluate("lab.el.querySelector('.curve').getAttribute('aria-label')").startswith(
-        "D and R after 200 of 500"
-    )
-    assert tab.evaluate(buttons) == ["Stop"]
+        curve = [*training["curve"], {"step": step, "steps": 500, "D": 90 - step / 10, "R": 3.0}]
+        tell(curve=curve, say=f"step {step}")
+    drawn = "lab.el.querySelector('.curve').getAttribute('aria-label')"
+    for _ in range(2):  # also in a view that a reload makes: what trains is the kernel's to say
+        assert tab.evaluate(said) == "step 200"
+        assert tab.evaluate(drawn).startswith("D and R after 200 of 500")
+        assert tab.evaluate(buttons) == ["Stop"]
+        assert tab.evaluate("lab.el.querySelector('.bench input').value") == "0.2"
+        in_lab(tab, tmp_path, state | {"training": training})
     tab.evaluate("[...lab.el.querySelectorAll('.bench button')][1].click()")
-    assert tab.evaluate("lab.sent.at(-1).ask") == "stop"
-    reply(done=True, stopped=True, say="stopped at 40 %: kept")
-    assert tab.evaluate(buttons) == ["Go on"]
+    assert tab.evaluate("lab.sent.at(-1)") == {"ask": "stop"}
+    tell(running=False, stopped=True, say="stopped at 40 %: kept")
+    assert (tab.evaluate(said), tab.evaluate(buttons)) == ("stopped at 40 %: kept", ["Go on"])
+    typed = """(() => { const field = lab.el.querySelector(".bench input"); field.value = "NEW";
+        field.dispatchEvent(new InputEvent("input")); })()"""
+    tab.evaluate(typed.replace("NEW", "0.7"))  # another number is another training
+    assert tab.evaluate(buttons) == ["Train here"]
+    tab.evaluate(typed.replace("NEW", "0.2"))
     tab.evaluate("lab.el.querySelector('.bench button').click()")
-    again = tab.evaluate("lab.sent.at(-1)")
-    assert (again["ask"], again["values"]) == ("train", {"beta": "0.2"})
+    assert tab.evaluate("lab.sent.at(-1)") == asked
     # Its point comes with new data, which keeps the tab and the words.
     tab.evaluate("[...lab.el.querySelectorAll('[role=tab]')][1].click()")
     more = held(play([*points, dict(point(1, 0.2), key="f" * 12)], answer=lambda live, message: None, trains=["beta"]))
     tab.evaluate(f"lab.set('data', {json.dumps(more['data'])}); lab.set('value', [{len(points)}, 0])")
-    asked = again
-    reply(done=True, say="Trained.")
+    tell(stopped=False, say="Trained.")
     assert tab.evaluate("lab.el.querySelector('.head .title').innerText").endswith("beta 0.2")
     assert tab.evaluate("lab.el.querySelector('[aria-selected=true]').textContent") == "Sample"
     assert (tab.evaluate(said), tab.evaluate(buttons)) == ("Trained.", ["Train here"])

@@ -139,6 +139,26 @@ def test_a_sweep_tells_of_all_that_it_does(store):
     assert {newest.member for now in told if now.phase == "training" for newest in now.newest} == {*members[1:]}
 
 
+def test_the_time_left_has_the_measures_in_it(store, monkeypatch):
+    """As they took so far; where none was taken yet, the line says that they come on top."""
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+
+    def take(model, member, step, images):
+        time.sleep(0.2)
+        yield from ()
+
+    design = sweep.StudySpec("probes", (sweep.Measure("slow", 1, take),), lambda m: (10, 20), lambda m: (20,))
+    for members, known in (([member(1), member(2)], False), ([member(beta) for beta in range(3, 13)], True)):
+        told: list[Progress] = []
+        sweep.run(design, members, store, progress=told.append, say=lambda line: None)
+        first = next(now for now in told if now.seconds_left is not None)
+        assert first.and_measures is not known
+        assert (" and measures left" in first.line()) is not known
+        if known:
+            assert first.seconds_left >= 10 * 0.4
+            assert sorted((now.seconds_left for now in told if now.seconds_left), reverse=True)[-1] < first.seconds_left
+
+
 def test_measures_are_stopped_between_two_steps(store, monkeypatch):
     asked = []
 

@@ -146,8 +146,8 @@ def test_a_table_of_both_networks_and_of_both_objectives_keeps_them_apart(monkey
     assert table.loc[table["model"] == "conv_vae", "hidden"].isna().all()
     axes = study.SPEC.axes
     assert {budget_label(rows, axes): rows["model"].unique().tolist() for rows in budgets(table, axes)} == {
-        "20 steps of 8, 4 units, tetrominoes, 1 seed": ["dense_vae"],
-        "20 steps of 8, 2 channels, tetrominoes, 1 seed": ["conv_vae"],
+        "20 steps of 8, 4 units, Tetrominoes, 1 seed": ["dense_vae"],
+        "20 steps of 8, 2 channels, Tetrominoes, 1 seed": ["conv_vae"],
     }
     parts = study.run(settings(betas=None, objective="mi_kl", mi=[1], kl=[0, 1]))
     assert set(parts["objective"]) == {"mi_kl"}

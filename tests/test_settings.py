@@ -125,12 +125,15 @@ def test_good_input_that_looks_odd_is_taken(name, raw, value):
         ("betas", "no", "'no'"),
         ("betas", "0,5", "'0,5'"),
         ("betas", "0-5", "'0-5'"),
-        ("seeds", "5-3", "'5-3'"),
-        ("seeds", "0-", "'0-'"),
-        ("seeds", "-1-3", "'-1-3'"),
+        ("seeds", "5-3", "'5-3' (a range goes up: 3-5)"),
+        ("seeds", "0-", "'0-' (a range has two ends: 0-4)"),
+        ("seeds", "1-2-3", "'1-2-3' (a range has two ends: 0-4)"),
+        ("seeds", "-1-3", "'-1-3' (a range has two ends: 0-4)"),
+        ("seeds", "0-4,x", "'x'"),
+        ("seeds", "x, 7, 4-0", "'x' and '4-0' (a range goes up: 0-4)"),
         ("seeds", "1.5-3", "'1.5-3'"),
         ("seeds", "0-9999999999999999999", "'0-9999999999999999999'"),
-        ("seeds", "0-100000", "'0-100000'"),  # rather a slip than 100,001 seeds
+        ("seeds", "0-100000", "'0-100000' (more than 100,000 numbers)"),  # rather a slip than 100,001 seeds
         ("steps", "1-3", "'1-3'"),
         ("betas", "[1,,2]", "''"),
         ("betas", "[1, 2", "'[1, 2'"),
@@ -184,7 +187,7 @@ def test_bad_input_is_refused_with_what_came(name, raw, got):
     ("name", "words"),
     [
         ("betas", "one or more finite numbers, each at least 0"),
-        ("seeds", "one or more whole numbers, each at least 0 and below 9223372036854775808"),
+        ("seeds", "one or more whole numbers or ranges such as 0-4, each at least 0 and below 9223372036854775808"),
         ("steps", "a whole number, at least 1"),
         ("data", "one or more of tetrominoes, mnist or fashion_mnist"),
         ("split", "cv, random, checkerboard, cd or own"),

@@ -380,7 +380,7 @@ def test_a_published_page_explores_nothing_but_its_table(place):
     table = made_up(arms=["gradual", "dense"]).assign(asked=True)
     assert explore.explore(table, published())._repr_html_()  # a page's, which needs no kernel
     _, data = moved(explore.explore(table, tiny()))
-    assert [budget["label"] for budget in data["budgets"]] == ["14,062 + 938 steps of 128, mnist, 2 seeds"]
+    assert [budget["label"] for budget in data["budgets"]] == ["14,062 + 938 steps of 128, MNIST, 2 seeds"]
     reading, network, beta, pruned = data["axes"]
     assert {*reading["values"]} == {"sum, lambda 100", "sum, lambda 1", "pixel mean, lambda 1"}
     assert {*network["values"]} == {"before pruning", "tuned, not pruned", "pruned"}
@@ -395,7 +395,7 @@ def test_a_published_page_explores_nothing_but_its_table(place):
     assert point["faint"] == ""
     several = made_up(arms=["gradual"], data=["mnist", "fashion_mnist"]).assign(asked=True)
     _, data = moved(explore.explore(several, tiny()))
-    assert [budget["group"] for budget in data["budgets"]] == ["fashion_mnist", "mnist"]
+    assert [budget["group"] for budget in data["budgets"]] == ["Fashion-MNIST", "MNIST"]
     for lost in (made_up(arms=["baseline"]), made_up(arms=["gradual"], diverged=set(table["key"]))):
         assert "nothing to move through" in explore.explore(lost.assign(asked=True), published())._repr_html_()
 
@@ -406,7 +406,7 @@ def test_a_published_page_explores_nothing_but_its_table(place):
 def test_accuracy_has_a_panel_a_reading_and_shows_the_tables_means():
     figure = drawn(figures.accuracy(made_up()))
     assert [ax.get_title() for ax in figure.axes] == ["sum, lambda 100", "sum, lambda 1", "pixel mean, lambda 1"]
-    assert figure.axes[0].texts[0].get_text().startswith("14,062 + 938 steps of 128, mnist, 2 seeds")
+    assert figure.axes[0].texts[0].get_text().startswith("14,062 + 938 steps of 128, MNIST, 2 seeds")
     values = errorbars(figure.axes[0])
     assert values.keys() == {
         "before pruning",
@@ -498,7 +498,7 @@ def test_figures_have_a_row_for_each_budget():
         figure = drawn(draw(table))
         assert len(figure.axes) == 3 * 3
         starts = [ax.texts[0].get_text() for ax in figure.axes[::3]]
-        assert sorted("cifar10_jpeg" in text for text in starts) == [False, False, True]
+        assert sorted("CIFAR-10 (JPEG copy)" in text for text in starts) == [False, False, True]
 
 
 @pytest.mark.slow

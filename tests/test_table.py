@@ -184,8 +184,8 @@ def test_the_largest_budget_comes_first_and_then_the_newest_code_and_the_finest_
 
 def test_a_label_says_the_budget_and_the_seeds_at_a_point():
     rows = frame(tables([member(0.1), member(0.1, seed=1), member(1)]))
-    assert budget_label(rows, AXES) == "20 steps of 8, 4 units, tetrominoes, 1 to 2 seeds a point"
-    assert budget_label(having(rows, seed=0, beta=1), AXES) == "20 steps of 8, 4 units, tetrominoes, 1 seed"
+    assert budget_label(rows, AXES) == "20 steps of 8, 4 units, Tetrominoes, 1 to 2 seeds a point"
+    assert budget_label(having(rows, seed=0, beta=1), AXES) == "20 steps of 8, 4 units, Tetrominoes, 1 seed"
 
 
 # What a figure and a claim select

@@ -17,7 +17,7 @@ from vaekit.fleet import device_problem
 from vaekit.models.classifiers import NETWORKS
 from vaekit.settings import SettingsError, expanded
 from vaekit.store import SHORT, StoreError, bundles, default_store, files, load, maintenance, results
-from vaekit.sweep import codes, image_grids
+from vaekit.sweep import codes, image_grids, speed
 
 MORE = 75  # the exit status of a training whose minutes are over and that is not done: EX_TEMPFAIL, try again
 DECODERS = 6  # that one export may add to results/
@@ -231,6 +231,7 @@ def export(chosen: argparse.Namespace) -> int:
             raise SettingsError(f"{what} is stored in {default_store().root}, and results/ has nothing; train some")
     commits = sorted({row["commit"] for row in merged.members.values() if row.get("commit")})
     provenance = {"study": spec.name, "measures": spec.versions, "commits": commits}
+    results.check_bundles(spec.name, carried)
     results.write(to or path, merged, provenance, carried)
     print(f"{len(merged.members)} members, {sum(map(len, merged.measures.values())):,} values: {to or path}")
     return 0
@@ -294,9 +295,9 @@ def list_runs(chosen: argparse.Namespace) -> int:
 
 
 def status_of_runs(chosen: argparse.Namespace) -> int:
-    """Print a line for each training that has a checkpoint and is not finished."""
+    """Print a line for each training that took its first step and is not finished."""
     maintenance.check(store := default_store())
-    lines = maintenance.status(store)
+    lines = maintenance.status(store, speed.observed(store, results.Tables(), "cpu").seconds_of_measures)
     print("\n".join(lines) if len(lines) > 1 else f"nothing trains into {store.root}, and nothing was stopped there")
     return 0
 

@@ -95,8 +95,39 @@ def described(
 
 
 def is_empty(figure: Figure) -> bool:
-    """Whether no panel of a figure has anything drawn in it."""
-    return not any(ax.has_data() or ax.images for ax in figure.axes)
+    """Whether no panel of a figure has a point, a bar or a picture in it."""
+    return not any(map(_is_drawn, figure.axes))
+
+
+def _is_drawn(ax: Axes) -> bool:
+    return bool(ax.images) or bool(np.isfinite(ax.dataLim.get_points()).all())  # a line across all of it has no points
+
+
+def trimmed(figure: Figure) -> Figure:
+    """A figure of `panels` without those rows and columns of panels in which nothing is drawn.
+
+    One with a colour bar stays as it is, for the bar is laid out beside all the panels that it was made for.
+    """
+    axes = {ax: place for ax in figure.axes if (place := ax.get_subplotspec())}
+    drawn = [place for ax, place in axes.items() if _is_drawn(ax)]
+    rows = sorted({place.rowspan.start for place in drawn})
+    columns = sorted({place.colspan.start for place in drawn})
+    grids = {place.get_gridspec() for place in axes.values()}
+    if not drawn or len(axes) < len(figure.axes) or len(grids) > 1:
+        return figure
+    sizes = grids.pop().get_geometry()
+    if sizes == (len(rows), len(columns)):
+        return figure
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width * len(columns) / sizes[1], height * len(rows) / sizes[0])
+    smaller = figure.add_gridspec(len(rows), len(columns))
+    for ax, place in axes.items():
+        row, column = place.rowspan.start, place.colspan.start
+        if row in rows and column in columns:
+            ax.set_subplotspec(smaller[rows.index(row), columns.index(column)])
+        else:
+            ax.remove()
+    return figure
 
 
 def stamp(figure: Figure, words: str) -> None:

@@ -31,10 +31,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
-from vaekit import figures
+from vaekit import data, figures
 from vaekit.claims import Claims, Verdict, findings, verdicts
 from vaekit.claims.findings import BADGES
-from vaekit.claims.rules import NEEDS_DATA, NOT_REPRODUCED, NOT_RUN, REPRODUCED, UNDECIDED
+from vaekit.claims.rules import CONSTRUCTED, NEEDS_DATA, NOT_REPRODUCED, NOT_RUN, REPRODUCED, UNDECIDED
 from vaekit.claims.scope import Scope
 from vaekit.store.table import budget_numbers, budgets
 from vaekit.widgets import Page
@@ -197,22 +197,18 @@ class StudyPage:
 
     @property
     def bars(self) -> list[dict[str, Any]]:
-        """The two largest budgets of the table beside the paper's: steps with those of what was derived, and seeds."""
+        """The two largest budgets of networks that were trained from nothing, beside the paper's: steps and seeds."""
         papers = self.study.Settings.at("published")
-        networks = self._networks(papers)
-        longest = sum(
-            max((each.steps for each in networks if bool(each.arm) == derived), default=0) for derived in (False, True)
-        )
+        longest = max(each.steps for each in self._networks(papers) if not each.arm)
         rows = self.table.drop_duplicates("key")
-        before = rows["parent_steps"].fillna(0) if "parent_steps" in rows else 0
-        rows = rows.assign(total=rows["steps"] + before)
-        budgets = rows.groupby(["total", "data"])["seed"].nunique().sort_index(ascending=False).head(2)
+        steps = rows["parent_steps"].fillna(rows["steps"]) if "parent_steps" in rows else rows["steps"]
+        budgets = rows.assign(steps=steps).groupby(["steps", "data"])["seed"].nunique()
         return [
             {
-                "text": f"{total:,.0f} of {longest:,} steps, {seeds} of {len(papers.seeds)} seeds, {data}",
-                "share": f"{100 * min(1.0, total / longest):.3g}",
+                "text": f"{steps:,.0f} of {longest:,} steps, {_of_seeds(seeds, len(papers.seeds))}, {data.title(name)}",
+                "share": f"{100 * min(1.0, steps / longest):.3g}",
             }
-            for (total, data), seeds in budgets.items()
+            for (steps, name), seeds in budgets.sort_index(ascending=False).head(2).items()
         ]
 
     # What the notebook shows ------------------------------------------------------------------------------------------
@@ -358,6 +354,7 @@ class StudyPage:
         figure = function(**{name: given[name] for name in given if name in inspect.signature(function).parameters})
         if figures.is_empty(figure):
             return None
+        figure = figures.trimmed(figure)
         if thumbnail:
             return Picture("", _png(figure, 50), 0, "", "", "", "")
         if stamp:
@@ -501,7 +498,9 @@ def _templates() -> Any:
     source = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     functions = {"anchor": anchor, "answer": findings.answer, "brief": findings.brief, "outcome": findings.outcome}
-    return environment.from_string(source, globals={**functions, "names": BADGES, "counts": []})
+    return environment.from_string(
+        source, globals={**functions, "names": BADGES, "counts": [], "CONSTRUCTED": CONSTRUCTED}
+    )
 
 
 def _render(macro: str, *parts: Any, counts: Any = (), **named: Any) -> str:
@@ -599,6 +598,12 @@ def _interval(verdict: Verdict) -> str:
     return f" ({first.name}: {100 * first.level:.3g} % interval {low:.3g} to {high:.3g}{unit})"
 
 
+def _of_seeds(seeds: int, papers: int) -> str:
+    if seeds > papers:
+        return f"{seeds} seeds (the paper: {papers})"
+    return f"{seeds} of {papers} seed{'s' * (papers > 1)}"
+
+
 def _grid_in_words(chosen: Any, members: Sequence[Any]) -> str:
     """What the paper trained: the values of each axis of its grid, and how many networks that makes."""
     axes, fields = [], {name.rpartition(".")[2] for member in members for name in member.row()}
@@ -606,9 +611,11 @@ def _grid_in_words(chosen: Any, members: Sequence[Any]) -> str:
         values = getattr(chosen, name)
         varied = option.parameter and isinstance(values, tuple) and len(values) > 1
         if varied and fields & {name, name.removesuffix("s")}:
-            shown = ", ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
+            words, shown = findings.setting(name), list(map(findings.in_words, values))
             few = len(values) <= 7
-            axes.append(f"{name} {shown}" if few else f"{len(values)} {name} from {values[0]} to {values[-1]}")
+            axes.append(
+                f"{words} {', '.join(shown)}" if few else f"{words} from {shown[0]} to {shown[-1]}, {len(shown)} values"
+            )
     steps = sorted({member.steps for member in members if not member.arm})
     trained = " or ".join(f"{step:,}" for step in steps)
     return f"The paper's grid: {len(members):,} networks ({'; '.join(axes)}), each of {trained} steps."

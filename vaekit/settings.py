@@ -34,6 +34,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+# Settings that a table or a page names, as readers know them; the others by their own names.
+WORDS = {
+    "betas": "beta",
+    "data": "images",
+    "n_train": "training images",
+    "depths": "layers",
+    "models": "network",
+    "latent_dims": "latent dimensions",
+    "arms": "pruning",
+    "lambdas": "lambda",
+    "readings": "reading",
+}
+
 
 class PlainError(Exception):
     """An error whose message says all there is to say: IPython shows it without a traceback."""
@@ -158,18 +171,34 @@ _LONGEST = 100_000  # numbers of a range
 
 
 def _spread(raw: Any) -> Any:
-    """Lists of whole numbers as people write them: "0-19" and "0-4,7" with all that is meant; else what came."""
+    """Lists of whole numbers as people write them: "0-19" and "0-4,7" with all that is meant, else what came, by part.
+
+    A text is cut at its commas, so that an error names the part that is wrong.
+    """
     if isinstance(raw, str):
-        parts = raw.split(",")
-        return _spread(parts) if all(map(re.compile(r"[\s0-9-]+", re.ASCII).fullmatch, parts)) else raw
+        raw = [part.strip() for part in raw.split(",")]
     if not isinstance(raw, list):
         return raw
-    ends = [_RANGE.fullmatch(item) if isinstance(item, str) else None for item in raw]
     items: list[Any] = []
-    for item, match in zip(raw, ends, strict=True):
-        first, last = (int(match[1]), int(match[2])) if match else (0, -1)
+    for item in raw:
+        first, last = _ends(item) or (0, -1)
         items += range(first, last + 1) if 0 <= last - first < _LONGEST else [item]
     return items
+
+
+def _ends(item: object) -> tuple[int, int] | None:
+    """The ends of the range that a text says; None where it says none."""
+    match = _RANGE.fullmatch(item) if isinstance(item, str) else None
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def _fault(item: object) -> str:
+    """What is wrong with a range, in brackets; nothing where none was meant."""
+    if ends := _ends(item):
+        first, last = ends
+        return f" (more than {_LONGEST:,} numbers)" if first <= last else f" (a range goes up: {last}-{first})"
+    meant = isinstance(item, str) and re.fullmatch(r"[\s0-9-]+-[\s0-9-]*", item, re.ASCII)
+    return " (a range has two ends: 0-4)" if meant else ""
 
 
 _BOUNDS = {"at_least": operator.ge, "above": operator.gt, "at_most": operator.le, "below": operator.lt}
@@ -216,13 +245,15 @@ class Option:
             *others, last = map(str, self.choices)
             return "one or more of " * self.several + (f"{', '.join(others)} or {last}" if others else last)
         noun = _KINDS[self.kind][0]
+        ranges = " or ranges such as 0-4" * (self.several and self.kind is int)
         limits = " and ".join(f"{name.replace('_', ' ')} {bound}" for name, bound in self._bounds.items())
-        amount = f"one or more {noun}s" if self.several else f"a {noun}"
+        amount = f"one or more {noun}s{ranges}" if self.several else f"a {noun}"
         return f"{amount}, {'each ' * self.several}{limits}" if limits else amount
 
     def read(self, name: str, raw: object) -> tuple[Any, list[str]]:
         """(the typed value, the problems of `raw`); where several may be, a tuple without duplicates."""
-        raw = _spread(_plain(raw)) if self.several and self.kind is int else _plain(raw)
+        spread = self.several and self.kind is int
+        raw = _spread(_plain(raw)) if spread else _plain(raw)
         values, wrong = [], []
         for item in raw if self.several and isinstance(raw, list) else [raw]:
             try:
@@ -233,7 +264,7 @@ class Option:
             if admitted and (self.choices is None or value in self.choices):
                 values.append(value)
             else:
-                wrong.append(_echo.repr(item) + nearest(item, self.choices or ()))
+                wrong.append(_echo.repr(item) + _fault(item) * spread + nearest(item, self.choices or ()))
         if wrong or not values:
             got = " and ".join(wrong[:3]) + " and more" * (len(wrong) > 3) if wrong else "an empty list"
             return None, [f"{name} ({self.meaning}): got {got}; wanted {self.wanted}"]

@@ -7,9 +7,10 @@ criterion that holds by the least. What the outcome is, and how sure it is, the 
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+from vaekit import data
 from vaekit.claims.rules import (
     CONSTRUCTED,
     NEEDS_DATA,
@@ -21,6 +22,7 @@ from vaekit.claims.rules import (
     Verdict,
     text_of,
 )
+from vaekit.settings import WORDS
 
 MOST = 4  # things that are said to be lacking
 NEAR = 0.2  # of a claim's least steps: from there on what it has is shown as a result
@@ -72,7 +74,7 @@ def finding(verdict: Verdict) -> str:
             next(iter(told.values()))
             if len(verdict.sets) == 1 and told
             else "; ".join(
-                f"{' and '.join(verdict.sets[name].scope.data) or name}: {text}"  # pyright: ignore
+                f"{_sets(verdict.sets[name].scope.data) or name}: {text}"  # pyright: ignore
                 for name, text in told.items()
             )
         )
@@ -168,7 +170,8 @@ def _lacks(verdict: Verdict) -> Iterator[str]:
             case "seeds":
                 yield f"seeds, {text}"
             case "set":  # of each set the first that it lacks
-                yield reason.text.partition("; ")[0].replace("budget: ", "").replace("seeds: ", "seeds, ")
+                name, _, text = reason.text.partition("; ")[0].partition(": ")
+                yield f"{data.title(name)}: {text.removeprefix('budget: ').replace('seeds: ', 'seeds, ')}"
             case "missing" if "(" in text or text == "no member of it":
                 yield _members_lacking(verdict)
             case _:
@@ -178,8 +181,8 @@ def _lacks(verdict: Verdict) -> Iterator[str]:
 def _members_lacking(verdict: Verdict) -> str:
     """The members that are not there, by the settings that a reader would ask for."""
     claim = verdict.claim
-    named = [f"{name} {_listed(values)}" for name, values in claim.train.items()]
-    of = f" of {', '.join(named)}" if named else ""
+    named = [f"{setting(name)} {_listed(values)}" for name, values in claim.train.items()]
+    of = f" ({'; '.join(named)})" if named else ""
     at = f" at {claim.steps:,} steps" if claim.steps else ""
     return f"no members{of}{at}"
 
@@ -188,7 +191,21 @@ def _listed(values: Any) -> str:
     values = values if isinstance(values, tuple | list) else (values,)
     if len(values) > 6:
         return f"{values[0]} to {values[-1]}"
-    return ", ".join(str(value) for value in values)
+    return ", ".join(map(in_words, values))
+
+
+def setting(name: str) -> str:
+    """A setting as readers know it."""
+    return WORDS.get(name, name)
+
+
+def in_words(value: Any) -> str:
+    """A value of a setting as readers know it."""
+    return f"{value:g}" if isinstance(value, float) else data.title(str(value)).replace("_", " ")
+
+
+def _sets(names: Iterable[str]) -> str:
+    return " and ".join(map(data.title, names))
 
 
 def measured(criterion: Criterion) -> str:
@@ -209,7 +226,7 @@ def sureness(verdict: Verdict) -> str:
     for scope in filter(None, scopes):
         seeds = f"{scope.seeds} of the paper's {scope.paper.seeds} seeds"
         steps = f"{scope.steps:,} of {scope.paper.steps:,} steps, " if scope.steps and scope.paper.steps else ""
-        texts.append(f"{' and '.join(scope.data)}: {steps}{seeds}" if len(scopes) > 1 else f"{steps}{seeds}")
+        texts.append(f"{_sets(scope.data)}: {steps}{seeds}" if len(scopes) > 1 else f"{steps}{seeds}")
     return ". ".join([*texts, overturns(verdict)])
 
 

@@ -15,7 +15,7 @@ from vaekit.data import derived, dsprites, names, stored, tetrominoes
 from vaekit.data.derived import DERIVED
 from vaekit.data.download import fetch
 from vaekit.data.images import DataError, ImageSet, Split
-from vaekit.data.names import MADE, NAMES, About, about, problem
+from vaekit.data.names import MADE, NAMES, About, about, problem, title
 from vaekit.data.splits import SPLITS
 from vaekit.data.stored import STORED
 
@@ -41,6 +41,7 @@ __all__ = [
     "load",
     "problem",
     "tetrominoes",
+    "title",
 ]
 
 

@@ -9,6 +9,19 @@ from vaekit.data.stored import STORED
 
 MADE = {"tetrominoes": tetrominoes, "dsprites_like": dsprites}
 NAMES = (*MADE, *STORED, *DERIVED)
+TITLES = {
+    "tetrominoes": "Tetrominoes",
+    "dsprites_like": "dSprites-like",
+    "mnist": "MNIST",
+    "fashion_mnist": "Fashion-MNIST",
+    "cifar10": "CIFAR-10",
+    "cifar10_jpeg": "CIFAR-10 (JPEG copy)",
+    "svhn": "SVHN",
+    "small_norb": "SmallNORB",
+    "shapes3d": "3dShapes",
+    "mnist_binary": "binary MNIST",
+    "mnist32": "MNIST at 32 × 32",
+}
 
 
 @dataclass(frozen=True)
@@ -48,6 +61,11 @@ def about(name: str) -> About:
         form.image_shape, file.n_train + file.n_test, file.n_train, file.n_test, file.classes, form.source,
         file.origin, file.copy_of, stored,
     )  # fmt: skip
+
+
+def title(name: str) -> str:
+    """A set's name as readers know it; a name that is none of NAMES, as it stands."""
+    return TITLES.get(name, name)
 
 
 def problem(name: str) -> str | None:

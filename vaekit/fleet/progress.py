@@ -50,7 +50,7 @@ class Progress:
         done, members: how many are finished, of those asked for.
         share: of all steps asked for that are done, 0 to 1.
         per_second: model steps a second, lately, of all members together; 0 while it is not known.
-        seconds_left: None while it is not known.
+        seconds_left: None while it is not known; without measures that took nobody knows how long, if `and_measures`.
         newest: of each member that trains now.
     """
 
@@ -65,6 +65,7 @@ class Progress:
     newest: tuple[Newest, ...] = ()
     group: int = 1
     groups: int = 1
+    and_measures: bool = False
 
     def line(self) -> str:
         """All of it in a line."""
@@ -73,7 +74,8 @@ class Progress:
             parts.append(f"step {self.step:,} of {self.steps:,}")
             parts += [f"{self.per_second:,.3g} steps/s"] if self.per_second else []
             parts += [f"{_SHORT[name]} {_range(values)}" for name, values in self._columns().items()]
-        parts += [] if self.seconds_left is None else [f"{duration(self.seconds_left)} left"]
+        measures = " and measures" * self.and_measures
+        parts += [] if self.seconds_left is None else [f"{duration(self.seconds_left)}{measures} left"]
         return ", ".join([*parts, f"{self.done} of {self.members} members done"])
 
     def _columns(self) -> dict[str, list[float]]:

@@ -12,6 +12,7 @@ tensors are those of the model; one that is not is quarantined and named, and th
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -71,7 +72,8 @@ class Checkpoints:
         self._names: dict[int, str] = {}  # of the snapshots that are written, by step
         self._last = -1  # step of the last state that is written
         self._elsewhere: set[Path] = set()  # states that lack a snapshot that is asked for; left alone
-        self._begun = self._saved = time.monotonic()
+        self._begun = time.monotonic()
+        self._saved = -math.inf  # no state of this session is written: the first step's is, so that `status` knows it
         self._took = 0.0
 
     def latest(self) -> State | None:
@@ -101,7 +103,7 @@ class Checkpoints:
         return None
 
     def due(self) -> bool:
-        """Whether a minute has passed since the last state, and fifty times what that took to write."""
+        """Whether none was saved yet, or a minute has passed since then, and fifty times what that took to write."""
         return time.monotonic() - self._saved >= max(EVERY, SHARE * self._took)
 
     def save(self, state: State) -> None:

@@ -7,14 +7,16 @@ says of itself is shown with its control characters spelled out: a terminal obey
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from vaekit.fleet.progress import duration
 from vaekit.store import checkpoints
 from vaekit.store.files import StoreError, entries, exists
-from vaekit.store.member import SHORT, describe, member_of
+from vaekit.store.member import SHORT, Member, describe, member_of
 from vaekit.store.runs import Store
+
+_TOLD = 30.0  # seconds of a training after which its speed is known
 
 
 def check(store: Store) -> None:
@@ -71,20 +73,27 @@ def show(store: Store, key: str) -> Iterator[str]:
                 yield f"  {_shown(label)}: {_number(row['value'])} ± {_number(row['se'])} (n = {row['n']})"
 
 
-def status(store: Store) -> list[str]:
-    """A line for each training that is not finished: where, whether it goes on, how far it is; a heading first."""
+def status(store: Store, measuring: Callable[[Member, int], float | None]) -> list[str]:
+    """A line for each training that is not finished: where, whether it goes on, how far it is; a heading first.
+
+    `measuring(member, count)` gives the seconds that the measures of so many like it take; None where nobody knows.
+    """
     rows = [("state", "where", "step", "saved", "left", "what")]
     for training in checkpoints.trainings(store):
         first, step = training.first, training.step
         state = {True: "measures" if step == first.steps else "trains", False: "stopped", None: "not known"}
-        left = training.spent * training.fleet * (first.steps - step) / step if step else None
+        spent, measures = training.spent * training.fleet, measuring(first, training.members)
+        # A start says little of how fast it goes on.
+        known = step == first.steps or (step > 0 and spent >= _TOLD)
+        left = duration(spent * (first.steps / step - 1) + (measures or 0.0)) if known else "not known yet"
+        left += " and its measures" * (known and measures is None)
         weights = ", ".join(f"{name} {value:g}" for name, value in first.weights)
         what = f"{describe(first)}; {weights}, seed {first.seed}"
         what += f", and {training.members - 1} like it" * (training.members > 1)
         rows.append((
             state[training.runs], f"{training.host}, process {training.pid}",
             f"{step:,} of {first.steps:,} ({100 * step / first.steps:.0f} %)",
-            f"{duration(training.seconds)} ago", "-" if left is None else duration(left), what,
+            f"{duration(training.seconds)} ago", left, what,
         ))  # fmt: skip
     return _columns(rows)
 

@@ -34,6 +34,7 @@ MEASURED = ("member", "step", "part", "measure", "arguments", "value", "se", "n"
 _TEXT = {"key", "model", "data", "split", "objective", "precision", "parent", "arm", "status", "reason"}
 _TEXT |= {"data_identity", "hardware", "backend", "torch", "commit", "measures"}
 _TEXT |= {"member", "part", "measure", "arguments"}
+BUNDLES_LIMIT = 12_000_000  # bytes of the bundles of all studies together: a checkout should stay small
 TABLES = ("members.csv", "measures.csv")
 PROVENANCE = "provenance.json"
 _LIMIT = 500_000_000  # bytes of a table
@@ -228,6 +229,20 @@ def merged_bundles(path: Path, other: Path) -> dict[str, bytes]:
             content = bundle.pack()
         contents[name] = content
     return contents
+
+
+def check_bundles(study: str, contents: Mapping[str, bytes]) -> None:
+    """Raise StoreError where a study's new bundles and those that `results/` has of the others are too many bytes."""
+    others = [Path(entry.path) for entry in files.entries(root()) if os.path.isdir(entry.path) and entry.name != study]
+    sizes = {f"{path.name}/{name}": (path / name).stat().st_size for path in others for name in carried(path)}
+    sizes |= {f"{study}/{name}": len(content) for name, content in contents.items()}
+    if (total := sum(sizes.values())) > BUNDLES_LIMIT:
+        largest = sorted(sizes, key=lambda name: -sizes[name])[:3]
+        shown = ", ".join(f"{name} ({sizes[name] / 1e6:.2f} MB)" for name in largest)
+        raise StoreError(
+            f"the bundles of all studies would take {total / 1e6:.2f} MB, and results/ carries {BUNDLES_LIMIT / 1e6:g} "
+            f"at the most; export fewer decoders. The largest: {shown}"
+        )
 
 
 def bundle_contents(path: Path) -> dict[str, bytes]:

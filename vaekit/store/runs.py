@@ -55,14 +55,28 @@ class Run:
 
 
 class Store:
-    """A folder of finished runs and their measures. Reading never writes; a commit quarantines what is damaged."""
+    """A folder of finished runs and their measures. Reading never writes; a commit quarantines what is damaged.
+
+    Raises:
+        StoreError: There is no home for a `~`, or the runs are stored as they once were, which is no longer read.
+    """
 
     def __init__(self, root: Path | str):
         self.root = expanded(root, StoreError).absolute()
         self._runs, self._measures = self.root / "runs", self.root / "measures"
         self._shelves = [self.root / "staging", self._runs, self._measures, self.root / "work"]
+        self._refuse_older()
 
     # The folder ---------------------------------------------------------------------------------------------------
+
+    def _refuse_older(self) -> None:
+        with suppress(UnreadableError):  # which is said by what needs to read it
+            older = any(re.fullmatch("[0-9a-f]{2}", entry.name) for entry in entries(self._runs))
+            if older and not any(self.keys()):
+                raise StoreError(
+                    f"{self.root} holds runs of an older layout (runs/ab/<key>/), which this version does not read; "
+                    "set VAEKIT_RUNS to another folder"
+                )
 
     def check_writable(self, folders: Iterable[Path] = ()) -> None:
         """Raise StoreError, naming the folder and the reason, where something could not be stored; leave no file.
@@ -116,20 +130,9 @@ class Store:
     # Runs ---------------------------------------------------------------------------------------------------------
 
     def keys(self) -> Iterator[str]:
-        """The keys of all runs that are there, unverified, in order.
-
-        Raises:
-            UnreadableError: The folder of the runs may not be read.
-            StoreError: The runs are stored as they once were, which is no longer read.
-        """
-        names = [entry.name for entry in entries(self._runs)]
-        keys = [name.removesuffix(".safetensors") for name in names if _RUN.fullmatch(name)]
-        if not keys and any(re.fullmatch("[0-9a-f]{2}", name) for name in names):
-            raise StoreError(
-                f"{self.root} holds runs of an older layout (runs/ab/<key>/), which this version does not read; set "
-                "VAEKIT_RUNS to another folder"
-            )
-        return iter(keys)
+        """The keys of all runs that are there, unverified, in order. Raises UnreadableError."""
+        names = (entry.name for entry in entries(self._runs))
+        return (name.removesuffix(".safetensors") for name in names if _RUN.fullmatch(name))
 
     def find(self, start: str) -> str:
         """The one key that starts so. Raises StoreError where there is none, or more than one."""

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from vaekit import data
 from vaekit.settings import nearest
 from vaekit.store import results
 from vaekit.store.member import Member
@@ -219,7 +220,7 @@ def budget_label(rows: pd.DataFrame, axes: Iterable[str] = ()) -> str:
         f"{first['steps']:,} steps of {first['batch_size']}",
         *(f"{first[name]:.0f} {unit}" for name, unit in widths if _is_number(first.get(name))),
         *([first["precision"]] if first["precision"] != "full" else []),
-        ", ".join(sorted(rows["data"].unique())),
+        ", ".join(sorted(map(data.title, rows["data"].unique()))),
         f"{least} seed{'s' if least > 1 else ''}" if least == most else f"{least} to {most} seeds a point",
     ]
     return ", ".join(words)

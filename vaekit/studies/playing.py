@@ -27,6 +27,7 @@ NOTHING = "<p>There is nothing to move through: no member was trained to its end
 NOT_CARRIED = "results/ carries no {what} of this member."
 NOT_STORED = "No {what} of this member are stored: ask for a seed of your own, say seeds = [{seed}]."
 IN_THE_STORE = "A kernel gives its {what}: run the cell."  # of a notebook that is opened again
+CURVE = 400  # places of the curve of what trains: more than a reader can tell apart
 TRAINER = "vaekit trains here"  # the name of the one thread that does
 KEY = re.compile("[0-9a-f]{64}")
 # Of a member and what is asked for by name, the members to train: the last is the one that is then shown.
@@ -142,10 +143,10 @@ class Kernel:
 
         What a widget never asks is left alone.
         """
-        if message.get("ask") != "stop" and not (message.get("id") is not None and isinstance(message.get("key"), str)):
+        if message.get("ask") != "stop" and not isinstance(message.get("key"), str):
             return
         match message.get("ask"):
-            case "member":
+            case "member" if message.get("id") is not None:
                 facts, content = self.facts(message["key"])
                 live.send({"id": message["id"], "facts": facts}, content)
             case "stop":
@@ -191,21 +192,26 @@ class Kernel:
     # ---- training
 
     def train(self, live: Live, message: Mapping[str, Any]) -> None:
-        """Train a member like one of a point, in a thread; tell where it stands, and at the end where it is."""
-
-        def tell(**reply: Any) -> None:
-            live.send({"id": message["id"], **reply})
-
+        """Train a member like one of a point, in a thread; `live.training` says where it stands, and where it is."""
         if any(thread.name == TRAINER and thread.is_alive() for thread in threading.enumerate()):
-            tell(say="Another member trains in this kernel; stop it first, or wait for its end.", done=True)
+            live.training = {**live.training, "say": "Another member trains in this kernel; wait for its end."}
             return
+        values = {name: str(text) for name, text in dict(message.get("values", {})).items()}
+        live.training = {"key": message["key"], "letter": message.get("letter", 0), "values": values, "curve": []}
+
+        def tell(at: Mapping[str, float] | None = None, **now: Any) -> None:
+            curve = [*live.training["curve"], *([at] if at else [])]
+            curve = curve[::2] if len(curve) > CURVE else curve
+            live.training = {**live.training, "running": True, **now, "curve": curve}
+
         try:
             key = self._key(message["key"])
-            members = self.vary(self._member(key), self._asked(message.get("values", {})), self._member)
+            members = self.vary(self._member(key), self._asked(values), self._member)
         except (DataError, StoreError, ValueError) as error:
-            tell(say=f"{error}", done=True)
+            tell(say=f"{error}", running=False)
             return
         self.stop.clear()
+        tell(say="It begins …")
         self.training = threading.Thread(
             target=self._train, args=(live, tell, members, key, message.get("letter", 0)), name=TRAINER, daemon=True
         )
@@ -246,9 +252,9 @@ class Kernel:
             self._place(live, tell, members, key, letter)
         except Stopped as stopped:
             reached = f"{100 * stopped.share:.0f} %"
-            tell(say=f"Stopped at {reached}, which is kept: Go on continues it.", done=True, stopped=True)
+            tell(say=f"Stopped at {reached}, which is kept: Go on continues it.", running=False, stopped=True)
         except Exception as error:  # whatever it is, a thread has nobody else to tell
-            tell(say=f"{type(error).__name__}: {error}", done=True)
+            tell(say=f"{type(error).__name__}: {error}", running=False)
 
     def _place(self, live: Live, tell: Callable[..., None], members: Sequence[Member], key: str, letter: int) -> None:
         """Put the point of what was trained beside those that are there, in the budget of its model."""
@@ -256,7 +262,7 @@ class Kernel:
         trained = self.points_of(frame(known).assign(asked=True))
         own = [point for point in trained if members[-1].key in {known for _, _, known in point["members"]}]
         if not any(places for point in own for places in point["places"].values()):
-            tell(say="It diverged: it has no place on the plane.", done=True)
+            tell(say="It diverged: it has no place on the plane.", running=False)
             return
         model = next(point for point in self.points if key in {known for _, _, known in point["members"]})
         new = [{**point, "budget": model["budget"], "group": model.get("group", "")} for point in own]
@@ -275,7 +281,7 @@ class Kernel:
         value[letter] = at
         live.weights, live.data = movable._weights, movable._state["data"]
         live.value = value
-        tell(say=f"Trained and measured: {new[-1]['says']}", done=True)
+        tell(say=f"Trained and measured: {new[-1]['says']}", running=False)
 
 
 def varied_weights(**names: str) -> Vary:

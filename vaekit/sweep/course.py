@@ -8,6 +8,7 @@ from vaekit.fleet import Newest, Progress, Stopped
 from vaekit.fleet.progress import Tell
 from vaekit.store import Member
 from vaekit.sweep.plan import Plan
+from vaekit.sweep.speed import Observed
 
 
 class Course:
@@ -20,10 +21,11 @@ class Course:
         tell: is told; None: nobody.
         stop: asked whether to stop.
         seconds: after which no training goes on.
+        seen: what measures took so far.
     """
 
-    def __init__(self, todo: Plan, tell: Tell | None, stop: Callable[[], bool] | None, seconds: float):
-        self._tell, self._stop, self._end = tell, stop, time.monotonic() + seconds
+    def __init__(self, todo: Plan, tell: Tell | None, stop: Callable[[], bool] | None, seconds: float, seen: Observed):
+        self._tell, self._stop, self._end, self._seen = tell, stop, time.monotonic() + seconds, seen
         again = [*todo.unmeasured, *todo.shorter]
         groups = [again] * bool(again) + todo.groups
         self._only_measured = {member.key for member in again}
@@ -31,6 +33,7 @@ class Course:
         self._groups, self._all = len(groups), sum(map(self._size, groups))
         self._done = self._stored = 0  # steps, and members, of what is stored
         self._fleet: list[Member] = []  # what is at work
+        self._unmeasured = {i: (group[0], len(group)) for i, group in enumerate(groups, start=1)}
         self._now = Progress("training", 0, 1, 0, len(self._group_of), 0.0)
 
     def is_asked(self) -> bool:
@@ -54,6 +57,9 @@ class Course:
         left = fleet.seconds_left
         if left is not None and fleet.per_second:
             left += (self._all - self._done - own) / fleet.per_second
+            measures = [self._seen.seconds_of_measures(*some) for some in self._unmeasured.values() if some[1]]
+            left += sum(seconds or 0.0 for seconds in measures)
+            fleet = dataclasses.replace(fleet, and_measures=None in measures)
         newest = (Newest(m, n.step, n.values) for m, n in zip(self._fleet, fleet.newest, strict=True))
         fleet = dataclasses.replace(fleet, group=self._now.group, groups=self._groups, newest=tuple(newest))
         self._told(fleet, done, left)
@@ -64,9 +70,13 @@ class Course:
             raise Stopped(self.share)
         self._told(dataclasses.replace(self._now, phase="measuring"), self._done + self._size(self._fleet), None)
 
-    def stored(self, member: Member) -> None:
-        """One of them is stored, with its measures."""
+    def stored(self, member: Member, measuring: float | None = None) -> None:
+        """One of them is stored, with its measures, which took so many seconds."""
         self._fleet.remove(member)
+        first, count = self._unmeasured[group := self._group_of[member.key]]
+        self._unmeasured[group] = (first, count - 1)
+        if measuring:
+            self._seen.add_measures(member, measuring)
         self._done, self._stored = self._done + self._size([member]), self._stored + 1
 
     @property

@@ -5,6 +5,7 @@ import functools
 import os
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -223,7 +224,8 @@ def report(spec: StudySpec, plan: Plan, device: str, store: Store | None = None,
     """What a plan means: members known and missing, and the disk that the missing ones will take.
 
     If `timed`, also the time: as stored runs on this hardware took, else by training and measuring a little of each
-    kind first. For a card that is not in this machine it is said only where stored runs tell.
+    kind first, as far as that takes no more than about a minute, and of others as like ones take. For a card that is
+    not in this machine it is said only where stored runs tell.
     """
     store = store or default_store()
     seen = speed.observed(store, plan.listed, device) if timed else speed.Observed()
@@ -234,13 +236,18 @@ def report(spec: StudySpec, plan: Plan, device: str, store: Store | None = None,
         what = f"{len(plan.unmeasurable)} are in results/ without one of the measures as it is now taken"
         lines.append(f"  {what}; their weights are not here, so they stand as they are")
     training, measuring, megabytes, unknown = 0.0, 0.0, 0.0, 0
-    for group in plan.groups:
+    timings = speed.Timings(
+        lambda member: seconds_per_step(member, device), lambda member: speed.timed_measures(spec, member, device)
+    )
+    order = speed.timing_order(plan.groups) if timed else []
+    took = {i: _seconds(plan.groups[i], store, device, seen, timings) for i in order}
+    for i, group in enumerate(plan.groups):
         fills = sum(bytes_per_run(spec, member) for member in group) / 1e6
         begun = begun_members(group, store, device)
         going = f" ({begun} of them have a checkpoint)" if begun else ""
         lasts = ""
         if timed:
-            trains, measures, how = _seconds(spec, group, store, device, seen)
+            trains, measures, how = took[i]
             lasts = f"{_about(trains + measures)} ({how}), " if trains else "time not known, "
             training, measuring, unknown = training + trains, measuring + measures, unknown + (not trains)
         lines.append(f"  {len(group)} to train{going}: {describe(group[0])}: {lasts}{fills:,.0f} MB")
@@ -254,30 +261,29 @@ def report(spec: StudySpec, plan: Plan, device: str, store: Store | None = None,
 
 
 def _seconds(
-    spec: StudySpec, group: list[Member], store: Store, device: str, seen: speed.Observed
+    group: list[Member], store: Store, device: str, seen: speed.Observed, timings: speed.Timings
 ) -> tuple[float, float, str]:
     """Seconds to train a group, less what its checkpoints have, and to measure it; and how that is known.
 
     0 where it is not: of a card that is not here, or, of measures, without the images.
     """
     first, cores, absent = group[0], default_backend(device) == "cores", device_problem(device) is not None
-    seconds_each = seen.seconds_per_step(first)
-    how = "as stored runs took" if seconds_each else "as timed now"
+    seconds_each, how = seen.seconds_per_step(first, rough=absent), "as stored runs took"
     if seconds_each is None:
-        seconds_each = 0.0 if absent else seconds_per_step(first, device)
+        seconds_each, like = (0.0, False) if absent else timings.seconds_per_step(first)
+        how = "by a like one" if like else "as timed now"
     # A member a core: fewer than cores take as long as a full fleet.
     steps = (max(len(group), fleet_size(device)) if cores else len(group)) * first.steps
     teams = [[member] for member in group] if cores else [group[:LARGEST_STACK]]
     reached = (checkpoints.reached(store, team, device, default_backend(device)) for team in teams)
     steps -= sum(size * step for size, step in reached)
-    measures = seen.seconds_of_measures(first)
+    measures = seen.seconds_of_measures(first, len(group))
     if measures is None:
-        try:
-            measures = 0.0 if absent else speed.timed_measures(spec, first, device)
-        except data.DataError:
-            measures = 0.0
-    side_by_side = min(torch.get_num_threads(), len(group)) if cores else 1
-    return seconds_each * steps, measures * len(group) / side_by_side, how
+        with suppress(data.DataError):
+            each, like = (0.0, False) if absent else timings.seconds_of_measures(first)
+            measures = each * len(group) / min(seen.at_once, len(group))
+            how += ", measures by a like one" * (like and how != "by a like one")
+    return seconds_each * steps, measures or 0.0, how
 
 
 def begun_members(members: list[Member], store: Store, device: str) -> int:

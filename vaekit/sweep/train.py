@@ -19,7 +19,7 @@ from vaekit.fleet.progress import Tell, shown
 from vaekit.losses import OBJECTIVES
 from vaekit.store import SHORT, Member, Run, Store, StoreError, default_store, describe, load
 from vaekit.store.checkpoints import Checkpoints
-from vaekit.sweep import plan
+from vaekit.sweep import plan, speed
 from vaekit.sweep.course import Course
 from vaekit.sweep.plan import Plan
 from vaekit.sweep.study import Examples, Measure, StudySpec, examples_of
@@ -61,7 +61,8 @@ def run(
     plan.check_images(todo)
     say(plan.report(spec, todo, device, store, timed=False))
     with shown(progress, say) as (tell, say_between):
-        course = Course(todo, tell, stop, math.inf if minutes is None else 60 * minutes)
+        seen = speed.observed(store, todo.listed, device)
+        course = Course(todo, tell, stop, math.inf if minutes is None else 60 * minutes, seen)
         try:
             _carry_out(spec, todo, store, device, course, say_between)
         except KeyboardInterrupt:
@@ -203,7 +204,7 @@ def _commit(
             weights = {step: state for step, state in trained.snapshots.items() if step in saved}
             own = record | {"wall_time": spent, "measure_time": measuring}
             store.commit(Run(member, trained.status, trained.reason, trained.history, weights, own))
-            course.stored(member)
+            course.stored(member, measuring)
 
 
 def _cut(spec: StudySpec, member: Member, longer: Member, store: Store) -> None:

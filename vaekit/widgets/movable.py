@@ -24,7 +24,12 @@ _PAGE, _STYLE = ((_HERE / name).read_text(encoding="utf-8") for name in ("page.j
 
 
 class Live(anywidget.AnyWidget):
-    """A `Movable` in JupyterLab. `value` is what its sliders stand at: setting it moves them."""
+    """A `Movable` in JupyterLab. `value` is what its sliders stand at: setting it moves them.
+
+    `training` is what a playground's kernel trains, or trained last, so that any view of it shows this: {} for nothing,
+    else `key`, `letter` and `values` as they were asked for; whether it is `running` or was `stopped`; a line `say`;
+    and `curve`, measured values by name at each "step" of "steps".
+    """
 
     _esm = _MODULE
     _css = _STYLE
@@ -32,6 +37,7 @@ class Live(anywidget.AnyWidget):
     data = traitlets.Dict().tag(sync=True)
     value = traitlets.List().tag(sync=True)
     weights = traitlets.Dict().tag(sync=True)
+    training = traitlets.Dict().tag(sync=True)
 
 
 class Page:

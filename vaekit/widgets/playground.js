@@ -11,6 +11,7 @@ const REST = 500; // milliseconds without a move, after which a screen reader is
 const PATIENCE = 4000; // milliseconds after which a kernel that has not answered is said to be silent
 const DEAD = 0.01; // nats: a dimension of a lower rate tells nothing
 const FRAMES = 7; // of a walk
+const UNTRAINED = {}; // where no kernel trains
 const LETTERS = ["A", "B"];
 const [WIDTH, HEIGHT] = [480, 380];
 const EDGE = { left: 62, right: 14, top: 12, bottom: 48 };
@@ -179,7 +180,7 @@ function playground(model, redraw, memory) {
     const at = (point, snapshot) =>
         (snapshot === null ? last(point) : point.at.find(([each]) => each === snapshot))?.[1];
     const drawnAt = (point, snapshot) => (at(point, snapshot) ?? []).some(Boolean);
-    const state = (memory.playground ??= { active: 0, budget: points[model.get("value")[0]]?.budget ?? 0, snapshot: null,
+    const state = (memory.playground ??= { active: 0, told: 0, budget: points[model.get("value")[0]]?.budget ?? 0, snapshot: null,
         tab: "Reconstruct", image: 0, from: 0, to: 1, t: 0.5, pads: [null, null] });
     const pinned = () => {
         const value = model.get("value");
@@ -194,22 +195,19 @@ function playground(model, redraw, memory) {
         model.save_changes();
         redraw(); // also where it was there
     };
-    const pin = (letter, point) => put(replaced(places(), letter, points.indexOf(point)));
+    const pin = (letter, point) => {
+        state.told = letter;
+        put(replaced(places(), letter, points.indexOf(point)));
+    };
 
     // ---- what is known of a member: in the state, else from the kernel
 
     const known = new Map();
-    const asked = (memory.asked ??= new Map());
+    const asked = (memory.asked = new Map()); // what is not answered yet, by its id: widget.js forgets it then
     const complete = ({ rows, decoder, codes, stored }) => !live || !stored || (rows.length && decoder && codes);
     function facts(point) {
         return known.get(point) ?? { rows: point.rows.map(([label, i]) => [data.labels[label], data.strips[i]]),
             decoder: point.decoder, codes: point.codes, why: point.why, whyNot: point.whyNot };
-    }
-    function ask(message, told) {
-        const id = Math.random().toString(36);
-        asked.set(id, told);
-        model.send({ ...message, id });
-        return id;
     }
     // Ask once for all that a kernel has of a member; `changed` is called when it comes.
     function fetched(point) {
@@ -220,13 +218,15 @@ function playground(model, redraw, memory) {
             waiting.waiting = "The kernel has not answered yet: it is busy, or gone. Then run the cell again.";
             redraw();
         }, PATIENCE);
-        ask({ ask: "member", key: point.key }, (reply, buffers) => {
+        const id = Math.random().toString(36);
+        asked.set(id, (reply, buffers) => {
             clearTimeout(silent);
             const content = buffers?.[0];
             const buffer = content && content.buffer.slice(content.byteOffset, content.byteOffset + content.byteLength);
             known.set(point, { ...facts(point), ...reply.facts, buffer, waiting: "" });
             redraw();
         });
+        model.send({ ask: "member", key: point.key, id });
     }
     const networks = new Map();
     const failures = new Map();
@@ -248,7 +248,8 @@ function playground(model, redraw, memory) {
     // ---- moving
 
     const of = () => ` of ${LETTERS[state.active]}`;
-    const within = (budget) => points.filter((point) => point.budget === budget);
+    // Only to what the plane has: a member that was not trained to its end is nowhere on it.
+    const within = (budget) => points.filter((point) => point.budget === budget && drawnAt(point, null));
     const far = (a, b) => a.place.reduce((sum, rank, i) => sum + Math.abs(rank - b.place[i]) / axes[i].values.length, 0);
     const nearest = (point, some) => some.reduce((best, one) => (far(one, point) < far(best, point) ? one : best));
     const move = (i) => (value) => {
@@ -259,7 +260,7 @@ function playground(model, redraw, memory) {
     const several = axes.map(({ values }) => values.length > 1);
     const moved = axes.map((axis, i) => (several[i] ? control(axis)(axis, move(i)) : undefined));
     const letters = radios({ name: "moving", values: [0, 1], labels: LETTERS }, (letter) => {
-        state.active = letter;
+        state.active = state.told = letter;
         redraw();
     });
     letters.node.classList.add("letters");
@@ -283,11 +284,13 @@ function playground(model, redraw, memory) {
     const plane = draw("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "application", tabindex: 0,
         "aria-roledescription": "plot", "aria-describedby": help, class: "plane" });
     const hint = make("p", { class: "hint", id: help },
-        "Click a point, or move over the plane with the arrow keys. Shift and a click, or Enter, pins the other letter.");
+        "Click a point, or move over the plane with the arrow keys. Shift and a click pins the other letter; Enter leaves this one where it is and moves the other.");
     const legend = make("div", { class: "legend" });
     let anchors = []; // [point, x, y] of all marks that are drawn, those in full colour first
 
     const others = (point) => point.budget !== state.budget && budgets[point.budget].group === budgets[state.budget].group;
+    const visible = (point) => (point.budget === state.budget ? drawnAt(point, state.snapshot)
+        : others(point) && drawnAt(point, null));
     const lookOf = (point) => {
         const { values } = axes[data.colourBy];
         return coloured(values.length > 1 ? point.place[data.colourBy] / (values.length - 1) : 0);
@@ -421,7 +424,8 @@ function playground(model, redraw, memory) {
         const here = points[places()[state.active]];
         if (event.key === "Enter" || event.key === " ") {
             event.preventDefault();
-            return pin(1 - state.active, here);
+            state.active = 1 - state.active; // `told` stays: it is what was pinned
+            return redraw();
         }
         const towards = TOWARDS[event.key];
         if (!towards) return;
@@ -436,6 +440,13 @@ function playground(model, redraw, memory) {
         const centre = ([x, y, count]) => [x / count, y / count];
         const start = middles.has(here) ? centre(middles.get(here)) : [WIDTH / 2, HEIGHT / 2];
         let [best, least] = [undefined, Infinity];
+        if (towards[0] && (at(here, state.snapshot) ?? []).some((flat) => flat?.length > 4)) {
+            // Lines lie above each other: sideways is along their axes.
+            const apart = (one, other) => one.place.reduce((order, rank, i) => order || rank - other.place[i], 0);
+            const row = [...middles.keys()].sort(apart);
+            best = row[row.indexOf(here) + towards[0]];
+            middles.clear();
+        }
         for (const [point, sum] of middles) {
             if (point === here) continue;
             const [x, y] = centre(sum);
@@ -501,23 +512,10 @@ function playground(model, redraw, memory) {
 
     // What a decoder makes of a code, on a canvas.
     function painted(net, code, words, how) {
-        const [channels, height, width] = net.shape;
+        const [, height, width] = net.shape;
         const canvas = make("canvas", { width, height, role: "img", "aria-label": words });
         paint(canvas, net, code, how);
         return canvas;
-    }
-    function paint(canvas, net, code, how) {
-        const [channels, height, width] = net.shape;
-        const pixels = net.decode(code, how);
-        if (!pixels.every(Number.isFinite)) throw new Error(`the picture at z = [${[...code].map((z) => plain(z)).join(", ")}] is not finite`);
-        const context = canvas.getContext("2d");
-        const image = context.createImageData(width, height);
-        for (let i = 0; i < width * height; i++) {
-            // The array rounds and clips to whole numbers from 0 to 255 by itself.
-            for (let c = 0; c < 3; c++) image.data[4 * i + c] = 255 * pixels[(c % channels) * width * height + i];
-            image.data[4 * i + 3] = 255;
-        }
-        context.putImageData(image, 0, 0);
     }
 
     const COUNT = 16;
@@ -738,12 +736,13 @@ function playground(model, redraw, memory) {
         const words = [`This member has no ${WANTS[state.tab]} here.`];
         const reason = state.tab === "Reconstruct" || state.tab === "Sample" ? mine.why : mine.whyNot || "";
         if (reason) words.splice(0, 1, reason);
-        const able = points.filter((one) => can(facts(one)) && one !== point);
-        const group = (one) => budgets[one.budget].group;
-        const near = [(one) => one.budget === point.budget, (one) => group(one) === group(point), () => true]
-            .map((like) => able.filter(like)).find((some) => some.length);
-        if (!near) return [make("p", { class: "room" }, words[0])];
-        const one = nearest(point, near);
+        const able = points.filter((one) => one !== point && visible(one) && can(facts(one)));
+        if (!able.length) { // a kernel may have more of them
+            const none = points.some((one) => one.stored && visible(one)) ? "" : " No other member on this plane has them here.";
+            return [make("p", { class: "room" }, words[0] + none)];
+        }
+        const same = able.filter((one) => one.budget === point.budget);
+        const one = nearest(point, same.length ? same : able);
         const where = one.budget === point.budget ? "" : `, ${budgets[one.budget].label}`;
         const button = make("button", { type: "button" }, `Pin ${title(one)}`);
         button.addEventListener("click", () => {
@@ -778,7 +777,9 @@ function playground(model, redraw, memory) {
         shared.replaceChildren(...sharedOf(pins));
         board.replaceChildren(...columns);
 
-        const texts = pins.map((point) => new Map([...coordinates(point), ...point.numbers.map(([i, text]) => [data.numbers[i], text])]));
+        // Beside an earlier snapshot what is known of the end says so.
+        const texts = pins.map((point) => new Map([...coordinates(point),
+            ...point.numbers.map(([i, text]) => [`${earlier(point) ? "at the end: " : ""}${data.numbers[i]}`, text])]));
         const rows = [...new Set(texts.flatMap((of_) => [...of_.keys()]))];
         const cells = (name) => texts.map((of_) => make("td", {}, of_.get(name) ?? "–"));
         numbersOf.replaceChildren(
@@ -787,22 +788,28 @@ function playground(model, redraw, memory) {
         );
     }
 
+    // Whether a point stands where it was before its end: of another budget its end is shown.
+    const earlier = (point) => point.budget === state.budget && state.snapshot !== null && state.snapshot !== last(point)?.[0];
+
     // What stands above the numbers of the end: of a line its places, of a point where it was at an earlier snapshot.
     function coordinates(point) {
-        const snapshot = point.budget === state.budget ? state.snapshot : null; // of another budget its end is shown
-        const when = snapshot === null ? "" : ` after ${plain(snapshot)} ${clock}`;
-        return (at(point, snapshot) ?? []).flatMap((flat, s) => {
+        const before = earlier(point);
+        const when = before ? ` after ${plain(state.snapshot)} ${clock}` : "";
+        const spread = (sd, text) => (sd ? ` ± ${text(sd)}` : "");
+        return (at(point, before ? state.snapshot : null) ?? []).flatMap((flat, s) => {
             if (flat?.length > 4) {
-                const spread = (sd) => (sd ? ` ± ${sd.toFixed(1)}` : "");
-                return data.stations.map((name, i) => [`${name}${when}`, `${decimal(flat[4 * i + 1])}${spread(flat[4 * i + 3])}`]);
+                return data.stations.map((name, i) => [`${name}${when}`,
+                    `${decimal(flat[4 * i + 1])}${spread(flat[4 * i + 3], (sd) => sd.toFixed(1))}`]);
             }
-            return flat && when ? [[`${series[s]}${when}`, `${plain(flat[0])}, ${plain(flat[1])}`]] : [];
+            const of_ = series.length > 1 ? `, ${series[s]}` : "";
+            return flat && when ? [data.y, data.x].map((name, i) =>
+                [`${name}${of_}${when}`, `${plain(flat[1 - i])}${spread(flat[3 - i], (sd) => plain(sd, 2))}`]) : [];
         });
     }
 
     // ---- train here
 
-    const bench = live && trainer(data, memory, ask, () => [points[places()[state.active]], state.active]);
+    const bench = live && trainer(model, memory, () => [points[places()[state.active]], state.active]);
 
     // ---- what a screen reader is told, when nothing has moved for a while
 
@@ -821,7 +828,7 @@ function playground(model, redraw, memory) {
             Object.assign(state, { budget: pins[state.active].budget, snapshot: null });
         }
         stops = snapshots();
-        budget.show(state.budget);
+        budget.show(state.budget, budgets.map((_, i) => i).filter((i) => within(i).length));
         letters.show(state.active, [0, 1]);
         const mine = pins[state.active];
         const there = within(mine.budget);
@@ -836,7 +843,12 @@ function playground(model, redraw, memory) {
         compare(pins);
         if (bench) bench.show();
         const when = state.snapshot === null ? "" : ` The plane is after ${plain(state.snapshot)} ${clock}.`;
-        speak(`${LETTERS[state.active]}: ${mine.says}${when}`);
+        const sentence = (text) => text.replace(/\.?$/, ".");
+        const same = pins[0] === pins[1] ? " A and B are the same member." : "";
+        const moves = state.told === state.active ? "" : ` The arrow keys move ${LETTERS[state.active]} now.`;
+        const ended = earlier(pins[state.told]) ? "at the end, " : "";
+        const told = `${LETTERS[state.told]}${moves && " is pinned"}: ${ended}${pins[state.told].says}`;
+        speak(when || same || moves ? `${sentence(told)}${when}${same}${moves}` : told);
     }
 
     const sliders = make("div", { class: "controls" }, ...(budgets.length > 1 ? [budget.node] : []), letters.node,
@@ -846,50 +858,56 @@ function playground(model, redraw, memory) {
     const picture = make("div", { class: "stage" }, left, right); // without a box of its own
     const movers = make("div", { class: "movers" }, sliders, ...(bench ? [bench.node] : []));
     const arena = make("div", { class: "playground" }, picture, movers);
-    return { parts: [arena, make("p", { class: "below" }, data.caption), spoken], picture, show };
+    return { parts: [arena, make("p", { class: "below" }, data.caption), spoken], picture, show, trained: bench?.show };
 }
 
-// "Train here": what a kernel trains in a thread, with its curves, until it is stopped. It outlasts new data.
-function trainer(data, memory, ask, active) {
-    const mine = (memory.trainer ??= { curve: [], said: "", running: false, again: undefined, texts: {} });
-    const fields = data.trains.map((name) => {
+// "Train here": what a kernel trains in a thread, with its curves, until it is stopped. The kernel's state has it, so
+// that it outlasts new data and every view; `memory` has what is typed, and what the kernel has not answered yet.
+function trainer(model, memory, active) {
+    const { trains } = model.get("data");
+    const training = () => model.get("training") ?? UNTRAINED;
+    const mine = (memory.trainer ??= { texts: { ...training().values }, asked: "", before: undefined });
+    const fields = trains.map((name) => {
         const input = make("input", { type: "number", step: "any", "aria-label": `new ${name}` });
         input.value = mine.texts[name] ?? "";
-        input.addEventListener("input", () => (mine.texts[name] = input.value));
+        input.addEventListener("input", () => {
+            mine.texts[name] = input.value;
+            show();
+        });
         return input;
     });
     const [begin, stop] = ["Train here", "Stop"].map((name) => make("button", { type: "button" }, name));
     const said = make("p", { class: "below", role: "status" });
     const plot = draw("svg", { viewBox: "0 0 320 132", class: "curve", role: "img" });
     const ready = "Trains a network like the one that is moved, with another value, in this kernel; nothing else runs.";
+    // Going on is of what was stopped: of another number, or another member, another training begins.
+    const again = () => training().stopped && training().key === active()[0].key
+        && trains.every((name) => (mine.texts[name] ?? "") === training().values[name]);
+    const asks = (what, words) => {
+        Object.assign(mine, { asked: words, before: training() });
+        model.send(what);
+        show();
+    };
     const show = () => {
-        begin.hidden = mine.running;
-        stop.hidden = !mine.running;
-        begin.textContent = mine.again ? "Go on" : "Train here";
+        if (mine.before !== training()) mine.asked = ""; // it has answered
+        const { running = false, say = "", curve = [] } = training();
+        const runs = running || mine.asked;
+        begin.hidden = Boolean(runs);
+        stop.hidden = !runs;
+        begin.textContent = again() ? "Go on" : "Train here";
         begin.disabled = !active()[0].key;
-        said.textContent = mine.said || ready;
-        plot.toggleAttribute("hidden", !mine.curve.length);
-        if (mine.curve.length) drawCurve();
+        said.textContent = mine.asked || say || ready;
+        plot.toggleAttribute("hidden", !curve.length);
+        if (curve.length) drawCurve(curve);
     };
-    mine.tell = (reply) => {
-        if (reply.say) mine.said = reply.say;
-        if (reply.at) mine.curve.push(reply.at);
-        if (reply.done) {
-            mine.running = false;
-            if (!reply.stopped) mine.again = undefined;
-        }
-        mine.show();
-    };
-    mine.show = show;
-    const tell = (reply) => mine.tell(reply);
-    function drawCurve() {
-        const { step, steps, ...newest } = mine.curve.at(-1);
+    function drawCurve(curve) {
+        const { step, steps, ...newest } = curve.at(-1);
         const names = Object.keys(newest);
         const lines = names.map((name, s) => {
-            const values = mine.curve.map((one) => one[name]);
+            const values = curve.map((one) => one[name]);
             const [low, high] = [Math.min(...values), Math.max(...values)];
             const place = (one) => `${8 + (one.step / steps) * 232} ${104 - ((one[name] - low) / (high - low || 1)) * 92}`;
-            return draw("g", { class: `series${s}` }, draw("path", { class: "line", d: `M${mine.curve.map(place).join("L")}` }),
+            return draw("g", { class: `series${s}` }, draw("path", { class: "line", d: `M${curve.map(place).join("L")}` }),
                 draw("text", { x: 250, y: 34 + 36 * s }, `${name} ${plain(values.at(-1))}`));
         });
         const most = draw("text", { x: 240, y: 126, "text-anchor": "end", class: "most" }, named(steps, "step"));
@@ -898,21 +916,12 @@ function trainer(data, memory, ask, active) {
     }
     begin.addEventListener("click", () => {
         const [{ key }, letter] = active();
-        if (!mine.again) {
-            mine.again = { key, letter, values: Object.fromEntries(data.trains.map((name, i) => [name, fields[i].value])) };
-            mine.curve = [];
-        }
-        Object.assign(mine, { running: true, said: "Asking the kernel …" });
-        ask({ ask: "train", ...mine.again }, tell);
-        show();
+        const values = Object.fromEntries(trains.map((name) => [name, mine.texts[name] ?? ""]));
+        asks({ ask: "train", key, letter, values }, "Asking the kernel …");
         stop.focus();
     });
-    stop.addEventListener("click", () => {
-        ask({ ask: "stop" }, tell);
-        mine.said = "Stopping at the next saved step …";
-        show();
-    });
-    const labels = data.trains.map((name, i) => make("label", {}, `new ${name} `, fields[i]));
+    stop.addEventListener("click", () => asks({ ask: "stop" }, "Stopping at the next saved step …"));
+    const labels = trains.map((name, i) => make("label", {}, `new ${name} `, fields[i]));
     const node = make("fieldset", { class: "bench" }, make("legend", {}, "Train here"),
         make("div", { class: "buttons" }, ...labels, begin, stop), said, plot);
     return { node, show };

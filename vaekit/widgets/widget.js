@@ -24,6 +24,21 @@ function slider(name, range, move) {
     return { node: make("div", { class: "control" }, make("span", { "aria-hidden": true }, name), input, value), show };
 }
 
+// Paint what a decoder makes of a code; `how` is as `network`'s `decode` takes it.
+function paint(canvas, net, code, how) {
+    const [channels, height, width] = net.shape;
+    const pixels = net.decode(code, how);
+    if (!pixels.every(Number.isFinite)) throw new Error(`the image at z = [${code}] is not finite`);
+    const context = canvas.getContext("2d");
+    const image = context.createImageData(width, height);
+    for (let i = 0; i < width * height; i++) {
+        // The array rounds and clips to whole numbers from 0 to 255 by itself.
+        for (let c = 0; c < 3; c++) image.data[4 * i + c] = 255 * pixels[(c % channels) * width * height + i];
+        image.data[4 * i + 3] = 255;
+    }
+    context.putImageData(image, 0, 0);
+}
+
 // ---- the decoder: sliders over a code, and the picture that the network makes of it
 
 // One decimal, and no minus before zero.
@@ -32,7 +47,7 @@ const normal = () => Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * 
 
 function decoder(model) {
     const { network: spec, start, first, limit, caption } = model.get("data");
-    const [channels, height, width] = spec.shape;
+    const [, height, width] = spec.shape;
     let net;
     // What lies beside the page is loaded at the first touch; what the decoder makes of the start is here before.
     let touched = !beside(spec.hash, model);
@@ -57,7 +72,6 @@ function decoder(model) {
     const buttons = [button("Reset", () => start), button("A sample from the prior", () => start.map(normal))];
     const canvas = make("canvas", { width, height, role: "img" });
     canvas.style.background = `center / 100% 100% url(data:image/png;base64,${first})`;
-    const context = canvas.getContext("2d");
     const said = make("p");
 
     function show() {
@@ -73,15 +87,7 @@ function decoder(model) {
                 show();
             });
         }
-        const pixels = net.decode(code);
-        if (!pixels.every(Number.isFinite)) throw new Error(`the image at z = [${code}] is not finite`);
-        const image = context.createImageData(width, height);
-        for (let i = 0; i < width * height; i++) {
-            // The array rounds and clips to whole numbers from 0 to 255 by itself.
-            for (let c = 0; c < 3; c++) image.data[4 * i + c] = 255 * pixels[(c % channels) * width * height + i];
-            image.data[4 * i + 3] = 255;
-        }
-        context.putImageData(image, 0, 0);
+        paint(canvas, net, code);
         const typical = decimal(Math.sqrt(code.length));
         said.textContent = `Length of z: ${decimal(Math.hypot(...code))} (a sample from the prior: about ${typical})`;
     }
@@ -135,10 +141,18 @@ function render({ model, el }) {
         show();
     };
     build();
-    const heard = (reply, buffers) => memory.asked?.get(reply.id)?.(reply, buffers);
-    const events = [["change:value", show], ["change:data", build], ["msg:custom", heard]];
+    const heard = (reply, buffers) => {
+        const told = memory.asked?.get(reply.id);
+        memory.asked?.delete(reply.id);
+        told?.(reply, buffers);
+    };
+    const trained = () => built.trained?.(); // it alone: what stands beside keeps its focus
+    const events = [["change:value", show], ["change:data", build], ["change:training", trained], ["msg:custom", heard]];
     for (const [event, tell] of events) model.on(event, tell);
-    return () => events.forEach(([event, tell]) => model.off(event, tell));
+    return () => {
+        events.forEach(([event, tell]) => model.off(event, tell));
+        memory.asked?.clear();
+    };
 }
 
 export default { render };

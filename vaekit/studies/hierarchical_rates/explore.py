@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from vaekit import figures
+from vaekit import data, figures
 from vaekit.data import DataError
 from vaekit.store import ImageGrid, Store, StoreError, UnreadableError
 from vaekit.studies import playing
@@ -116,7 +116,7 @@ def _points(rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
         quality = f", PSNR {values[PSNR]:.2f} dB" if PSNR in points else ""
         yield {
             "axes": {"model": "LVAE" if first["model"] == "lvae" else "GHVAE", "beta2": beta2, "beta1": beta1},
-            "group": first["data"],
+            "group": data.title(first["data"]),
             "faint": playing.short(first["steps"], LEAST),
             "places": placed[point],
             "numbers": numbers,
@@ -139,11 +139,11 @@ def _grid(members: pd.DataFrame, store: Store | None) -> tuple[ImageGrid | None,
     if not pictured(*members[AXES].iloc[0]):
         return None, NOT_PICTURED
     why = NONE_STORED if store else NONE_IN_RESULTS
-    for key, seed, data in zip(members["key"], members["seed"], members["data"], strict=True):
+    for key, seed, name in zip(members["key"], members["seed"], members["data"], strict=True):
         try:
             grid = image_grids.of(SPEC, key, store)
         except DataError:
-            why = f"The images of {data} are not on this machine."
+            why = f"The images of {data.title(name)} are not on this machine."
         except UnreadableError:
             raise
         except StoreError:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from vaekit import data
 from vaekit.figures import mean_sd
 from vaekit.store import Member
 from vaekit.store.table import select
@@ -45,7 +46,7 @@ def _points(rows: pd.DataFrame) -> list[dict[str, Any]]:
         points.append(
             {
                 "axes": {"K": int(dim)},
-                "group": first["data"],
+                "group": data.title(first["data"]),
                 "faint": playing.short(first["steps"], step_of(LAST_EPOCH, own_images(first["data"]))),
                 "places": {float(epoch): {"members": _line(at)} for epoch, at in network.groupby("epoch")},
                 "numbers": _numbers(own, end),

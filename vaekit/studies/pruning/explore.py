@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from vaekit import sweep
+from vaekit import data, sweep
 from vaekit.data import DataError
 from vaekit.figures import mean_sd
 from vaekit.pruning import magnitude_masks
@@ -117,7 +117,7 @@ def _points(rows: pd.DataFrame, store: Store | None) -> list[dict[str, Any]]:
         faint = _faint(own)
         for share, value in untuned.items():
             place = _axes(reading, NOT_TUNED, beta, 100 * share)
-            point = {"axes": place, "group": own["data"].iloc[0], "faint": faint}
+            point = {"axes": place, "group": data.title(own["data"].iloc[0]), "faint": faint}
             point |= {"places": {100: {"networks": (place[PRUNED], value)}}, "numbers": {ACCURACY: f"{value:.2f}"}}
             points.append(point | {"why": PRUNED_HERE, "why_not": PRUNED_HERE})
         if why:
@@ -135,7 +135,7 @@ def _point(
     axes, ends = _axes(reading, _label(variant), beta, pruned), rows[rows["step"] == rows["steps"]]
     point = {
         "axes": axes,
-        "group": rows["data"].iloc[0],
+        "group": data.title(rows["data"].iloc[0]),
         "faint": _faint(rows),
         "places": places if len(ends) else {},
         "numbers": {"seeds": f"{ends['seed'].nunique()}", ACCURACY: mean_sd(ends["value"], ".2f")} | _numbers(whole),

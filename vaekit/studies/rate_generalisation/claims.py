@@ -132,8 +132,8 @@ def three_layers_dominate(evidence: Evidence) -> Sequence[Criterion]:
     "3.3",
     "Sparse data, CV(16k/147k), 1 layer: test D is U-shaped in beta while training D falls monotonically as beta falls",
     brief="Sparse data, one layer: test D is U-shaped in beta",
-    finding="With 1 layer, test D at beta 0.001 is {0:above|below} its valley, and training D follows beta with rho "
-    "{1:.2f}",
+    finding="With 1 layer, test D at beta 0.001 is {0:above|below} its valley, and the rank correlation "
+    "of beta and training D is {1:.2f}",
     train={"n_train": (16384,), "depths": (1,)},
     paper="training D decreases monotonically as beta is reduced; test D decreases, achieves a minimum, and somewhat "
     "increases afterwards (Figure 3, bottom)",
@@ -196,8 +196,8 @@ def early_stopping_takes_the_u_away(evidence: Evidence) -> Sequence[Criterion]:
     "3.5",
     "Sparse data, CV(16k/147k), 3 layers: test D keeps falling as beta falls",
     brief="Sparse data, three layers: test D keeps falling",
-    finding="With 3 layers, test D at beta 0.001 is {0:above|below} the lowest at a larger beta, and ranks with beta "
-    "at rho {1:.2f}",
+    finding="With 3 layers, test D at beta 0.001 is {0:above|below} the lowest at a larger beta; the rank "
+    "correlation of beta and test D is {1:.2f}",
     train={"n_train": (16384,), "depths": (3,)},
     paper="a qualitatively different trend: no memorization is apparent at smaller beta (Figure 3, bottom)",
     scale=DEEP,

@@ -13,14 +13,14 @@ from vaekit.store import ImageGrid, StoreError, UnreadableError
 from vaekit.store.table import select
 from vaekit.studies import playing
 from vaekit.studies.rate_generalisation import SPEC, Settings, layers
-from vaekit.studies.rate_generalisation.figures import seeds, training_sets
+from vaekit.studies.rate_generalisation.figures import NAMES, seeds, training_sets
 from vaekit.sweep import image_grids
 
 # Numbers of memorisation (claim 3.6), of members that have them: measure and arguments by name.
 MEMORISATION: dict[str, tuple[str, dict[str, Any]]] = {
     "preference for training images": ("train_preference", {}),
-    "share of test images nearer to a training image": ("nearer_than_target", {"among": "train"}),
-    "share of test images nearer to a control image": ("nearer_than_target", {"among": "control"}),
+    "share nearer to a training image": ("nearer_than_target", {"among": "train"}),
+    "share nearer to a control image": ("nearer_than_target", {"among": "control"}),
 }
 
 
@@ -38,6 +38,7 @@ COLUMNS = [
     "among",
     "value",
     "data",
+    "split",
     "depth",
     "beta",
 ]
@@ -222,7 +223,7 @@ def _point(place: tuple[int, float], places: dict[float, Any], rows: pd.DataFram
             numbers[name] = mean_sd(values, ".3f") + few
     return {
         "axes": {"layers": int(depth), "beta": float(beta)},
-        "group": first["data"],
+        "group": f"{data.title(first['data'])}, {NAMES.get(first['split'], first['split'])}",
         "faint": playing.short(first["steps"], LEAST),
         "places": places if ended else {},
         "numbers": numbers,

@@ -9,12 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
-from vaekit import figures
+from vaekit import data, figures
 from vaekit.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, grid, mean_sd
 from vaekit.store.table import budget_label, budgets, csv, having, select
 from vaekit.studies.rate_generalisation import BIN, SPEC, layers
-from vaekit.studies.rate_generalisation.claims import COUNTS, SIZES, stopped_early
-from vaekit.studies.rate_generalisation.claims import OTHERS as TENTHS
+from vaekit.studies.rate_generalisation.claims import COUNTS, OTHERS, SIZES, stopped_early
 
 SPLITS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "CV(82k)": ({"split": "cv", "n_train": 81_920}, {"color": BLUE, "marker": "o"}),
@@ -36,7 +35,6 @@ STOPPED: dict[str, dict[str, Any]] = {
 NAMES = {"cv": "CV", "cd": "CD", "random": "random half"}
 NETS = {"dense_vae": "MLP", "conv_vae": "CNN"}
 TETROMINOES = {"model": "dense_vae", "data": "tetrominoes"}
-OTHERS = {"fashion_mnist": "Fashion-MNIST", "mnist": "MNIST", "small_norb": "SmallNORB", "shapes3d": "3dShapes"}
 # The parts of the measure `learning_curve`, under the names by which its figures show them.
 NESTED_PARTS = {f"test_nested{half}": f"test{half}" for half in ("", "_a", "_b")}
 RD = ("rate", "distortion samples=1")
@@ -201,8 +199,8 @@ def figure_7(table: pd.DataFrame) -> Figure:
         _finish(ax)
 
     where = {"model": "dense_vae", "split": "cv", "depth": DEPTHS}
-    sets = [_one_budget(having(table, data=name, n_train=TENTHS[name], **where)) for name in OTHERS]
-    panels = {name: {"data": data_set} for data_set, name in OTHERS.items()}
+    sets = [_one_budget(having(table, data=name, n_train=n_train, **where)) for name, n_train in OTHERS.items()]
+    panels = {data.title(name): {"data": name} for name in OTHERS}
     return _rd_grid(sets, draw, panels, "test", width=3.4, sharey=False)
 
 
