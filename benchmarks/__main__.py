@@ -1,4 +1,4 @@
-"""The benchmarks' command line: `python -m benchmarks fleet | geometry | measures | store | book | gpu | targets`."""
+"""The benchmarks' command line: `python -m benchmarks NAME`, or `python -m benchmarks targets`."""
 
 import argparse
 import importlib
@@ -8,7 +8,7 @@ from typing import cast
 
 from benchmarks import records
 
-BENCHMARKS = ("fleet", "geometry", "measures", "store", "book", "gpu")
+BENCHMARKS = ("fleet", "geometry", "measures", "store", "book", "cluster", "gpu")
 
 
 def main(arguments: list[str] | None = None) -> int:

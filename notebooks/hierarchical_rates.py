@@ -26,6 +26,7 @@ steps: int = None  # training steps of every member; 0: 500 epochs of 256 images
 data: list = None  # image sets, e.g. [mnist_binary, cifar10_jpeg]
 precision: str = None  # full, fp64 or bf16
 device: str = None  # cpu or cuda
+cluster: str = None  # none, local, a scheduler's address or a YAML file: where to train
 
 # %% tags=["hide-input"]
 from vaekit import pages, parameters

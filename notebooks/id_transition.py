@@ -25,6 +25,7 @@ data: list = None  # image sets, e.g. [cifar10_jpeg, mnist32]
 n_train: int = None  # training images; 0 is 80 % of the set's own
 precision: str = None  # full, fp64 or bf16
 device: str = None  # cpu or cuda
+cluster: str = None  # none, local, a scheduler's address or a YAML file: where to train
 
 # %% tags=["hide-input"]
 from vaekit import pages, parameters

@@ -30,6 +30,7 @@ n_train: int = None  # training images, 0 for all that the set has
 data: list = None  # image sets with labels, e.g. [mnist, cifar10]
 precision: str = None  # full, fp64 or bf16
 device: str = None  # cpu or cuda
+cluster: str = None  # none, local, a scheduler's address or a YAML file: where to train
 
 # %% tags=["hide-input"]
 from vaekit import pages, parameters

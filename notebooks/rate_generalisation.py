@@ -31,6 +31,7 @@ mi: list = None  # weights of the mutual information in mi_kl, e.g. [0, 1]
 kl: list = None  # weights of the marginal KL in mi_kl, e.g. [0, 1]
 precision: str = None  # full, fp64 or bf16
 device: str = None  # cpu or cuda
+cluster: str = None  # none, local, a scheduler's address or a YAML file: where to train
 
 # %% tags=["hide-input"]
 from vaekit import pages, parameters

@@ -17,7 +17,7 @@ from vaekit.fleet import device_problem
 from vaekit.models.classifiers import NETWORKS
 from vaekit.settings import SettingsError, expanded
 from vaekit.store import SHORT, StoreError, bundles, default_store, files, load, maintenance, results
-from vaekit.sweep import codes, image_grids, speed
+from vaekit.sweep import cluster, codes, image_grids, speed
 
 MORE = 75  # the exit status of a training whose minutes are over and that is not done: EX_TEMPFAIL, try again
 DECODERS = 6  # that one export may add to results/
@@ -44,6 +44,14 @@ def main(arguments: list[str] | None = None) -> int:
         "--later", nargs="+", default=[], metavar="MEASURE",
         help="leave these measures to a later run without it, which takes them at the steps whose weights are stored",
     )  # fmt: skip
+    command.add_argument(
+        "--cluster", metavar="WHERE",
+        help="train on a Dask cluster: local (a process a core, or a GPU), a scheduler's address (tls://head:8786), or "
+        "a YAML file with dask-jobqueue's settings (slurm.yaml)",
+    )  # fmt: skip
+    command.add_argument(
+        "--insecure", action="store_true", help="take a cluster between machines without TLS: on a network of your own"
+    )
     command.set_defaults(run=train)
 
     command = commands.add_parser("export", help="merge stored runs into results/: a study's, or those of one scale")
@@ -71,9 +79,9 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     try:
         return chosen.run(chosen)
-    except (data.DataError, SettingsError, StoreError) as error:
+    except (data.DataError, SettingsError, StoreError, cluster.ClusterError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return error.status if isinstance(error, cluster.ClusterError) else 2
     except OSError as error:
         if error.filename is None:  # no file's: the output's, say
             raise
@@ -141,9 +149,10 @@ def fetch(chosen: argparse.Namespace) -> int:
 def train(chosen: argparse.Namespace) -> int:
     """Train what is missing of a study at a scale."""
     study = studies.study(chosen.study)
-    given = dict(chosen.given)
-    # A plan for a card needs none: whether it is here is asked only of who trains on it.
-    planned = given.pop("device", None) if chosen.dry_run and is_absent_card(given.get("device")) else None
+    given = dict(chosen.given) | ({"cluster": chosen.cluster} if chosen.cluster is not None else {})
+    # Neither a plan for a card nor a cluster's client needs one: whether it is here is asked of who trains on it.
+    elsewhere = chosen.dry_run or given.get("cluster", "none") not in ("none", "local")
+    planned = given.pop("device", None) if elsewhere and is_absent_card(given.get("device")) else None
     settings = study.Settings.at(chosen.scale, **given)
     device, store = planned or settings.device, default_store()
     if chosen.minutes is not None and not 0 < chosen.minutes < math.inf:
@@ -154,6 +163,8 @@ def train(chosen: argparse.Namespace) -> int:
     except SettingsError as error:
         raise SettingsError(f"--later: {error}") from None
     members = study.members(settings)
+    if settings.cluster != "none":
+        cluster.check(settings.cluster, device, chosen.insecure)
     if chosen.shard is not None:
         whole, members = len(members), sweep.shard(members, *shard_of(chosen.shard))
         say(f"shard {chosen.shard}: {len(members)} of {whole} members")
@@ -163,9 +174,18 @@ def train(chosen: argparse.Namespace) -> int:
         sweep.check_images(todo)
         if todo.groups:
             say(f"{len(todo.missing)} of {len(members)} members are missing; timing a little of each kind …")
-        print(sweep.report(spec, todo, device))
+        if settings.cluster == "none":
+            print(sweep.report(spec, todo, device))
+        else:
+            print(cluster.report(spec, todo, settings.cluster, device, store, chosen.insecure))
         return 0
-    trained = sweep.run(spec, members, store, device, chosen.minutes, say=say).missing
+    if settings.cluster == "none":
+        trained = sweep.run(spec, members, store, device, chosen.minutes, say=say).missing
+    else:
+        reference, how = f"{study.__name__}:SPEC", {"insecure": chosen.insecure, "later": chosen.later}
+        trained = cluster.run(
+            reference, members, store, settings.cluster, device, chosen.minutes, say=say, **how
+        ).missing
     ended = [store.record(member.key)["status"] for member in trained if member.key in store]
     left = sweep.plan_sweep(spec, members, store) if chosen.minutes else sweep.Plan()
     print(

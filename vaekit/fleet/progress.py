@@ -46,6 +46,7 @@ class Progress:
     Args:
         phase: "training" or "measuring".
         group, groups: which kind of member is at work, from 1, and of how many.
+        failed: how many members' jobs failed on a cluster.
         step, steps: the mean step of the members that train now, and their budget.
         done, members: how many are finished, of those asked for.
         share: of all steps asked for that are done, 0 to 1.
@@ -66,6 +67,7 @@ class Progress:
     group: int = 1
     groups: int = 1
     and_measures: bool = False
+    failed: int = 0
 
     def line(self) -> str:
         """All of it in a line."""
@@ -76,7 +78,8 @@ class Progress:
             parts += [f"{_SHORT[name]} {_range(values)}" for name, values in self._columns().items()]
         measures = " and measures" * self.and_measures
         parts += [] if self.seconds_left is None else [f"{duration(self.seconds_left)}{measures} left"]
-        return ", ".join([*parts, f"{self.done} of {self.members} members done"])
+        parts += [f"{self.done} of {self.members} members done"] + [f"{self.failed} failed"] * bool(self.failed)
+        return ", ".join(parts)
 
     def _columns(self) -> dict[str, list[float]]:
         """The values that are shown, of each member that has them; the loss is not one where its parts are."""

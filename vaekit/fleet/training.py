@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -92,7 +93,7 @@ def train_fleet(
     begun = time.perf_counter()
     with (
         shown(progress, functools.partial(print, file=sys.stderr, flush=True)) as (tell, _),
-        _stopping(watch := Watch(members, budget.steps, tell, stop), bool(checkpointers)),
+        stopping(watch := Watch(members, budget.steps, tell, stop), bool(checkpointers)),
         tf32(budget.precision, torch.device(device)),
         torch.cuda.device(device) if torch.device(device).type == "cuda" else nullcontext(),
     ):
@@ -150,8 +151,17 @@ def default_backend(
     return "stack" if tiny else "cores"
 
 
+class Stoppable(Protocol):
+    """What a signal ends: `stopped` is set where it came, `share` is what is done."""
+
+    stopped: threading.Event
+
+    @property
+    def share(self) -> float: ...
+
+
 @contextmanager
-def _stopping(watch: Watch, checkpoints: bool) -> Iterator[None]:
+def stopping(watch: Stoppable, checkpoints: bool) -> Iterator[None]:
     """End the training at SIGINT or SIGTERM, where states are saved; what they mean follows once the last one is.
 
     A second signal ends at once. Handlers can be set by the main thread alone; elsewhere nothing is caught.

@@ -15,7 +15,7 @@ from vaekit.fleet import PRECISIONS, device_problem
 from vaekit.settings import Option, Settings, option
 from vaekit.store import Member, Store, StoreError, default_store, results
 from vaekit.store.table import budget_numbers, frame
-from vaekit.sweep import StudySpec
+from vaekit.sweep import StudySpec, cluster
 
 PUBLISHED = "published"  # no scale of its own: the paper's, shown from results/
 
@@ -32,6 +32,7 @@ class StudySettings(Settings):
     data: tuple[str, ...] = option("image sets", check=problem)
     precision: str = option("arithmetic of the training", choices=tuple(PRECISIONS))
     device: str = option("cpu, cuda, cuda:1, …", check=device_problem, column="")
+    cluster: str = option("none, local, a scheduler's address or a YAML file", default="none", column="")
 
     @property
     def source(self) -> str:
@@ -80,7 +81,11 @@ def of_study(
     if source == "results":
         return _of_results(spec, settings)
     wanted = members(settings)
-    plan = sweep.run(spec, wanted, device=settings.device)
+    if settings.cluster == "none":
+        plan = sweep.run(spec, wanted, device=settings.device)
+    else:
+        reference = f"vaekit.studies.{spec.name}:SPEC"
+        plan = cluster.run(reference, wanted, cluster=settings.cluster, device=settings.device)
     table = frame(sweep.tables(spec, members=wanted, listed=plan.listed))
     asked = table["key"].isin({member.key for member in wanted})
     numbers = budget_numbers(table, spec.axes)

@@ -228,7 +228,7 @@ def report(spec: StudySpec, plan: Plan, device: str, store: Store | None = None,
     not in this machine it is said only where stored runs tell.
     """
     store = store or default_store()
-    seen = speed.observed(store, plan.listed, device) if timed else speed.Observed()
+    took = seconds_of(spec, plan, store, device) if timed else []
     lines = [f"{spec.name}: {len(plan.known)} members known, {len(plan.unmeasured)} to be measured from their weights"]
     if plan.shorter:
         lines.append(f"  {len(plan.shorter)} are snapshots of longer runs, to be measured")
@@ -236,11 +236,6 @@ def report(spec: StudySpec, plan: Plan, device: str, store: Store | None = None,
         what = f"{len(plan.unmeasurable)} are in results/ without one of the measures as it is now taken"
         lines.append(f"  {what}; their weights are not here, so they stand as they are")
     training, measuring, megabytes, unknown = 0.0, 0.0, 0.0, 0
-    timings = speed.Timings(
-        lambda member: seconds_per_step(member, device), lambda member: speed.timed_measures(spec, member, device)
-    )
-    order = speed.timing_order(plan.groups) if timed else []
-    took = {i: _seconds(plan.groups[i], store, device, seen, timings) for i in order}
     for i, group in enumerate(plan.groups):
         fills = sum(bytes_per_run(spec, member) for member in group) / 1e6
         begun = begun_members(group, store, device)
@@ -258,6 +253,16 @@ def report(spec: StudySpec, plan: Plan, device: str, store: Store | None = None,
             lasts = "" if unknown == len(plan.groups) else f"{lasts}without those whose time is not known, "
         lines.append(f"  {len(plan.missing)} in all: {lasts}{megabytes:,.0f} MB")
     return "\n".join(lines)
+
+
+def seconds_of(spec: StudySpec, plan: Plan, store: Store, device: str) -> list[tuple[float, float, str]]:
+    """Of each group of a plan the seconds to train it and to measure it, and how they are known."""
+    seen = speed.observed(store, plan.listed, device)
+    timings = speed.Timings(
+        lambda member: seconds_per_step(member, device), lambda member: speed.timed_measures(spec, member, device)
+    )
+    took = {i: _seconds(plan.groups[i], store, device, seen, timings) for i in speed.timing_order(plan.groups)}
+    return [took[i] for i in range(len(plan.groups))]
 
 
 def _seconds(

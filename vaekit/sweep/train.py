@@ -51,27 +51,41 @@ def run(
         Stopped: It was interrupted, or `stop` said so; what was trained is kept, and the same call goes on from there.
     """
     store = store or default_store()
-    store.clear_staging()
-    todo = plan.plan_sweep(spec, members, store)
-    if not todo.missing and not todo.unmeasured and not todo.shorter:
-        if todo.unmeasurable:
-            say(plan.report(spec, todo, device, store, timed=False))
+    todo = prepare(spec, members, store, device, say)
+    if not is_work(todo):
         return todo
-    plan.check_storable(spec, todo, store, device)
-    plan.check_images(todo)
-    say(plan.report(spec, todo, device, store, timed=False))
     with shown(progress, say) as (tell, say_between):
         seen = speed.observed(store, todo.listed, device)
         course = Course(todo, tell, stop, math.inf if minutes is None else 60 * minutes, seen)
         try:
-            _carry_out(spec, todo, store, device, course, say_between)
+            carry_out(spec, todo, store, device, course, say_between, say_between)
         except KeyboardInterrupt:
             raise Stopped(course.share) from None
     return todo
 
 
-def _carry_out(spec: StudySpec, todo: Plan, store: Store, device: str, course: Course, say: Say) -> None:
-    """Do what a plan says, until its time is over."""
+def prepare(spec: StudySpec, members: Iterable[Member], store: Store, device: str, say: Say) -> Plan:
+    """Plan a sweep and say what is missing, where it can be had and stored. Raises StoreError, DataError."""
+    store.clear_staging()
+    todo = plan.plan_sweep(spec, members, store)
+    if is_work(todo):
+        plan.check_storable(spec, todo, store, device)
+        plan.check_images(todo)
+    if is_work(todo) or todo.unmeasurable:
+        say(plan.report(spec, todo, device, store, timed=False))
+    return todo
+
+
+def is_work(todo: Plan) -> bool:
+    """Whether a plan has anything to carry out."""
+    return bool(todo.groups or todo.unmeasured or todo.shorter)
+
+
+def carry_out(spec: StudySpec, todo: Plan, store: Store, device: str, course: Course, say: Say, say_fleet: Say) -> None:
+    """Do what a plan says, until its time is over; `say_fleet` is told of each fleet that begins.
+
+    Raises: Stopped where somebody says to stop.
+    """
     for member, longer in todo.shorter.items():
         _cut(spec, member, longer, store)
     for member in [*todo.unmeasured, *todo.shorter]:
@@ -87,7 +101,7 @@ def _carry_out(spec: StudySpec, todo: Plan, store: Store, device: str, course: C
         try:
             if course.is_over():
                 raise Stopped(course.share)
-            say(f"training {len(fleet)} of {len(group)} members: {describe(group[0])}")
+            say_fleet(f"training {len(fleet)} of {len(group)} members: {describe(group[0])}")
             _train(spec, fleet, store, device, course, say)
         except Stopped:
             if course.is_asked() or not course.is_over():

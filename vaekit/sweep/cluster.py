@@ -1,0 +1,480 @@
+"""A sweep on many machines: its fleets are jobs of a Dask cluster, whose workers commit into one store.
+
+    cluster.run("vaekit.studies.pruning:SPEC", members, store, "slurm.yaml", device="cuda")
+
+The client plans as `sweep.run` does, cuts what is missing into jobs, a fleet each, and feeds them to workers that are
+idle. A job is plain values, and a worker that runs it anew, after another one died, goes on from the checkpoints in the
+store: jobs may run more than once, members are committed once. Dask (the extra `vaekit[cluster]`) is imported where a
+cluster is used, and only there.
+"""
+
+import dataclasses
+import importlib.util
+import math
+import queue
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from vaekit.fleet import Newest, Progress, default_backend
+from vaekit.fleet.progress import EVERY, Tell, duration, shown
+from vaekit.fleet.training import stopping
+from vaekit.store import SHORT, Member, Store, checkpoints, default_store, describe
+from vaekit.sweep import plan, train
+from vaekit.sweep.hosts import Cluster, ClusterError, check, expected, opened
+from vaekit.sweep.jobs import TOPIC, Job, end, problem, spec_of, work
+from vaekit.sweep.plan import LARGEST_STACK, Plan
+from vaekit.sweep.study import StudySpec
+
+Say = Callable[[str], None]
+ATTEMPTS = 2  # of a job whose worker dies before the job is further than it was; then one alone on the cluster
+PER_WORKER = 3  # jobs of a GPU worker at the least, so that none waits long for the last one
+_SMALL = 8  # members of a stack below which it is not cut for the sake of more jobs
+_STRIKES = 3  # errors in a row after which a worker gets no more jobs
+_REFILL = 60.0  # seconds between two looks whether workers of a cluster of ours have to be replaced
+_LOOK = 0.2
+_ANSWER = 30.0  # seconds in which a worker hands over what a job returned
+
+
+class JobsFailed(ClusterError):
+    """Some jobs failed, and were named; all others are done."""
+
+    status = 1
+
+
+def report(spec: StudySpec, todo: Plan, cluster: str, device: str, store: Store, insecure: bool = False) -> str:
+    """What a plan takes on a cluster: members and disk, jobs, workers, hours at this machine's speed."""
+    workers = expected(cluster, device, insecure)
+    count = max(1, workers.count)
+    lines = [plan.report(spec, todo, device, store, timed=False)]
+    seconds = [trains + measures for trains, measures, _ in plan.seconds_of(spec, todo, store, device)]
+    total, cores = len(todo.missing), default_backend(device) == "cores"
+    sizes = [_size(len(group), total, count, workers.threads, device) for group in todo.groups]
+    jobs = sum(math.ceil(len(group) / size) for group, size in zip(todo.groups, sizes, strict=True))
+    again = len(todo.unmeasured) + len(todo.shorter)
+    if again:
+        jobs += math.ceil(again / _size(again, again, count, workers.threads, device))
+    share = torch.get_num_threads() / (count * workers.threads) if cores else 1 / count
+    lasts = f"about {duration(sum(seconds) * share)} at this machine's speed" if all(seconds) else "time not known"
+    threads = f" of {workers.threads} threads" if workers.threads > 1 else ""
+    lines.append(f"  {workers.what}: {jobs} jobs for {workers.count} workers{threads}, {lasts}")
+    return "\n".join(lines)
+
+
+def _size(waiting: int, total: int, workers: int, threads: int, device: str) -> int:
+    """How many of the members that wait a job gets: one a thread; of a GPU a share of all, which the worker cuts.
+
+    What a card holds is computed where the card is, and of what is free of it then.
+    """
+    if default_backend(device) == "cores":
+        return min(waiting, threads)
+    share = max(math.ceil(total / (PER_WORKER * workers)), min(_SMALL, math.ceil(total / workers)))
+    return min(waiting, share, LARGEST_STACK)
+
+
+# On the client --------------------------------------------------------------------------------------------------------
+
+
+def run(
+    reference: str,
+    members: Iterable[Member],
+    store: Store | None = None,
+    cluster: str = "local",
+    device: str = "cpu",
+    minutes: float | None = None,
+    insecure: bool = False,
+    later: Sequence[str] = (),
+    progress: Tell | bool | None = None,
+    say: Say = print,
+    stop: Callable[[], bool] | None = None,
+) -> Plan:
+    """`sweep.run` on a cluster: train what is missing, measure it, store it; return the plan that was carried out.
+
+    Args:
+        reference: "module:attribute" of the study's spec, which every worker can import.
+        members, store, device, minutes, progress, say, stop: as in `sweep.run`; a worker's only GPU is "cuda".
+        cluster: "local": a process a core, or a GPU; the address of a scheduler; or a YAML file of dask-jobqueue.
+        insecure: take an address without TLS that is not this machine's.
+        later: measures that are left out.
+
+    Raises:
+        ClusterError: The cluster cannot be had, a worker does not see the store, or the scheduler was lost.
+        JobsFailed: Some jobs failed; the others are done.
+        StoreError, DataError, Stopped: as in `sweep.run`.
+    """
+    check(cluster, device, insecure)
+    store = store or default_store()
+    first = Job(f"{TOPIC}-{uuid.uuid4().hex[:12]}", 0, reference, tuple(later), "", (), (), device, str(store.root), "")
+    todo = train.prepare(spec_of(first), members, store, device, say)
+    if not train.is_work(todo):
+        return todo
+    probe = store.root / "staging" / f".probe-{uuid.uuid4().hex}"
+    first = dataclasses.replace(first, probe=str(probe))
+    with shown(progress, say) as (tell, say_between):
+        overview = Overview(todo, tell)
+        with stopping(overview, True):
+            probe.parent.mkdir(parents=True, exist_ok=True)
+            probe.write_text("read me")
+            try:
+                with opened(cluster, device, insecure) as here:
+                    Feeder(here, first, todo, store, overview, say_between, stop, minutes).feed()
+            finally:
+                probe.unlink(missing_ok=True)
+    return todo
+
+
+class Overview:
+    """Where a sweep stands, from what its workers tell; `stopped` and `share` are as a fleet's `Watch` has them."""
+
+    def __init__(self, todo: Plan, tell: Tell | None):
+        again = {member.key for member in (*todo.unmeasured, *todo.shorter)}
+        self.stopped = threading.Event()
+        self.members = {member.key: member for member in (*todo.unmeasured, *todo.shorter, *todo.missing)}
+        self._steps = {key: 1 if key in again else member.steps for key, member in self.members.items()}
+        self._all, self._tell = sum(self._steps.values()), tell
+        self.stored: set[str] = set()
+        self.failed = 0
+        self.heard: dict[int, dict[str, Any]] = {}  # the newest of each job at work
+        self._sizes: dict[int, int] = {}
+        self._of_stored = 0
+        self._course: deque[tuple[float, float]] = deque(maxlen=120)  # (time, steps done)
+        self._told = -math.inf
+
+    @property
+    def share(self) -> float:
+        """Of all steps, those that are done."""
+        return min(1.0, self._done() / self._all)
+
+    def begins(self, number: int, members: Sequence[Member]) -> None:
+        """A job is at work."""
+        self._sizes[number] = sum(self._steps[member.key] for member in members)
+
+    def ends(self, number: int, stored: Iterable[str]) -> None:
+        """A job is not, any more."""
+        self._sizes.pop(number, None)
+        self.heard.pop(number, None)
+        for key in stored:
+            if key not in self.stored:
+                self.stored.add(key)
+                self._of_stored += self._steps[key]
+
+    def tell(self) -> None:
+        """Tell, if that is due."""
+        now = time.monotonic()
+        if self._tell is None or now - self._told < EVERY:
+            return
+        self._told, done = now, self._done()
+        self._course.append((now, done))
+        (begun, before), heard = self._course[0], list(self.heard.values())
+        rate = max(0.0, done - before) / (now - begun) if now > begun else 0.0
+        training = [one for one in heard if one["phase"] == "training"]
+        newest = (Newest(self.members[key], step, values) for one in training for key, step, values in one["newest"])
+        self._tell(Progress(
+            phase="training" if training else "measuring" if heard else "waiting for a worker",
+            step=sum(one["step"] for one in training) // max(1, len(training)),
+            steps=sum(one["steps"] for one in training) // max(1, len(training)),
+            done=len(self.stored) + sum(one["done"] for one in heard),
+            members=len(self.members),
+            share=self.share,
+            per_second=rate,
+            seconds_left=(self._all - done) / rate if rate and training else None,
+            newest=tuple(newest),
+            failed=self.failed,
+        ))  # fmt: skip
+
+    def _done(self) -> float:
+        part = ((one["share"], self._sizes.get(number, 0)) for number, one in list(self.heard.items()))
+        return self._of_stored + sum(share * size for share, size in part)
+
+
+@dataclass
+class Piece:
+    """What a job is made of, each time that it is tried."""
+
+    kind: str
+    members: list[Member]
+    longer: list[Member] = field(default_factory=list)
+    reached: float = -1.0  # steps in the store when it was last given to a worker
+    deaths: int = 0  # of its workers since it last got further
+
+
+class Feeder:
+    """Feeds the pieces of a plan to a cluster's idle workers, and settles what becomes of them."""
+
+    def __init__(
+        self,
+        here: Cluster,
+        first: Job,
+        todo: Plan,
+        store: Store,
+        overview: Overview,
+        say: Say,
+        stop: Callable[[], bool] | None,
+        minutes: float | None,
+    ):
+        self.client, self.here, self.first, self.store, self.overview = here.client, here, first, store, overview
+        self.say, self.stop, self.end = say, stop, time.monotonic() + (60 * minutes if minutes else math.inf)
+        self.again: deque[Piece] = deque()  # its worker went, or had to
+        self.suspects: deque[Piece] = deque()  # their workers died: each is tried alone, where it can blame no other
+        self.measured = [("measure", member, None) for member in todo.unmeasured]
+        self.measured += [("cut", member, longer) for member, longer in todo.shorter.items()]
+        stored = {*store.keys()}
+        self.ready: list[list[Member]] = []
+        self.children: dict[str, list[tuple[int, Member]]] = {}
+        for i, group in enumerate(sorted(todo.groups, key=lambda group: group[0].parent is None)):  # children first
+            self.ready.append([member for member in group if not member.parent or member.parent in stored])
+            for member in group:
+                if member.parent and member.parent not in stored:
+                    self.children.setdefault(member.parent, []).append((i, member))
+        self.images = sorted({member.data for member in overview.members.values()})
+        self.flying: dict[str, tuple[Any, int, Piece, str]] = {}  # future, number, piece, worker; by the job's key
+        self.done: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self.good: dict[str, bool] = {}  # workers, by their addresses: whether they see what they need
+        self.strikes: dict[str, int] = {}
+        self.failures: list[str] = []
+        self.number, self.alone, self.refilled, self.seen = 0, False, time.monotonic(), time.monotonic()
+
+    def feed(self) -> None:
+        """All of it, until it is done, its time is over or it is stopped. Raises ClusterError, JobsFailed."""
+        from distributed.comm.core import CommClosedError
+
+        try:
+            self.client.subscribe_topic(TOPIC, self.hears)
+            if self.await_workers():
+                self.loop()
+        except (OSError, TimeoutError, CommClosedError) as error:
+            of_a_file = isinstance(error, BrokenPipeError) or getattr(error, "filename", None)
+            self.check_scheduler(None if of_a_file else error)
+            raise
+        if self.failures and not self.overview.stopped.is_set():
+            lost = sum(len(waiting) for waiting in self.children.values())
+            follow = f"; {lost} members wait for parents that are not there" if lost else ""
+            what = f"{len(self.failures)} jobs failed{follow}; the same command tries them again"
+            raise JobsFailed("\n- ".join((what, *self.failures)))
+
+    def hears(self, event: tuple[float, Any]) -> None:
+        """A worker told something; called by the client's own thread."""
+        _, told = event
+        if told["sweep"] != self.first.sweep:
+            return
+        if "line" in told:
+            self.lines.put(told["line"])
+        elif f"{self.first.sweep}-{told['job']}" in self.flying:
+            self.overview.heard[told["job"]] = told
+
+    def await_workers(self) -> bool:
+        """Wait for the first worker, and look whether all see what they need; False where it is stopped before."""
+        link = self.client.dashboard_link if importlib.util.find_spec("bokeh") else None
+        self.say(f"the cluster {self.client.scheduler.address}" + (f", dashboard {link}" if link else ""))
+        begun = time.monotonic()
+        while not (threads := self.client.nthreads()):
+            if self.is_ending():
+                return False
+            if time.monotonic() - begun > self.here.patience:
+                raise ClusterError(f"no worker came within {self.here.patience:.0f} s")
+            self.check_scheduler()
+            time.sleep(_LOOK)
+        if problems := self.look_at(threads):
+            raise ClusterError("\n- ".join(("some workers cannot do this", *problems)))
+        return True
+
+    def look_at(self, workers: Iterable[str]) -> list[str]:
+        """Ask workers that are new whether they see store, study and images; a sentence for each that does not."""
+        if not (fresh := [worker for worker in workers if worker not in self.good]):
+            return []
+        answers = self.client.run(problem, self.first, self.images, workers=fresh, on_error="return")
+        problems = []
+        for worker, answer in answers.items():
+            self.good[worker] = answer is None
+            if isinstance(answer, OSError):
+                del self.good[worker]  # it went away
+            elif answer is not None:
+                problems.append(f"{worker}: {answer}")
+        return problems
+
+    def loop(self) -> None:
+        told = 0.0
+        while True:
+            self.check_scheduler()
+            if self.is_ending():
+                if not self.flying or not self.client.nthreads():
+                    break
+                if time.monotonic() - told > EVERY:
+                    told = time.monotonic()
+                    self.client.run(end, self.first.sweep, on_error="ignore")
+            else:
+                self.submit()
+                if not self.flying and not self.is_left():
+                    return
+            with suppress(queue.Empty):
+                self.settle(self.done.get(timeout=_LOOK))
+                while True:
+                    self.settle(self.done.get_nowait())
+            while not self.lines.empty():
+                self.say(self.lines.get())
+            self.overview.tell()
+        if not self.overview.stopped.is_set():
+            share = 100 * self.overview.share
+            self.say(f"the minutes are over at {share:.0f} %: kept; the same command goes on from there")
+
+    def is_ending(self) -> bool:
+        """Whether nothing more is begun, and what is at work shall end."""
+        if self.stop is not None and self.stop():
+            self.overview.stopped.set()
+        return self.overview.stopped.is_set() or time.monotonic() >= self.end
+
+    def is_left(self) -> bool:
+        """Whether something waits for a worker."""
+        return bool(self.again or self.suspects or self.measured or any(self.ready))
+
+    def check_scheduler(self, error: BaseException | None = None) -> None:
+        """Raise ClusterError where the scheduler is lost."""
+        if self.client.status != "running" or error is not None:
+            raise ClusterError(
+                f"the scheduler is lost ({error or self.client.status}); {len(self.overview.stored)} of "
+                f"{len(self.overview.members)} members are stored, and the same command goes on from there"
+            ) from None
+
+    def submit(self) -> None:
+        """Give idle workers a job each; no more jobs than workers, for one that dies puts the blame on all it has."""
+        usable = self.usable()
+        if not self.is_left():
+            return
+        processing = self.client.processing()
+        busy = {worker for *_, worker in self.flying.values()}
+        idle = [worker for worker in usable if worker not in busy and not processing.get(worker)]
+        for worker in idle[: max(0, len(usable) - len(self.flying))]:
+            if self.alone or not (piece := self.piece(usable[worker], len(usable))):
+                return
+            self.alone, piece.reached = piece.deaths >= ATTEMPTS, self.reached(piece)
+            self.number += 1
+            rows = tuple(member.row() for member in piece.members), tuple(member.row() for member in piece.longer)
+            job = dataclasses.replace(self.first, number=self.number, kind=piece.kind, members=rows[0], longer=rows[1])
+            self.overview.begins(job.number, piece.members)
+            future = self.client.submit(work, job, key=job.key, pure=False, workers=[worker], allow_other_workers=True)
+            self.flying[job.key] = future, job.number, piece, worker
+            future.add_done_callback(self.done.put)
+
+    def usable(self) -> dict[str, int]:
+        """The workers that may get jobs, and their threads. Raises ClusterError where there will be none."""
+        workers, now = self.client.scheduler_info(n_workers=-1)["workers"], time.monotonic()
+        threads = {name: worker["nthreads"] for name, worker in workers.items() if worker["status"] == "running"}
+        for line in self.look_at(threads):
+            self.say(f"not used: {line}")
+        if threads:
+            self.seen = now
+        if now - self.refilled > _REFILL:
+            self.refilled = now
+            self.here.refill()
+        usable = {w: n for w, n in threads.items() if self.good.get(w) and self.strikes.get(w, 0) < _STRIKES}
+        if now - self.seen > self.here.patience or (threads and not usable and not self.flying):
+            why = "every worker is refused" if threads else f"no worker is left since {now - self.seen:.0f} s"
+            raise ClusterError("\n- ".join((f"{why}; what is committed stays", *self.failures)))
+        return usable
+
+    def piece(self, threads: int, workers: int) -> Piece | None:
+        """What a worker of so many threads does next."""
+        if self.again:
+            return self.again.popleft()
+        if self.measured:
+            kind = self.measured[0][0]
+            alike = [one for one in self.measured if one[0] == kind]
+            size = _size(len(alike), len(alike), workers, threads, self.first.device)
+            taken, self.measured = self.measured[:size], self.measured[size:]
+            taken, back = [one for one in taken if one[0] == kind], [one for one in taken if one[0] != kind]
+            self.measured = back + self.measured
+            longer: list[Member] = [one[2] for one in taken if one[2] is not None]
+            return Piece(kind, [one[1] for one in taken], longer)
+        total = sum(map(len, self.ready))
+        for group in filter(None, self.ready):
+            size = _size(len(group), total, workers, threads, self.first.device)
+            if default_backend(self.first.device) == "stack":
+                size = plan.begun_members(group, self.store, self.first.device) or size
+            members, group[:size] = group[:size], []
+            return Piece("train", members)
+        if self.suspects and not self.flying:
+            return self.suspects.popleft()
+        return None
+
+    def settle(self, future: Any) -> None:
+        """What became of a job."""
+        from distributed import KilledWorker
+
+        _, number, piece, worker = self.flying.pop(future.key)
+        heard = self.overview.heard.get(number, {})
+        self.alone = False
+        stored: Iterable[str] = ()
+        if future.status == "finished" and (result := _result(future)) is None:
+            self.again.append(piece)
+        elif future.status == "finished":
+            stored = result["stored"]
+            self.strikes[worker] = 0
+            if result["stopped"]:
+                self.again.append(piece)
+            elif left := len(piece.members) - len(result["stored"]):
+                self.fail(piece, f"{left} of its members are not stored")
+        elif future.status == "error" and isinstance(error := future.exception(), KilledWorker):
+            # Where its nodes' time is short it is further each time.
+            piece.deaths = 0 if self.reached(piece) > piece.reached else piece.deaths + 1
+            if piece.deaths < ATTEMPTS:
+                self.again.append(piece)
+            elif piece.deaths == ATTEMPTS:
+                self.suspects.append(piece)
+            else:
+                self.fail(piece, f"its process died each time; last heard: {_words(heard)}")
+        elif future.status == "error":
+            self.strikes[worker] = self.strikes.get(worker, 0) + 1
+            where = heard.get("worker", worker)
+            self.fail(piece, f"{type(error).__name__}: {error} (worker {where})")
+        else:  # lost or cancelled: by a scheduler that is gone, which is said next
+            self.again.append(piece)
+        if future.status == "error":  # of some of its fleets the members may be there
+            stored = [member.key for member in piece.members if member.key in self.store and piece.kind == "train"]
+        self.overview.ends(number, stored)
+        for key in stored:
+            for group, child in self.children.pop(key, ()):
+                self.ready[group].append(child)
+        future.release()
+
+    def reached(self, piece: Piece) -> float:
+        """The steps that a piece's checkpoints, and what is stored of it, have reached."""
+        backend, device = default_backend(self.first.device), self.first.device
+        fresh = [member for member in piece.members if member.key not in self.store]
+        teams = [[member] for member in fresh] if backend == "cores" else [fresh] * bool(fresh)
+        at = (checkpoints.reached(self.store, team, device, backend) for team in teams)
+        return sum(size * step for size, step in at) + sum(m.steps for m in piece.members if m.key in self.store)
+
+    def fail(self, piece: Piece, words: str) -> None:
+        """Name a job that failed."""
+        first = piece.members[0]
+        weights = ", ".join([*(f"{name} {value:g}" for name, value in first.weights), f"seed {first.seed}"])
+        several = f" and {len(piece.members) - 1} more" if len(piece.members) > 1 else ""
+        self.failures.append(f"{describe(first)}; {weights}{several} ({first.key[:SHORT]}): {words}")
+        self.overview.failed += sum(member.key not in self.store for member in piece.members)
+        self.say(f"failed: {self.failures[-1]}")
+
+
+def _result(future: Any) -> dict[str, Any] | None:
+    """What a job returned; None where its worker died before it was fetched: who does it again finds all stored."""
+    from distributed import CancelledError, KilledWorker
+
+    try:
+        return future.result(timeout=_ANSWER)
+    except (TimeoutError, CancelledError, KilledWorker):
+        return None
+
+
+def _words(heard: Mapping[str, Any]) -> str:
+    """The last thing that a job's worker told."""
+    if not heard:
+        return "nothing"
+    at = f", step {heard['step']:,} of {heard['steps']:,}" if heard["phase"] == "training" else ""
+    return f"{heard['phase']}{at}, on {heard['worker']}"

@@ -1,0 +1,230 @@
+"""The clusters that a sweep can run on: processes of this machine, a scheduler that runs, a batch system's jobs."""
+
+import functools
+import importlib.util
+import ipaddress
+import logging
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any, NamedTuple
+
+import torch
+
+from vaekit.fleet import default_backend, device_problem
+from vaekit.settings import PlainError, expanded, nearest
+
+_CONNECT, _START = 10.0, 60.0  # seconds to wait for a scheduler, and for the first worker
+_OFF = ("MEMORY__PAUSE", "MEMORY__TERMINATE", "PROFILE__ENABLED", "DAEMON")  # Dask's settings of a worker
+_ADDRESS = re.compile(r"([a-z]+)://(\[[0-9a-f:.]+\]|[^:/\s]+):[0-9]{1,5}/?", re.ASCII | re.IGNORECASE)
+
+
+class ClusterError(PlainError):
+    """A cluster that cannot be had, or was lost; what was committed stays. `status`: a command's exit status."""
+
+    status = 2
+
+
+class Workers(NamedTuple):
+    """A cluster before it is there: how many workers, of how many threads each, and its description."""
+
+    count: int
+    threads: int
+    what: str
+
+
+def check(cluster: str, device: str, insecure: bool = False) -> None:
+    """Raise ClusterError for a cluster that cannot be meant, or is open to everybody; nothing is started."""
+    try:
+        import distributed  # noqa: F401
+    except ImportError as error:
+        raise ClusterError(f"a cluster needs Dask ({error}): pip install 'vaekit[cluster]'") from None
+    if device.startswith("cuda:"):
+        raise ClusterError(f"device: got {device}; wanted cuda, since each worker has a GPU of its own")
+    if cluster == "local":
+        return
+    if match := _ADDRESS.fullmatch(cluster):
+        if match[1] not in ("tcp", "tls"):
+            raise ClusterError(f"cluster: got {cluster}; wanted tcp://… or tls://…, as the scheduler prints it")
+        if match[1] == "tcp" and not _is_loopback(match[2]) and not insecure:
+            raise ClusterError(
+                f"cluster: {cluster} is not this machine and has no TLS, so whoever reaches it runs code as you; use "
+                "tls://, or say --insecure where the network is yours alone"
+            )
+    elif cluster.endswith((".yaml", ".yml")):
+        _settings(cluster, insecure)
+    else:
+        what = "wanted local, a scheduler's address (tcp://head:8786, tls://head:8786) or a YAML file (slurm.yaml)"
+        raise ClusterError(f"cluster: got {cluster!r}; {what}")
+
+
+def _is_loopback(host: str) -> bool:
+    with suppress(ValueError):
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    return host.lower() == "localhost"
+
+
+def _settings(path: str, insecure: bool) -> tuple[Any, dict[str, Any], int, float]:
+    """What a file says: dask-jobqueue's class, its own settings, how many workers, seconds to wait for the first."""
+    try:
+        import dask_jobqueue.core
+        import yaml
+        from dask import config
+        from dask.utils import parse_timedelta
+    except ImportError as error:
+        raise ClusterError(f"a batch system needs dask-jobqueue ({error}): pip install 'vaekit[cluster]'") from None
+    file = expanded(path, ClusterError)
+    try:
+        content = yaml.safe_load(file.read_text())
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
+        raise ClusterError(f"cluster: {file} cannot be read ({reason})") from None
+    content = dict(content) if isinstance(content, dict) else {}
+    workers, patience = content.pop("workers", None), content.pop("patience", "24h")
+    content = content.get("jobqueue", content)
+    kinds = {cls.job_cls.config_name: cls for cls in _subclasses(dask_jobqueue.core.JobQueueCluster)}
+    if not isinstance(content, dict) or len(content) != 1 or not isinstance(next(iter(content.values())), dict):
+        raise ClusterError(f"cluster: {file} wants one of {', '.join(kinds)} with its settings, and `workers: N`")
+    [(kind, given)] = content.items()
+    if kind not in kinds:
+        raise ClusterError(f"cluster: {file} names {kind!r}{nearest(kind, kinds)}; wanted one of {', '.join(kinds)}")
+    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+        raise ClusterError(f"cluster: {file} says `workers: {workers}`; wanted a whole number, at least 1")
+    known = [name.replace("_", "-") for name in config.get(f"jobqueue.{kind}")]
+    given = {str(name).replace("_", "-"): value for name, value in given.items()}
+    if unknown := [name for name in given if name not in known]:
+        raise ClusterError(f"cluster: {file}: {kind} has no {unknown[0]!r}{nearest(unknown[0], known)}")
+    if not given.get("cores") or not given.get("memory"):
+        raise ClusterError(f"cluster: {file}: {kind} needs `cores` and `memory` of a job")
+    if not isinstance(given["cores"], int) or isinstance(given["cores"], bool) or given["cores"] < 1:
+        raise ClusterError(f"cluster: {file} says `cores: {given['cores']}`; wanted a whole number, at least 1")
+    if given.setdefault("processes", 1) != 1:
+        raise ClusterError(
+            f"cluster: {file}: a job is one worker, of as many threads as `cores`; leave out `processes`"
+        )
+    try:
+        seconds = parse_timedelta(patience)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        seconds = None
+    if not seconds or seconds < 0:
+        raise ClusterError(f"cluster: {file} says `patience: {patience}`; wanted a time, e.g. 24h")
+    command = (getattr(kinds[kind].job_cls, "submit_command", None) or "").split()
+    if command and not shutil.which(command[0]):
+        raise ClusterError(f"cluster: {file}: there is no {command[0]} on this machine, which submits jobs of {kind}")
+    if not insecure and not importlib.util.find_spec("cryptography"):
+        raise ClusterError(
+            f"cluster: {file}: between machines Dask wants TLS, whose certificates need `pip install cryptography`; or "
+            "say --insecure where the network is yours alone"
+        )
+    # What Dask takes for memory pressure is its own data's: it would pause or kill a worker that holds images. The
+    # profiler stops the training a hundred times a second. The dashboard is for who is on this machine.
+    off = (f"export DASK_DISTRIBUTED__WORKER__{name}=False" for name in _OFF)
+    if command:  # else it starts a process, without a script
+        given["job-script-prologue"] = [*off, *(given.get("job-script-prologue") or [])]
+    given["scheduler-options"] = {"dashboard_address": "127.0.0.1:0", **(given.get("scheduler-options") or {})}
+    return kinds[kind], given, workers, seconds
+
+
+def _subclasses(cls: type) -> Iterator[Any]:
+    for below in cls.__subclasses__():
+        yield below
+        yield from _subclasses(below)
+
+
+def _places(device: str) -> list[dict[str, str]]:
+    """The environments of a local cluster's workers: one a core, or one a GPU."""
+    if default_backend(device) == "cores":
+        return [{}] * torch.get_num_threads()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    count = torch.cuda.device_count()
+    cards = visible[:count] if count and len(visible) >= count and all(visible) else list(map(str, range(count)))
+    return [{"CUDA_VISIBLE_DEVICES": card} for card in cards]
+
+
+class Cluster(NamedTuple):
+    """A client of a cluster; what it takes to have lost workers replaced; seconds to wait for the first one."""
+
+    client: Any
+    refill: Callable[[], object]
+    patience: float
+
+
+@contextmanager
+def opened(cluster: str, device: str, insecure: bool = False) -> Iterator[Cluster]:
+    """A cluster that is started, or a scheduler that runs already. Raises ClusterError."""
+    from dask import config
+    from distributed import Client, Nanny, Scheduler, SpecCluster
+
+    check(cluster, device, insecure)
+    # A death is told at once, for the client knows whether the job got further; a study's workers may start children.
+    own = {"distributed.scheduler.allowed-failures": 0, "distributed.worker.daemon": False}
+    own["distributed.worker.profile.enabled"] = False  # it stops the training a hundred times a second to look at it
+    own["distributed.deploy.lost-worker-timeout"] = "120s"  # a process that is started again imports torch first
+    with ExitStack() as stack:
+        if _ADDRESS.fullmatch(cluster):
+            try:
+                client = stack.enter_context(Client(cluster, timeout=_CONNECT, set_as_default=False))
+            except (OSError, ValueError, TypeError, RuntimeError) as error:
+                advice = "is it there, and is dask's configuration the same (TLS certificates)?"
+                raise ClusterError(f"no scheduler answers at {cluster} ({error}); {advice}") from None
+            yield Cluster(client, lambda: None, _START)
+            return
+        if cluster == "local":
+            if absent := device_problem(device):
+                raise ClusterError(f"device: {absent}")
+            options = {"nthreads": 1, "host": "127.0.0.1", "memory_limit": 0, "dashboard": False}
+            options |= {"preload": ["vaekit.sweep.jobs"], "silence_logs": logging.CRITICAL}
+            workers = {
+                i: {"cls": Nanny, "options": {**options, "env": place}} for i, place in enumerate(_places(device))
+            }
+            spoken = {"host": "127.0.0.1", "dashboard": True, "dashboard_address": "127.0.0.1:0"}
+            stack.enter_context(config.set(own))
+            spec = {"cls": Scheduler, "options": spoken}
+            quiet: Any = {"silence_logs": logging.CRITICAL}
+            made: Any = stack.enter_context(SpecCluster(workers=workers, scheduler=spec, **quiet))
+            refill, patience = functools.partial(made.scale, len(workers)), _START
+        else:
+            cls, given, count, patience = _settings(cluster, insecure)
+            name = cls.job_cls.config_name
+            stack.enter_context(config.set({**own, f"jobqueue.{name}": config.get(f"jobqueue.{name}") | given}))
+            try:
+                made = stack.enter_context(cls(security=None if insecure else True, silence_logs=logging.CRITICAL))
+            except (OSError, RuntimeError, TypeError, ValueError) as error:
+                raise ClusterError(f"the scheduler of {cluster} cannot be started ({error})") from None
+            _submit(made, count, name)
+
+            def refill() -> None:
+                with suppress(ClusterError):  # what is refused now may be taken in a minute
+                    _submit(made, count, name)
+
+        client = stack.enter_context(Client(made, timeout=_CONNECT, set_as_default=False))
+        yield Cluster(client, refill, patience)
+
+
+def _submit(made: Any, count: int, name: str) -> None:
+    """Ask a batch system for its jobs. Raises ClusterError where it refuses: `scale` alone drops what it says."""
+    from distributed import Status
+
+    while len(made.worker_spec) < count:
+        made.worker_spec.update(made.new_worker_spec())
+    try:
+        made.sync(made._correct_state)
+    except Exception as error:
+        for refused in [job for job, worker in made.workers.items() if worker.status == Status.created]:
+            made.workers.pop(refused).status = Status.failed  # Dask closes no worker that never was
+        raise ClusterError(f"{name} takes no job: {error}") from None
+
+
+def expected(cluster: str, device: str, insecure: bool = False) -> Workers:
+    """The workers that a cluster would have; a scheduler that runs already is asked. Raises ClusterError."""
+    check(cluster, device, insecure)
+    if cluster == "local":
+        return Workers(len(_places(device)), 1, "this machine")
+    if _ADDRESS.fullmatch(cluster):
+        with opened(cluster, device, insecure) as here:
+            threads = list(here.client.nthreads().values())
+        return Workers(len(threads), max(threads, default=1), cluster)
+    cls, given, count, _ = _settings(cluster, insecure)
+    return Workers(count, given["cores"], f"{cls.job_cls.config_name}, {cluster}")
