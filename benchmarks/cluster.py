@@ -108,8 +108,8 @@ def _speed(case: str, rounds: int, address: str) -> list[Row]:
 def _overhead(case: str, rounds: int, address: str) -> list[Row]:
     members = _members(32, 1, model_args={"depth": 1, "hidden": 16, "latent_dim": 10})
     _trained(members, address)  # images and imports
-    each = timing.interval([WORKERS * _trained(members, address)[0] / len(members) for _ in range(rounds)])
-    return [Row.of(case, "cluster", "s a job", each, "its one step, its files and the sweep's own plan included")]
+    of_a_job = timing.interval([WORKERS * _trained(members, address)[0] / len(members) for _ in range(rounds)])
+    return [Row.of(case, "cluster", "s a job", of_a_job, "its one step, its files and the sweep's own plan included")]
 
 
 def _nothing(case: str, rounds: int, address: str) -> list[Row]:

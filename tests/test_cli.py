@@ -321,9 +321,9 @@ def test_bundles_of_all_studies_have_a_limit(place, monkeypatch, capsys):
     monkeypatch.setattr(results, "BUNDLES_LIMIT", limit)
     before = contents(path)
     for to in ((), ("--to", str(place / "away"))):
-        said = error(capsys, "export", NAME, "--decoders", key, *to)
-        assert re.search(rf"would take 0\.\d+ MB, and results/ carries {limit / 1e6:g} at the most", said)
-        assert all(name in said for name in (f"{NAME}/", "another/", max(sizes, key=sizes.get)))
+        message = error(capsys, "export", NAME, "--decoders", key, *to)
+        assert re.search(rf"would take 0\.\d+ MB, and results/ carries {limit / 1e6:g} at the most", message)
+        assert all(name in message for name in (f"{NAME}/", "another/", max(sizes, key=sizes.get)))
     assert contents(path) == before
     assert not (place / "away").exists()
     monkeypatch.setattr(results, "BUNDLES_LIMIT", limit + 100_000)

@@ -207,8 +207,8 @@ def test_a_notebook_trains_on_a_cluster(place, address):
 
 
 def test_where_a_study_trains_changes_no_member():
-    here, there = (study.Settings.at("quick", cluster=where) for where in (None, "local"))
-    assert study.members(here) == study.members(there)
+    on_one, on_many = (study.Settings.at("quick", cluster=where) for where in (None, "local"))
+    assert study.members(on_one) == study.members(on_many)
     with pytest.raises(SettingsError, match="CUDA"):
         study.Settings.at("quick", device="cuda")
 

@@ -37,10 +37,8 @@ class Workers(NamedTuple):
 
 def check(cluster: str, device: str, insecure: bool = False) -> None:
     """Raise ClusterError for a cluster that cannot be meant, or is open to everybody; nothing is started."""
-    try:
-        import distributed  # noqa: F401
-    except ImportError as error:
-        raise ClusterError(f"a cluster needs Dask ({error}): pip install 'vaekit[cluster]'") from None
+    if not importlib.util.find_spec("distributed"):
+        raise ClusterError("a cluster needs Dask: pip install 'vaekit[cluster]'")
     if device.startswith("cuda:"):
         raise ClusterError(f"device: got {device}; wanted cuda, since each worker has a GPU of its own")
     if cluster == "local":
@@ -183,37 +181,37 @@ def opened(cluster: str, device: str, insecure: bool = False) -> Iterator[Cluste
             stack.enter_context(config.set(own))
             spec = {"cls": Scheduler, "options": spoken}
             quiet: Any = {"silence_logs": logging.CRITICAL}
-            made: Any = stack.enter_context(SpecCluster(workers=workers, scheduler=spec, **quiet))
-            refill, patience = functools.partial(made.scale, len(workers)), _START
+            started: Any = stack.enter_context(SpecCluster(workers=workers, scheduler=spec, **quiet))
+            refill, patience = functools.partial(started.scale, len(workers)), _START
         else:
             cls, given, count, patience = _settings(cluster, insecure)
             name = cls.job_cls.config_name
             stack.enter_context(config.set({**own, f"jobqueue.{name}": config.get(f"jobqueue.{name}") | given}))
             try:
-                made = stack.enter_context(cls(security=None if insecure else True, silence_logs=logging.CRITICAL))
+                started = stack.enter_context(cls(security=None if insecure else True, silence_logs=logging.CRITICAL))
             except (OSError, RuntimeError, TypeError, ValueError) as error:
                 raise ClusterError(f"the scheduler of {cluster} cannot be started ({error})") from None
-            _submit(made, count, name)
+            _submit(started, count, name)
 
             def refill() -> None:
                 with suppress(ClusterError):  # what is refused now may be taken in a minute
-                    _submit(made, count, name)
+                    _submit(started, count, name)
 
-        client = stack.enter_context(Client(made, timeout=_CONNECT, set_as_default=False))
+        client = stack.enter_context(Client(started, timeout=_CONNECT, set_as_default=False))
         yield Cluster(client, refill, patience)
 
 
-def _submit(made: Any, count: int, name: str) -> None:
+def _submit(started: Any, count: int, name: str) -> None:
     """Ask a batch system for its jobs. Raises ClusterError where it refuses: `scale` alone drops what it says."""
     from distributed import Status
 
-    while len(made.worker_spec) < count:
-        made.worker_spec.update(made.new_worker_spec())
+    while len(started.worker_spec) < count:
+        started.worker_spec.update(started.new_worker_spec())
     try:
-        made.sync(made._correct_state)
+        started.sync(started._correct_state)
     except Exception as error:
-        for refused in [job for job, worker in made.workers.items() if worker.status == Status.created]:
-            made.workers.pop(refused).status = Status.failed  # Dask closes no worker that never was
+        for refused in [job for job, worker in started.workers.items() if worker.status == Status.created]:
+            started.workers.pop(refused).status = Status.failed  # Dask closes no worker that never was
         raise ClusterError(f"{name} takes no job: {error}") from None
 
 
