@@ -4,6 +4,7 @@ The cluster is a real one of two processes, and what is said to be killed is kil
 """
 
 import dataclasses
+import itertools
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import clustered
+import distributed
 import pytest
 import torch
 from tiny import member, settings
@@ -35,10 +37,10 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="module")
 def address():
-    """The address of a cluster of two processes, as `--cluster local` starts it."""
+    """The address of a cluster of two processes, as `--cluster local --insecure` starts it."""
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
-    with hosts.opened("local", "cpu") as here:
+    with hosts.opened("local", "cpu", insecure=True) as here:
         here.client.wait_for_workers(2, 60)
         torch.set_num_threads(threads)
         yield here.client.scheduler.address
@@ -111,8 +113,8 @@ def test_what_is_known_never_reaches_the_cluster(store, address, place):
     alone(clustered.members(1), store.root)
     record = store.record(clustered.members(1)[0].key)
     told = []
-    run(clustered.members(1, 2), store, address, progress=told.append)
-    assert {now.members for now in told} <= {1}
+    assert run(clustered.members(1, 2), store, address, progress=told.append).missing == clustered.members(2)
+    assert {now.members for now in told} == {1}
     assert store.record(clustered.members(1)[0].key) == record
     run(clustered.members(1, 2), store, "tcp://127.0.0.1:9")  # where no scheduler is
 
@@ -126,15 +128,20 @@ def test_members_that_lack_a_measure_are_measured_there(store, address):
 
 
 def test_kill_9_of_a_worker_in_training_leaves_the_same_bits(store, address, place):
-    members, killed = clustered.members(1, 2, 3, steps=LONG), []
+    members, killed, told = clustered.members(1, 2, 3, steps=4 * LONG), [], []
 
     def kill():
         killed.append(trainings(store)[0])
         os.kill(killed[0].pid, signal.SIGKILL)
+        killed.append(len(told))
 
     with aside(kill):
-        run(members, store, address)
-    assert 0 < killed[0].step < LONG
+        run(members, store, address, progress=told.append)
+    one, before = killed
+    assert 0 < one.step < one.first.steps
+    steps = [new.step for now in told[before + 1 :] for new in now.newest if new.member == one.first]
+    assert steps, "nothing was told of the member that went on"
+    assert min(steps) >= one.step
     assert_same_bits(members, store, alone(members, place / "alone"))
 
 
@@ -152,8 +159,33 @@ def test_a_job_that_kills_its_process_is_named_after_some_attempts_and_others_fi
     assert "RuntimeError: no such measure today" in message
     assert failed.value.status == 1
     assert len([line for line in lines if line.startswith("failed: ")]) == 2
-    # The first time it got further, for it was trained; then the attempts count, and one alone.
-    assert clustered.deaths(os.getpid()).read_text().count("died") == 1 + cluster.ATTEMPTS + 1
+    # The first time it got further, for it was trained; then the attempts count.
+    assert clustered.deaths(os.getpid()).read_text().count("died") == 1 + cluster.ATTEMPTS
+
+
+def test_of_a_job_of_several_members_the_one_that_fails_is_named(store):
+    good = clustered.members(1, 2, 3)
+    with (
+        distributed.LocalCluster(n_workers=1, threads_per_worker=4, dashboard_address=None) as started,
+        pytest.raises(
+            cluster.JobsFailed, match=r"1 jobs failed; (.|\n)*beta 667, seed 0 \(\w+\): RuntimeError: no such"
+        ),
+    ):
+        run([*clustered.members(clustered.BUG), *good], store, started.scheduler_address)
+    assert {*store.keys()} == {member.key for member in good}
+
+
+def test_a_worker_that_an_error_spoiled_is_started_anew(store, address):
+    lines = []
+    clustered.spoiled(os.getpid()).unlink(missing_ok=True)
+    run(clustered.members(clustered.SPOIL), store, address, lines)
+    run(clustered.members(1, 2, 3), store, address, lines)
+    assert len(list(store.keys())) == 4
+    assert not [line for line in lines if line.startswith(("failed", "not used"))]
+    with distributed.Client(address, set_as_default=False) as client:
+        client.wait_for_workers(2, 60)
+        pids = client.run(os.getpid)
+    assert int(clustered.spoiled(os.getpid()).read_text()) not in pids.values()
 
 
 @pytest.mark.parametrize("how", ["stop", "minutes"])
@@ -200,7 +232,8 @@ def test_a_command_trains_on_a_cluster(place, address, capsys):
     assert "0 members were trained" in capsys.readouterr().out
 
 
-def test_a_notebook_trains_on_a_cluster(place, address):
+def test_a_notebook_trains_on_a_cluster(place, address, monkeypatch):
+    monkeypatch.setattr(sweep, "run", None)
     table = study.run(settings(cluster=address, betas=[1]))
     assert table["key"].nunique() == 1
     assert table["asked"].all()
@@ -209,8 +242,23 @@ def test_a_notebook_trains_on_a_cluster(place, address):
 def test_where_a_study_trains_changes_no_member():
     on_one, on_many = (study.Settings.at("quick", cluster=where) for where in (None, "local"))
     assert study.members(on_one) == study.members(on_many)
-    with pytest.raises(SettingsError, match="CUDA"):
-        study.Settings.at("quick", device="cuda")
+    for where in ("none", "local"):
+        with pytest.raises(SettingsError, match="CUDA"):
+            study.Settings.at("quick", device="cuda", cluster=where)
+    assert study.Settings.at("quick", device="cuda", cluster="tcp://127.0.0.1:9").device == "cuda"
+    with pytest.raises(SettingsError, match="torch does not know"):
+        study.Settings.at("quick", device="coda", cluster="tcp://127.0.0.1:9")
+
+
+def test_this_machines_own_cluster_has_tls(store, monkeypatch):
+    lines = []
+    monkeypatch.setattr(hosts, "_places", lambda device: [{}])
+    run(clustered.members(1), store, "local", lines)
+    assert len(list(store.keys())) == 1
+    assert any("tls://127.0.0.1" in line for line in lines)
+    monkeypatch.setitem(sys.modules, "cryptography", None)
+    with pytest.raises(cluster.ClusterError, match="cryptography"):
+        run(clustered.members(2), store, "local")
 
 
 @contextmanager
@@ -293,6 +341,7 @@ except KeyboardInterrupt as stopped:
         ("tcp://localhost", "wanted local"),
         ("http://127.0.0.1:9", "wanted tcp"),
         ("locla", "wanted local"),
+        ("tls://127.0.0.1:9", "no scheduler answers"),
         ("nowhere.yaml", "cannot be read"),
     ],
 )
@@ -324,7 +373,7 @@ def test_settings_of_a_batch_system_that_cannot_be_meant_are_one_error(tmp_path,
     monkeypatch.setenv("PATH", str(tmp_path))
     (tmp_path / "batch.yaml").write_text(text)
     with pytest.raises(cluster.ClusterError, match=says):
-        hosts.check(str(tmp_path / "batch.yaml"), "cpu", insecure=True)
+        hosts.check(str(tmp_path / "batch.yaml"), "cpu")
 
 
 def test_a_batch_systems_workers_are_not_paused_and_its_dashboard_is_for_this_machine(tmp_path, monkeypatch):
@@ -332,9 +381,9 @@ def test_a_batch_systems_workers_are_not_paused_and_its_dashboard_is_for_this_ma
     monkeypatch.setenv("PATH", str(tmp_path))
     own = 'job_script_prologue: ["source here"], scheduler_options: {port: 8786}'
     (tmp_path / "batch.yaml").write_text(f"slurm: {{cores: 1, memory: 1GB, {own}}}\nworkers: 2\n")
-    _, given, *_ = hosts._settings(str(tmp_path / "batch.yaml"), insecure=True)
+    _, given, *_ = hosts._settings(str(tmp_path / "batch.yaml"))
     *off, last = given["job-script-prologue"]
-    assert "export DASK_DISTRIBUTED__WORKER__MEMORY__PAUSE=False" in off
+    assert {"export DASK_DISTRIBUTED__WORKER__MEMORY__PAUSE=False", *hosts._KEEP} <= {*off}
     assert last == "source here"
     assert given["scheduler-options"] == {"dashboard_address": "127.0.0.1:0", "port": 8786}
     assert given["processes"] == 1
@@ -350,15 +399,57 @@ def test_a_batch_system_that_takes_no_job_is_one_error(store, tmp_path, monkeypa
     assert "no such partition" in str(error.value)
 
 
+def test_a_batch_system_that_takes_some_of_the_jobs_is_asked_again(store, tmp_path, monkeypatch):
+    once = f"mkdir {tmp_path}/taken 2>/dev/null && echo Submitted batch job 1 && exit"
+    (tmp_path / "sbatch").write_text(f"#!/bin/sh\n{once}\necho no more of you >&2\nexit 1\n")
+    (tmp_path / "sbatch").chmod(0o755)
+    (tmp_path / "scancel").symlink_to("/bin/true")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    (tmp_path / "batch.yaml").write_text("patience: 1s\nslurm: {cores: 1, memory: 1GB, interface: lo}\nworkers: 3\n")
+    lines, told = [], []
+    with pytest.raises(cluster.ClusterError, match="no worker came within 1 s"):
+        run(clustered.members(1), store, str(tmp_path / "batch.yaml"), lines, insecure=True, progress=told.append)
+    assert [line for line in lines if "slurm takes 1 of 3 jobs" in line and "no more of you" in line]
+    assert {now.phase for now in told} == {"waiting for a worker"}
+
+
 @pytest.mark.slow
 # What dask-jobqueue starts with bash it kills and does not wait for.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_batch_systems_jobs_train(store, tmp_path, monkeypatch):
+def test_a_batch_systems_jobs_train_are_replaced_and_end_with_nothing_to_do(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "_FILL", 1.0)
+    monkeypatch.setattr(hosts, "_LOST", "1s")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
     pytest.importorskip("dask_jobqueue.local")  # a batch system of bash alone, which is there when it is imported
-    (tmp_path / "batch.yaml").write_text("local: {cores: 1, memory: 1GB, log_directory: null}\nworkers: 1\n")
-    run(clustered.members(1, 2), store, str(tmp_path / "batch.yaml"), insecure=True)
-    assert len(list(store.keys())) == 2
+    (tmp_path / "batch.yaml").write_text("local: {cores: 1, memory: 1GB, log_directory: null}\nworkers: 2\n")
+    killed, counts, clusters = [], [], []
+
+    @contextmanager
+    def seen(*arguments):
+        with hosts.opened(*arguments) as here:
+            clusters.append(here)
+            yield here
+
+    def kill():
+        killed.extend(trainings(store, 60, 2))
+        for pid in (int(Path(f"/proc/{killed[0].pid}/stat").read_text().split()[3]), killed[0].pid):  # its nanny first
+            os.kill(pid, signal.SIGKILL)
+
+    def count(now):
+        counts.append(len(clusters[0].client.nthreads()))
+
+    monkeypatch.setattr(cluster, "opened", seen)
+    with aside(kill):
+        run(
+            clustered.members(1, 2, 3, steps=40 * LONG),
+            store,
+            str(tmp_path / "batch.yaml"),
+            insecure=True,
+            progress=count,
+        )
+    assert len(list(store.keys())) == 3
+    changes = [number for number, _ in itertools.groupby(counts) if number]
+    assert changes[-4:] == [2, 1, 2, 1]
 
 
 def test_dask_is_imported_by_who_uses_a_cluster_alone():

@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -34,11 +35,11 @@ from vaekit.sweep.plan import LARGEST_STACK, Plan
 from vaekit.sweep.study import StudySpec
 
 Say = Callable[[str], None]
-ATTEMPTS = 2  # of a job whose worker dies before the job is further than it was; then one alone on the cluster
+ATTEMPTS = 2  # of a job that fails before it is further than it was
+_FURTHER = 0.01  # of its steps: the first one of each attempt is saved
 PER_WORKER = 3  # jobs of a GPU worker at the least, so that none waits long for the last one
 _SMALL = 8  # members of a stack below which it is not cut for the sake of more jobs
-_STRIKES = 3  # errors in a row after which a worker gets no more jobs
-_REFILL = 60.0  # seconds between two looks whether workers of a cluster of ours have to be replaced
+_FILL = 60.0  # seconds between two looks whether workers have to be replaced
 _LOOK = 0.2
 _ANSWER = 30.0  # seconds in which a worker hands over what a job returned
 
@@ -79,6 +80,12 @@ def _size(waiting: int, total: int, workers: int, threads: int, device: str) -> 
     return min(waiting, share, LARGEST_STACK)
 
 
+def write_probe(path: str | Path) -> None:
+    """A file that each worker must see: it says that they have the client's store."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text("read me")
+
+
 # On the client --------------------------------------------------------------------------------------------------------
 
 
@@ -115,13 +122,11 @@ def run(
     todo = train.prepare(spec_of(first), members, store, device, say)
     if not train.is_work(todo):
         return todo
-    probe = store.root / "staging" / f".probe-{uuid.uuid4().hex}"
+    probe = store.root / "staging" / f".probe.{uuid.uuid4().hex[:8]}"
     first = dataclasses.replace(first, probe=str(probe))
     with shown(progress, say) as (tell, say_between):
         overview = Overview(todo, tell)
         with stopping(overview, True):
-            probe.parent.mkdir(parents=True, exist_ok=True)
-            probe.write_text("read me")
             try:
                 with opened(cluster, device, insecure) as here:
                     Feeder(here, first, todo, store, overview, say_between, stop, minutes).feed()
@@ -202,7 +207,7 @@ class Piece:
     members: list[Member]
     longer: list[Member] = field(default_factory=list)
     reached: float = -1.0  # steps in the store when it was last given to a worker
-    deaths: int = 0  # of its workers since it last got further
+    failed_on: list[str] = field(default_factory=list)  # workers, since it last got further
 
 
 class Feeder:
@@ -221,8 +226,7 @@ class Feeder:
     ):
         self.client, self.here, self.first, self.store, self.overview = here.client, here, first, store, overview
         self.say, self.stop, self.end = say, stop, time.monotonic() + (60 * minutes if minutes else math.inf)
-        self.again: deque[Piece] = deque()  # its worker went, or had to
-        self.suspects: deque[Piece] = deque()  # their workers died: each is tried alone, where it can blame no other
+        self.again: deque[Piece] = deque()  # its worker went, or it failed there
         self.measured = [("measure", member, None) for member in todo.unmeasured]
         self.measured += [("cut", member, longer) for member, longer in todo.shorter.items()]
         stored = {*store.keys()}
@@ -238,9 +242,8 @@ class Feeder:
         self.done: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         self.good: dict[str, bool] = {}  # workers, by their addresses: whether they see what they need
-        self.strikes: dict[str, int] = {}
         self.failures: list[str] = []
-        self.number, self.alone, self.refilled, self.seen = 0, False, time.monotonic(), time.monotonic()
+        self.number, self.filled, self.seen = 0, time.monotonic(), time.monotonic()
 
     def feed(self) -> None:
         """All of it, until it is done, its time is over or it is stopped. Raises ClusterError, JobsFailed."""
@@ -274,6 +277,8 @@ class Feeder:
         """Wait for the first worker, and look whether all see what they need; False where it is stopped before."""
         link = self.client.dashboard_link if importlib.util.find_spec("bokeh") else None
         self.say(f"the cluster {self.client.scheduler.address}" + (f", dashboard {link}" if link else ""))
+        if refused := self.here.fill():
+            self.say(refused)
         begun = time.monotonic()
         while not (threads := self.client.nthreads()):
             if self.is_ending():
@@ -281,6 +286,7 @@ class Feeder:
             if time.monotonic() - begun > self.here.patience:
                 raise ClusterError(f"no worker came within {self.here.patience:.0f} s")
             self.check_scheduler()
+            self.overview.tell()
             time.sleep(_LOOK)
         if problems := self.look_at(threads):
             raise ClusterError("\n- ".join(("some workers cannot do this", *problems)))
@@ -290,15 +296,11 @@ class Feeder:
         """Ask workers that are new whether they see store, study and images; a sentence for each that does not."""
         if not (fresh := [worker for worker in workers if worker not in self.good]):
             return []
+        write_probe(self.first.probe)  # whoever clears staging deletes it
         answers = self.client.run(problem, self.first, self.images, workers=fresh, on_error="return")
-        problems = []
-        for worker, answer in answers.items():
-            self.good[worker] = answer is None
-            if isinstance(answer, OSError):
-                del self.good[worker]  # it went away
-            elif answer is not None:
-                problems.append(f"{worker}: {answer}")
-        return problems
+        gone = [worker for worker, answer in answers.items() if isinstance(answer, OSError)]
+        self.good |= {worker: answer is None for worker, answer in answers.items() if worker not in gone}
+        return [f"{worker}: {answer}" for worker, answer in answers.items() if answer and worker not in gone]
 
     def loop(self) -> None:
         told = 0.0
@@ -333,7 +335,7 @@ class Feeder:
 
     def is_left(self) -> bool:
         """Whether something waits for a worker."""
-        return bool(self.again or self.suspects or self.measured or any(self.ready))
+        return bool(self.again or self.measured or any(self.ready))
 
     def check_scheduler(self, error: BaseException | None = None) -> None:
         """Raise ClusterError where the scheduler is lost."""
@@ -345,16 +347,16 @@ class Feeder:
 
     def submit(self) -> None:
         """Give idle workers a job each; no more jobs than workers, for one that dies puts the blame on all it has."""
-        usable = self.usable()
-        if not self.is_left():
-            return
-        processing = self.client.processing()
+        usable, processing = self.usable(), self.client.processing()
         busy = {worker for *_, worker in self.flying.values()}
         idle = [worker for worker in usable if worker not in busy and not processing.get(worker)]
+        if idle and self.here.is_batch and not self.is_left() and not self.children:  # they follow what is at work
+            self.client.retire_workers(idle)
+            return
         for worker in idle[: max(0, len(usable) - len(self.flying))]:
-            if self.alone or not (piece := self.piece(usable[worker], len(usable))):
-                return
-            self.alone, piece.reached = piece.deaths >= ATTEMPTS, self.reached(piece)
+            if not (piece := self.piece(worker, usable)):
+                continue
+            piece.reached = self.reached(piece)
             self.number += 1
             rows = tuple(member.row() for member in piece.members), tuple(member.row() for member in piece.longer)
             job = dataclasses.replace(self.first, number=self.number, kind=piece.kind, members=rows[0], longer=rows[1])
@@ -364,26 +366,31 @@ class Feeder:
             future.add_done_callback(self.done.put)
 
     def usable(self) -> dict[str, int]:
-        """The workers that may get jobs, and their threads. Raises ClusterError where there will be none."""
+        """The workers that may get jobs, and their threads. Raises ClusterError where there were none for too long."""
         workers, now = self.client.scheduler_info(n_workers=-1)["workers"], time.monotonic()
         threads = {name: worker["nthreads"] for name, worker in workers.items() if worker["status"] == "running"}
         for line in self.look_at(threads):
             self.say(f"not used: {line}")
-        if threads:
+        if now - self.filled > _FILL and self.is_left():
+            self.filled = now
+            write_probe(self.first.probe)
+            with suppress(ClusterError):  # what is refused now may be taken in a minute
+                self.here.fill()
+        usable = {worker: number for worker, number in threads.items() if self.good.get(worker)}
+        if usable:
             self.seen = now
-        if now - self.refilled > _REFILL:
-            self.refilled = now
-            self.here.refill()
-        usable = {w: n for w, n in threads.items() if self.good.get(w) and self.strikes.get(w, 0) < _STRIKES}
-        if now - self.seen > self.here.patience or (threads and not usable and not self.flying):
-            why = "every worker is refused" if threads else f"no worker is left since {now - self.seen:.0f} s"
+        if now - self.seen > self.here.patience:
+            why = f"no worker can be used since {now - self.seen:.0f} s"
             raise ClusterError("\n- ".join((f"{why}; what is committed stays", *self.failures)))
         return usable
 
-    def piece(self, threads: int, workers: int) -> Piece | None:
-        """What a worker of so many threads does next."""
-        if self.again:
-            return self.again.popleft()
+    def piece(self, worker: str, usable: Mapping[str, int]) -> Piece | None:
+        """What a worker does next: not what failed there, as long as there are others."""
+        workers, threads = len(usable), usable[worker]
+        for i, piece in enumerate(self.again):
+            if worker not in piece.failed_on or usable.keys() <= {*piece.failed_on}:
+                del self.again[i]
+                return piece
         if self.measured:
             kind = self.measured[0][0]
             alike = [one for one in self.measured if one[0] == kind]
@@ -400,8 +407,6 @@ class Feeder:
                 size = plan.begun_members(group, self.store, self.first.device) or size
             members, group[:size] = group[:size], []
             return Piece("train", members)
-        if self.suspects and not self.flying:
-            return self.suspects.popleft()
         return None
 
     def settle(self, future: Any) -> None:
@@ -410,39 +415,54 @@ class Feeder:
 
         _, number, piece, worker = self.flying.pop(future.key)
         heard = self.overview.heard.get(number, {})
-        self.alone = False
-        stored: Iterable[str] = ()
-        if future.status == "finished" and (result := _result(future)) is None:
-            self.again.append(piece)
-        elif future.status == "finished":
+        stored: list[str] = []
+        if future.status == "finished" and (result := _result(future)) is not None:
             stored = result["stored"]
-            self.strikes[worker] = 0
             if result["stopped"]:
                 self.again.append(piece)
-            elif left := len(piece.members) - len(result["stored"]):
+            elif left := len(piece.members) - len(stored):
                 self.fail(piece, f"{left} of its members are not stored")
-        elif future.status == "error" and isinstance(error := future.exception(), KilledWorker):
-            # Where its nodes' time is short it is further each time.
-            piece.deaths = 0 if self.reached(piece) > piece.reached else piece.deaths + 1
-            if piece.deaths < ATTEMPTS:
-                self.again.append(piece)
-            elif piece.deaths == ATTEMPTS:
-                self.suspects.append(piece)
-            else:
-                self.fail(piece, f"its process died each time; last heard: {_words(heard)}")
         elif future.status == "error":
-            self.strikes[worker] = self.strikes.get(worker, 0) + 1
-            where = heard.get("worker", worker)
-            self.fail(piece, f"{type(error).__name__}: {error} (worker {where})")
-        else:  # lost or cancelled: by a scheduler that is gone, which is said next
+            if piece.kind == "train":  # of some of its fleets the members may be there
+                stored = [member.key for member in piece.members if member.key in self.store]
+            if isinstance(error := future.exception(), KilledWorker):
+                words = f"its process died each time; last heard: {_words(heard)}"
+            else:
+                words = f"{type(error).__name__}: {error} (worker {heard.get('worker', worker)})"
+                self.look_again(worker)
+            self.retry(piece, worker, words)
+        else:  # lost or cancelled: its worker went before it was fetched; or the scheduler, which is said next
             self.again.append(piece)
-        if future.status == "error":  # of some of its fleets the members may be there
-            stored = [member.key for member in piece.members if member.key in self.store and piece.kind == "train"]
         self.overview.ends(number, stored)
         for key in stored:
             for group, child in self.children.pop(key, ()):
                 self.ready[group].append(child)
         future.release()
+
+    def look_again(self, worker: str) -> None:
+        """Start a worker's process anew where an error has spoiled it: after one of a GPU's it can do nothing more."""
+        self.good.pop(worker, None)
+        if self.look_at([worker]):
+            with suppress(OSError, TimeoutError, ValueError):  # it is gone, or has no nanny
+                self.client.restart_workers([worker], timeout=_ANSWER, raise_for_error=False)
+
+    def retry(self, piece: Piece, worker: str, words: str) -> None:
+        """Try a job that failed on another worker; after some attempts in halves; at last name the member."""
+        steps = sum(member.steps for member in piece.members)
+        if self.reached(piece) > piece.reached + _FURTHER * steps:
+            piece.failed_on.clear()  # where its nodes' time is short it is further each time
+        else:
+            piece.failed_on.append(worker)
+        missing = [i for i, m in enumerate(piece.members) if piece.kind != "train" or m.key not in self.store]
+        half = math.ceil(len(missing) / 2)
+        if len(piece.failed_on) < ATTEMPTS:
+            self.again.append(piece)
+        elif len(missing) > 1:
+            for part in (missing[:half], missing[half:]):
+                longer = [piece.longer[i] for i in part] if piece.longer else []
+                self.again.append(Piece(piece.kind, [piece.members[i] for i in part], longer))
+        elif missing:
+            self.fail(piece, words)
 
     def reached(self, piece: Piece) -> float:
         """The steps that a piece's checkpoints, and what is stored of it, have reached."""
@@ -454,7 +474,7 @@ class Feeder:
 
     def fail(self, piece: Piece, words: str) -> None:
         """Name a job that failed."""
-        first = piece.members[0]
+        first = next((member for member in piece.members if member.key not in self.store), piece.members[0])
         weights = ", ".join([*(f"{name} {value:g}" for name, value in first.weights), f"seed {first.seed}"])
         several = f" and {len(piece.members) - 1} more" if len(piece.members) > 1 else ""
         self.failures.append(f"{describe(first)}; {weights}{several} ({first.key[:SHORT]}): {words}")

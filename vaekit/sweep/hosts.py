@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import shutil
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, NamedTuple
@@ -17,7 +18,11 @@ from vaekit.fleet import default_backend, device_problem
 from vaekit.settings import PlainError, expanded, nearest
 
 _CONNECT, _START = 10.0, 60.0  # seconds to wait for a scheduler, and for the first worker
+_LOST = "120s"  # after which a worker is lost: a process that is started again imports torch first
 _OFF = ("MEMORY__PAUSE", "MEMORY__TERMINATE", "PROFILE__ENABLED", "DAEMON")  # Dask's settings of a worker
+# Dask has memory given back to the system after each tensor: a small model takes half as long again.
+_TRIM = "MALLOC_TRIM_THRESHOLD_"
+_KEEP = (f"export {_TRIM}=134217728", "export MALLOC_MMAP_THRESHOLD_=33554432")  # what glibc comes to by itself
 _ADDRESS = re.compile(r"([a-z]+)://(\[[0-9a-f:.]+\]|[^:/\s]+):[0-9]{1,5}/?", re.ASCII | re.IGNORECASE)
 
 
@@ -41,8 +46,6 @@ def check(cluster: str, device: str, insecure: bool = False) -> None:
         raise ClusterError("a cluster needs Dask: pip install 'vaekit[cluster]'")
     if device.startswith("cuda:"):
         raise ClusterError(f"device: got {device}; wanted cuda, since each worker has a GPU of its own")
-    if cluster == "local":
-        return
     if match := _ADDRESS.fullmatch(cluster):
         if match[1] not in ("tcp", "tls"):
             raise ClusterError(f"cluster: got {cluster}; wanted tcp://… or tls://…, as the scheduler prints it")
@@ -51,8 +54,11 @@ def check(cluster: str, device: str, insecure: bool = False) -> None:
                 f"cluster: {cluster} is not this machine and has no TLS, so whoever reaches it runs code as you; use "
                 "tls://, or say --insecure where the network is yours alone"
             )
-    elif cluster.endswith((".yaml", ".yml")):
-        _settings(cluster, insecure)
+    elif cluster == "local" or cluster.endswith((".yaml", ".yml")):
+        if not insecure and not importlib.util.find_spec("cryptography"):
+            raise ClusterError("certificates for TLS need cryptography: pip install 'vaekit[cluster]'; or --insecure")
+        if cluster != "local":
+            _settings(cluster)
     else:
         what = "wanted local, a scheduler's address (tcp://head:8786, tls://head:8786) or a YAML file (slurm.yaml)"
         raise ClusterError(f"cluster: got {cluster!r}; {what}")
@@ -64,7 +70,7 @@ def _is_loopback(host: str) -> bool:
     return host.lower() == "localhost"
 
 
-def _settings(path: str, insecure: bool) -> tuple[Any, dict[str, Any], int, float]:
+def _settings(path: str) -> tuple[Any, dict[str, Any], int, float]:
     """What a file says: dask-jobqueue's class, its own settings, how many workers, seconds to wait for the first."""
     try:
         import dask_jobqueue.core
@@ -111,16 +117,11 @@ def _settings(path: str, insecure: bool) -> tuple[Any, dict[str, Any], int, floa
     command = (getattr(kinds[kind].job_cls, "submit_command", None) or "").split()
     if command and not shutil.which(command[0]):
         raise ClusterError(f"cluster: {file}: there is no {command[0]} on this machine, which submits jobs of {kind}")
-    if not insecure and not importlib.util.find_spec("cryptography"):
-        raise ClusterError(
-            f"cluster: {file}: between machines Dask wants TLS, whose certificates need `pip install cryptography`; or "
-            "say --insecure where the network is yours alone"
-        )
     # What Dask takes for memory pressure is its own data's: it would pause or kill a worker that holds images. The
     # profiler stops the training a hundred times a second. The dashboard is for who is on this machine.
     off = (f"export DASK_DISTRIBUTED__WORKER__{name}=False" for name in _OFF)
     if command:  # else it starts a process, without a script
-        given["job-script-prologue"] = [*off, *(given.get("job-script-prologue") or [])]
+        given["job-script-prologue"] = [*_KEEP, *off, *(given.get("job-script-prologue") or [])]
     given["scheduler-options"] = {"dashboard_address": "127.0.0.1:0", **(given.get("scheduler-options") or {})}
     return kinds[kind], given, workers, seconds
 
@@ -142,24 +143,33 @@ def _places(device: str) -> list[dict[str, str]]:
 
 
 class Cluster(NamedTuple):
-    """A client of a cluster; what it takes to have lost workers replaced; seconds to wait for the first one."""
+    """A cluster that is there.
+
+    Args:
+        client: Dask's.
+        fill: ask for the workers that it lacks; says what of it is refused. Raises ClusterError where all of it is.
+        patience: seconds that may pass without a worker.
+        is_batch: whether its workers are a batch system's jobs, which end where they have nothing to do.
+    """
 
     client: Any
-    refill: Callable[[], object]
+    fill: Callable[[], str | None]
     patience: float
+    is_batch: bool = False
 
 
 @contextmanager
 def opened(cluster: str, device: str, insecure: bool = False) -> Iterator[Cluster]:
     """A cluster that is started, or a scheduler that runs already. Raises ClusterError."""
     from dask import config
-    from distributed import Client, Nanny, Scheduler, SpecCluster
+    from distributed import Client, Nanny, Scheduler, Security, SpecCluster
 
     check(cluster, device, insecure)
     # A death is told at once, for the client knows whether the job got further; a study's workers may start children.
     own = {"distributed.scheduler.allowed-failures": 0, "distributed.worker.daemon": False}
     own["distributed.worker.profile.enabled"] = False  # it stops the training a hundred times a second to look at it
-    own["distributed.deploy.lost-worker-timeout"] = "120s"  # a process that is started again imports torch first
+    own["distributed.deploy.lost-worker-timeout"] = _LOST
+    own[f"distributed.nanny.pre-spawn-environ.{_TRIM}"] = None
     with ExitStack() as stack:
         if _ADDRESS.fullmatch(cluster):
             try:
@@ -172,37 +182,35 @@ def opened(cluster: str, device: str, insecure: bool = False) -> Iterator[Cluste
         if cluster == "local":
             if absent := device_problem(device):
                 raise ClusterError(f"device: {absent}")
-            options = {"nthreads": 1, "host": "127.0.0.1", "memory_limit": 0, "dashboard": False}
+            # Other users of this machine reach 127.0.0.1, too.
+            spoken = {"host": "127.0.0.1"} if insecure else {"host": "127.0.0.1", "protocol": "tls"}
+            spoken |= {} if insecure else {"security": Security.temporary()}
+            options = {**spoken, "nthreads": 1, "memory_limit": 0, "dashboard": False}
             options |= {"preload": ["vaekit.sweep.jobs"], "silence_logs": logging.CRITICAL}
             workers = {
                 i: {"cls": Nanny, "options": {**options, "env": place}} for i, place in enumerate(_places(device))
             }
-            spoken = {"host": "127.0.0.1", "dashboard": True, "dashboard_address": "127.0.0.1:0"}
             stack.enter_context(config.set(own))
-            spec = {"cls": Scheduler, "options": spoken}
-            quiet: Any = {"silence_logs": logging.CRITICAL}
-            started: Any = stack.enter_context(SpecCluster(workers=workers, scheduler=spec, **quiet))
-            refill, patience = functools.partial(started.scale, len(workers)), _START
+            dashboard = {"dashboard": True, "dashboard_address": "127.0.0.1:0"}
+            spec = {"cls": Scheduler, "options": {**spoken, **dashboard}}
+            how: Any = {"security": spoken.get("security"), "silence_logs": logging.CRITICAL}
+            started: Any = stack.enter_context(SpecCluster(workers=workers, scheduler=spec, **how))
+            fill, patience = functools.partial(started.scale, len(workers)), _START
         else:
-            cls, given, count, patience = _settings(cluster, insecure)
+            cls, given, count, patience = _settings(cluster)
             name = cls.job_cls.config_name
             stack.enter_context(config.set({**own, f"jobqueue.{name}": config.get(f"jobqueue.{name}") | given}))
             try:
                 started = stack.enter_context(cls(security=None if insecure else True, silence_logs=logging.CRITICAL))
             except (OSError, RuntimeError, TypeError, ValueError) as error:
                 raise ClusterError(f"the scheduler of {cluster} cannot be started ({error})") from None
-            _submit(started, count, name)
-
-            def refill() -> None:
-                with suppress(ClusterError):  # what is refused now may be taken in a minute
-                    _submit(started, count, name)
-
+            fill = functools.partial(_submit, started, count, name)
         client = stack.enter_context(Client(started, timeout=_CONNECT, set_as_default=False))
-        yield Cluster(client, refill, patience)
+        yield Cluster(client, fill, patience, cluster != "local")
 
 
-def _submit(started: Any, count: int, name: str) -> None:
-    """Ask a batch system for its jobs. Raises ClusterError where it refuses: `scale` alone drops what it says."""
+def _submit(started: Any, count: int, name: str) -> str | None:
+    """Ask a batch system for its jobs; `scale` alone drops what it says. See `Cluster.fill`."""
     from distributed import Status
 
     while len(started.worker_spec) < count:
@@ -210,9 +218,14 @@ def _submit(started: Any, count: int, name: str) -> None:
     try:
         started.sync(started._correct_state)
     except Exception as error:
-        for refused in [job for job, worker in started.workers.items() if worker.status == Status.created]:
-            started.workers.pop(refused).status = Status.failed  # Dask closes no worker that never was
-        raise ClusterError(f"{name} takes no job: {error}") from None
+        traceback.clear_frames(error.__traceback__)  # they hold all jobs, of which Dask counts those that are held
+        refused = [job for job, worker in started.workers.items() if worker.status == Status.created]
+        for job in refused:
+            started.workers.pop(job).status = Status.failed  # Dask closes no worker that never was
+        if not started.workers:
+            raise ClusterError(f"{name} takes no job: {error}") from None
+        return f"{name} takes {len(started.workers)} of {count} jobs, and is asked for the others again: {error}"
+    return None
 
 
 def expected(cluster: str, device: str, insecure: bool = False) -> Workers:
@@ -224,5 +237,5 @@ def expected(cluster: str, device: str, insecure: bool = False) -> Workers:
         with opened(cluster, device, insecure) as here:
             threads = list(here.client.nthreads().values())
         return Workers(len(threads), max(threads, default=1), cluster)
-    cls, given, count, _ = _settings(cluster, insecure)
+    cls, given, count, _ = _settings(cluster)
     return Workers(count, given["cores"], f"{cls.job_cls.config_name}, {cluster}")
