@@ -97,7 +97,8 @@ explore.figure_2()
 #
 # `dsprites_like` has the factors of dSprites {cite}`matthey2017dsprites` in the same order: 3 shapes × 6 scales × 40
 # orientations × 32 × 32 places, 737,280 binary images of 64 × 64 pixels. It is close to dSprites and not bit-equal to
-# it. All of it would fill 3 GB, so an image is drawn from its index when it is asked for.
+# it. All of it would fill 3 GB, so an image is drawn from its index when it is asked for. `dsprites_like32` has the
+# same images at 32 × 32, each pixel the mean of 2 × 2, rounded to a whole number, halves up.
 #
 # A pixel is white where its centre lies in the sprite. The forty orientations include both 0 and 2π, whose images are
 # equal; `data.dsprites.image_set(orientations=39)` leaves one of them out, under another identity.

@@ -89,7 +89,7 @@ def test_a_stored_set_comes_back(folder, name):
     assert data.source == SMALL[name].source
 
 
-@pytest.mark.parametrize("name", ["tetrominoes", "dsprites_like", *SMALL])
+@pytest.mark.parametrize("name", ["tetrominoes", "dsprites_like", "dsprites_like32", *SMALL])
 def test_identity_and_shape_are_known_without_reading(folder, monkeypatch, name):
     if name in SMALL:
         arrays = arrays_of(name)
@@ -304,6 +304,38 @@ def test_a_derived_set_is_its_origin_in_another_form(folder, mnist, monkeypatch,
     assert vaekit.data.image_shape(name) == data.image_shape == tuple(few.shape[1:])
 
 
+def test_halved_is_the_mean_of_four_pixels_with_halves_up():
+    values = torch.tensor([0, 1, 2, 3, 127, 254, 255], dtype=torch.uint8)
+    images = torch.cartesian_prod(values, values, values, values).view(-1, 1, 2, 2)
+    means = images.double().mean((1, 2, 3))
+    assert torch.equal(derived.halved(images).flatten().double(), (means + 0.5).floor())
+    wide = torch.arange(2 * 3 * 4 * 6, dtype=torch.uint8).view(2, 3, 4, 6)
+    pooled = torch.nn.functional.avg_pool2d(wide.double(), 2)
+    assert torch.equal(derived.halved(wide).double(), (pooled + 0.5).floor())
+
+
+def test_a_set_derived_from_a_made_one_is_drawn_in_blocks_and_has_the_identity_of_both(monkeypatch):
+    origin, data = load("dsprites_like"), load("dsprites_like32")
+    rows = origin.split("cv", 150).train
+    drawn = []
+    monkeypatch.setattr(vaekit.data.dsprites, "draw", lambda levels, draw=vaekit.data.dsprites.draw: (
+        drawn.append(len(levels)), draw(levels))[1])  # fmt: skip
+    few = data.take(rows)
+    assert sum(drawn) == 150
+    assert max(drawn) <= 64
+    assert few.dtype == torch.uint8
+    means = torch.nn.functional.avg_pool2d(origin.take(rows).double(), 2)
+    assert torch.equal(few.double(), (means + 0.5).floor())
+    assert data.take([]).shape == (0, 1, 32, 32)
+    assert torch.equal(data.take(rows[70:71]), few[70:71])
+    assert data.identity == "dsprites_like32-1:dsprites_like-1" == vaekit.data.identity("dsprites_like32")
+    monkeypatch.setattr(vaekit.data.dsprites, "RECIPE", 2)
+    assert vaekit.data.identity("dsprites_like32") == "dsprites_like32-1:dsprites_like-2"
+    newer = dataclasses.replace(derived.DERIVED["dsprites_like32"], recipe=3)
+    monkeypatch.setitem(derived.DERIVED, "dsprites_like32", newer)
+    assert vaekit.data.identity("dsprites_like32") == "dsprites_like32-3:dsprites_like-2"
+
+
 def test_binarised_above_one_half():
     values = torch.arange(256, dtype=torch.uint8)
     assert derived.binarised(values).tolist() == [255 if value / 255 > 0.5 else 0 for value in range(256)]
@@ -322,7 +354,11 @@ def test_resized_is_pillow_s():
 def test_what_is_available_is_known_without_reading(folder, monkeypatch):
     monkeypatch.setattr(stored, "read", None)
     available, is_available = vaekit.data.available, vaekit.data.is_available
-    assert [name for name in vaekit.data.NAMES if is_available(name)] == ["tetrominoes", "dsprites_like"]
+    assert [name for name in vaekit.data.NAMES if is_available(name)] == [
+        "tetrominoes",
+        "dsprites_like",
+        "dsprites_like32",
+    ]
     assert available("cifar10", "cifar10_jpeg", "tetrominoes", "dsprites_like") == ("tetrominoes",)
     assert available("mnist32", "mnist") == ("mnist32",)  # whose error says how to have it
     (folder / "mnist.npz").touch()
@@ -341,6 +377,10 @@ def test_what_is_known_of_a_set_without_reading_it():
     assert (about("dsprites_like").size, about("dsprites_like").classes) == (737_280, 3)
     assert (about("mnist_binary").origin, about("mnist_binary").stored) == ("original", "mnist")
     assert (about("mnist32").n_train, about("mnist32").image_shape) == (60_000, (1, 32, 32))
+    small = about("dsprites_like32")
+    assert (small.image_shape, small.size, small.classes) == ((1, 32, 32), 737_280, 3)
+    assert (small.n_train, small.n_test, small.origin, small.copy_of, small.stored) == (0, 0, "made", None, None)
+    assert small.source == about("dsprites_like").source + ", averaged to 32 x 32"
     assert (about("cifar10_jpeg").origin, about("cifar10_jpeg").copy_of) == ("JPEG copy", "cifar10")
     with pytest.raises(DataError, match="unknown data set: 'cifar'"):
         about("cifar")
@@ -363,7 +403,7 @@ def test_a_set_made_in_one_part_has_no_test_images_of_its_own(folder):
 def test_the_catalogue_is_true_of_every_set(mnist):
     assert [row["name"] for row in vaekit.data.catalogue()] == list(vaekit.data.NAMES)
     rows = {row["name"]: row for row in vaekit.data.catalogue()}
-    for name in ("tetrominoes", "dsprites_like", "mnist", "mnist32"):
+    for name in ("tetrominoes", "dsprites_like", "mnist", "mnist32", "dsprites_like32"):
         data = load(name)
         assert rows[name]["images"] == f"{len(data):,}"
         assert data.source.startswith(rows[name]["source"])
@@ -371,6 +411,7 @@ def test_the_catalogue_is_true_of_every_set(mnist):
     assert rows["svhn"]["how to have it"] == "python -m vaekit data svhn"
     assert rows["mnist32"]["shape"] == "32 × 32"
     assert rows["mnist32"]["how to have it"] == "made from mnist"
+    assert rows["dsprites_like32"]["how to have it"] == "made from dsprites_like"
     assert rows["cifar10_jpeg"]["how to have it"] == "where it was prepared"
 
 

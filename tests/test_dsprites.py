@@ -189,16 +189,33 @@ def test_the_whole_set_is_not_drawn_by_mistake(data):
         _ = data.images
 
 
+def test_the_small_images_have_the_factors_labels_and_splits_of_the_large(data):
+    small = load("dsprites_like32")
+    assert (small.name, small.size, small.image_shape) == ("dsprites_like32", SIZE, (1, 32, 32))
+    assert small.source == "dSprites-like images (after Matthey et al. 2017), made, averaged to 32 x 32"
+    assert torch.equal(small.factors, data.factors)
+    assert torch.equal(small.labels, data.labels)
+    assert small.factor_names == data.factor_names == dsprites.FACTORS
+    for name, n_train in (("cv", 2_000), ("random", None)):
+        assert torch.equal(small.split(name, n_train).train, data.split(name, n_train).train)
+        assert torch.equal(small.split(name, n_train).test, data.split(name, n_train).test)
+    images = small.take(CHOSEN)
+    expected = (data.take(CHOSEN).double().unflatten(3, (32, 2)).unflatten(2, (32, 2)).mean((3, 5)) + 0.5).floor()
+    assert torch.equal(images.double(), expected)
+    assert set(images.unique().tolist()) <= {0, 64, 128, 191, 255}
+
+
 @pytest.mark.slow
-def test_20_000_images_in_seconds_and_little_memory(tmp_path):
-    code = """
+@pytest.mark.parametrize(("name", "side"), [("dsprites_like", 64), ("dsprites_like32", 32)])
+def test_20_000_images_in_seconds_and_little_memory(name, side):
+    code = f"""
 import resource, time
 from vaekit.data import load
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 start = time.process_time()
-data = load("dsprites_like")
+data = load("{name}")
 images = data.take(data.split("cv", 20_000).train)
-assert images.shape == (20_000, 1, 64, 64)
+assert images.shape == (20_000, 1, {side}, {side})
 print(time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

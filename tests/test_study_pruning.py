@@ -10,7 +10,7 @@ from made_up import assert_drawn_whatever_the_range, drawn, errorbars, keyed, sw
 from tiny import moved, row_of
 
 from vaekit import claims, pruning, sweep
-from vaekit.data import DataError
+from vaekit.data import DataError, dsprites
 from vaekit.losses import cross_entropy
 from vaekit.metrics import evaluate
 from vaekit.settings import SettingsError
@@ -136,6 +136,7 @@ def test_the_quick_scale_takes_mnist_where_it_is_and_else_a_made_set(place):
         ({"n_train": -1}, "n_train .*at least 0"),
         ({"n_train": 10**7}, "n_train is a whole number from 1 to 737,279"),
         ({"n_train": 0}, "n_train: dsprites_like has no training images of its own; say how many"),
+        ({"data": "dsprites_like32", "n_train": 0}, "n_train: dsprites_like32 has no training images of its own"),
         ({"data": "tetrominoes"}, "data: tetrominoes has no labels; there are dsprites_like, mnist"),
         ({"data": "small_norb"}, r"small_norb\.npz is not there"),
         ({"data": "minst"}, "minst"),
@@ -235,6 +236,24 @@ def test_dci_has_its_three_scores(images):
     member = study.members(tiny())[0]
     _, answers = taken(study.forest, member, images)
     assert {name for _, name, _ in answers} == {"dci_disentanglement", "dci_completeness", "dci_informativeness"}
+
+
+def test_the_small_sprites_are_trained_and_scored_as_the_large(store):
+    members = study.members(tiny(data="dsprites_like32", epochs=2, arms="gradual"))
+    parent = members[0]
+    assert len(dict(parent.model_args)["channels"]) == 3
+    sweep.run(study.SPEC, members, store, progress=False, say=str)
+    assert store.record(parent.key)["status"] == "finished"
+    scores = {(row["measure"], row["arguments"]) for row in store.measure(parent.key, "gap", 1)}
+    assert scores == {("mig", how) for how in ("", *(f"factor={name}" for name in dsprites.FACTORS))}
+    assert {row["measure"] for row in store.measure(parent.key, "forest", 1)} == {
+        "dci_disentanglement",
+        "dci_completeness",
+        "dci_informativeness",
+    }
+    examples = sweep.examples("dsprites_like32", "cv", 64, 100)
+    assert torch.equal(examples.test_factors, sweep.examples("dsprites_like", "cv", 64, 100).test_factors)
+    assert study._factors(dataclasses.replace(parent, data="tetrominoes"), examples) is None
 
 
 def test_size_and_speed_are_those_of_the_network_that_classifies(images):

@@ -13,7 +13,7 @@ from scipy import stats
 from vaekit.claims.curves import COPIES, ClaimError, Evidence, evidence_by_budget
 from vaekit.claims.scope import PaperScale, Scope, scope_of
 from vaekit.claims.statistics import Reason, Statistic
-from vaekit.data import MADE
+from vaekit.data import NAMES, about
 
 REPRODUCED, NOT_REPRODUCED, UNDECIDED = "reproduced", "not reproduced", "undecided"
 NEEDS_DATA, NOT_RUN = "needs data", "not run"
@@ -383,7 +383,8 @@ def verdict(claim: Claim, table: pd.DataFrame) -> Verdict:
 def verdicts(claims: Iterable[Claim], table: pd.DataFrame) -> list[Verdict]:
     """`verdict` of each claim; the table is cut into budgets once for all that cut it alike."""
     by_cut: dict[tuple, list[Evidence]] = {}
-    available = {*MADE, *(table["data"].unique() if "data" in table else ())}
+    made = (name for name in NAMES if not about(name).stored)
+    available = {*made, *(table["data"].unique() if "data" in table else ())}
     judged = []
     for claim in claims:
         one_set = not isinstance(claim.scale, PaperScale)

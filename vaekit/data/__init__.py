@@ -15,7 +15,8 @@ from vaekit.data import derived, dsprites, names, stored, tetrominoes
 from vaekit.data.derived import DERIVED
 from vaekit.data.download import fetch
 from vaekit.data.images import DataError, ImageSet, Split
-from vaekit.data.names import MADE, NAMES, About, about, problem, title
+from vaekit.data.made import MADE
+from vaekit.data.names import NAMES, About, about, problem, title
 from vaekit.data.splits import SPLITS
 from vaekit.data.stored import STORED
 
@@ -49,8 +50,8 @@ def load(name: str, folder: str | os.PathLike | None = None) -> ImageSet:
     """A named image set. The last ones that were asked for are kept, so that a set is read once.
 
     Stored ones are read from <name>.npz in `folder`, else in VAEKIT_DATA, else in the user's cache folder, and checked
-    whole; derived ones are made of such a set. `tetrominoes` and `dsprites_like` are made (tetrominoes.image_set offers
-    other seeds and angles, dsprites.image_set unique orientations).
+    whole. `tetrominoes` and `dsprites_like` are made (tetrominoes.image_set offers other seeds and angles,
+    dsprites.image_set unique orientations); derived ones are made of a set of either kind.
 
     Raises:
         DataError: an unknown name, or a file that is absent or not valid: it names the path and the next step.
@@ -68,7 +69,7 @@ def load(name: str, folder: str | os.PathLike | None = None) -> ImageSet:
 
 @functools.lru_cache(maxsize=1)
 def _made(name: str) -> ImageSet:
-    return MADE[name].image_set()
+    return derived.image_set(name) if name in DERIVED else MADE[name].image_set()
 
 
 @functools.lru_cache(maxsize=2)
@@ -124,7 +125,7 @@ def catalogue() -> list[dict[str, str]]:
     for name in NAMES:
         known = about(name)
         if name in DERIVED:
-            way = f"made from {known.stored}"
+            way = f"made from {DERIVED[name].of}"
         elif known.stored:
             way = f"python -m vaekit data {name}" if STORED[name].downloadable else "where it was prepared"
         else:

@@ -1,4 +1,4 @@
-"""Image sets that are made of a stored one when they are loaded: its images in another form, its labels and splits."""
+"""Image sets that are made of another when they are loaded: its images in another form, its labels, factors, splits."""
 
 import dataclasses
 import os
@@ -10,14 +10,15 @@ from torch import Tensor
 
 from vaekit.data import stored
 from vaekit.data.images import ImageSet
+from vaekit.data.made import MADE
 from vaekit.data.stored import STORED
 
-_BLOCK = 64  # images resized at once: few, so that they stay in the cache
+_BLOCK = 64  # images made at once: few, so that they stay in the cache and their origin's are never there together
 
 
 @dataclass(frozen=True)
 class Derived:
-    """A set made of the stored set `of`: `make` turns its images (n, C, H, W) into these, uint8 (n, *image_shape).
+    """A set made of the stored or made set `of`: `make` turns its images (n, C, H, W) into these, (n, *image_shape).
 
     `recipe` is raised when an image would change.
     """
@@ -30,8 +31,9 @@ class Derived:
 
     @property
     def source(self) -> str:
-        """The stored set's source and what became of it."""
-        return f"{STORED[self.of].source}, {self.change}"
+        """The origin's source and what became of it."""
+        origin = MADE[self.of].SOURCE if self.of in MADE else STORED[self.of].source
+        return f"{origin}, {self.change}"
 
 
 def binarised(images: Tensor) -> Tensor:
@@ -46,7 +48,7 @@ def resized(images: Tensor) -> Tensor:
     (14 i - 1) / 16, so that all weights are sixteenths. As in Pillow, each row is widened first and each column after
     it, both rounded to whole values, halves up. Whole numbers throughout: the same bits on every machine.
     """
-    return torch.cat([_taller(_taller(block.mT.contiguous()).mT.contiguous()) for block in images.split(_BLOCK)])
+    return _taller(_taller(images.mT.contiguous()).mT.contiguous())
 
 
 def _taller(images: Tensor) -> Tensor:
@@ -58,28 +60,48 @@ def _taller(images: Tensor) -> Tensor:
     return ((upper * (16 - share) + lower * share + 8) >> 4).to(torch.uint8)
 
 
+def halved(images: Tensor) -> Tensor:
+    """The means of 2 x 2 pixels: uint8 (n, C, H, W) of even H and W to (n, C, H / 2, W / 2).
+
+    In whole numbers, halves up: (sum + 2) // 4. The same bits on every machine.
+    """
+    values = images.to(torch.int16)
+    rows = values[..., ::2, :] + values[..., 1::2, :]
+    return ((rows[..., ::2] + rows[..., 1::2] + 2) >> 2).to(torch.uint8)
+
+
 DERIVED = {
     "mnist_binary": Derived("mnist", "binarised once at 0.5", (1, 28, 28), binarised),
     "mnist32": Derived("mnist", "resized to 32 x 32", (1, 32, 32), resized),
+    "dsprites_like32": Derived("dsprites_like", "averaged to 32 x 32", (1, 32, 32), halved),
 }
 
 
 def image_set(name: str, folder: str | os.PathLike | None = None) -> ImageSet:
-    """A derived set. Raises: DataError, as for the stored set that it is made of."""
-    form, origin = DERIVED[name], stored.image_set(DERIVED[name].of, folder)
+    """A derived set. Raises: DataError, as for the set that it is made of."""
+    form = DERIVED[name]
+    origin = MADE[form.of].image_set() if form.of in MADE else stored.image_set(form.of, folder)
+
+    def draw(indices: Tensor) -> Tensor:
+        images = torch.empty(len(indices), *form.image_shape, dtype=torch.uint8)
+        for block, some in zip(images.split(_BLOCK), indices.split(_BLOCK), strict=True):
+            block.copy_(form.make(origin.draw(some)))
+        return images
+
     return dataclasses.replace(
         origin,
         name=name,
         source=form.source,
         identity=_identity(name, origin.identity),
         image_shape=form.image_shape,
-        draw=lambda indices: form.make(origin.draw(indices)),
+        draw=draw,
     )
 
 
 def identity(name: str) -> str:
-    """The recipe, and the identity of the stored set, which is not read where its contents are pinned."""
-    return _identity(name, stored.identity(DERIVED[name].of))
+    """The recipe, and the identity of the origin, which is not read where its contents are pinned."""
+    of = DERIVED[name].of
+    return _identity(name, MADE[of].identity() if of in MADE else stored.identity(of))
 
 
 def _identity(name: str, origin: str) -> str:

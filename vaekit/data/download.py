@@ -25,6 +25,7 @@ import torch
 from vaekit.data import names, stored
 from vaekit.data.derived import DERIVED
 from vaekit.data.images import DataError
+from vaekit.data.made import MADE
 from vaekit.data.stored import STORED, Stored
 
 # https://www.cs.toronto.edu/~kriz/cifar.html; torchvision knows the pickled archive beside it.
@@ -46,7 +47,7 @@ def fetch(name: str, folder: str | os.PathLike | None = None) -> str:
             written, a file there that may not be read, a library that is not installed.
     """
     names.check(name)
-    if name in names.MADE:
+    if name in MADE:
         return f"{name} is made when it is loaded: there is nothing to download"
     if name in DERIVED:
         origin = DERIVED[name].of

@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass
 
-from vaekit.data import dsprites, tetrominoes
 from vaekit.data.derived import DERIVED
 from vaekit.data.images import DataError, unknown
+from vaekit.data.made import MADE
 from vaekit.data.stored import STORED
 
-MADE = {"tetrominoes": tetrominoes, "dsprites_like": dsprites}
 NAMES = (*MADE, *STORED, *DERIVED)
 TITLES = {
     "tetrominoes": "Tetrominoes",
@@ -21,6 +20,7 @@ TITLES = {
     "shapes3d": "3dShapes",
     "mnist_binary": "binary MNIST",
     "mnist32": "MNIST at 32 × 32",
+    "dsprites_like32": "dSprites-like at 32 × 32",
 }
 
 
@@ -35,7 +35,7 @@ class About:
         classes: how many labels; 0: it has none.
         source: where the images come from, as a citation and what became of them.
         origin: "original", "made", or what kind of copy it is; `copy_of` names the set that a copy is of.
-        stored: the stored set whose file it is read from; None for a made set.
+        stored: the stored set whose file it is read from; None for a made set and for what is derived from one.
     """
 
     image_shape: tuple[int, int, int]
@@ -52,14 +52,17 @@ class About:
 def about(name: str) -> About:
     """What is known of a named set. Raises: DataError for an unknown name."""
     check(name)
-    if name in MADE:
-        recipe = MADE[name]
-        return About(recipe.IMAGE_SHAPE, recipe.SIZE, 0, 0, recipe.CLASSES, recipe.SOURCE, "made", None, None)
-    stored = DERIVED[name].of if name in DERIVED else name
-    file, form = STORED[stored], (STORED | DERIVED)[name]
+    form = DERIVED.get(name)
+    origin = form.of if form else name
+    if origin in MADE:
+        recipe = MADE[origin]
+        shape, source = (form.image_shape, form.source) if form else (recipe.IMAGE_SHAPE, recipe.SOURCE)
+        return About(shape, recipe.SIZE, 0, 0, recipe.CLASSES, source, "made", None, None)
+    file = STORED[origin]
+    form = form or file
     return About(
         form.image_shape, file.n_train + file.n_test, file.n_train, file.n_test, file.classes, form.source,
-        file.origin, file.copy_of, stored,
+        file.origin, file.copy_of, origin,
     )  # fmt: skip
 
 

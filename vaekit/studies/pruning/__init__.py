@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from vaekit import losses, pruning
-from vaekit.data import MADE, NAMES, about, available, dsprites, image_shape, is_available, problem
+from vaekit.data import NAMES, about, available, dsprites, image_shape, is_available, load, problem
 from vaekit.metrics import encode, evaluate
 from vaekit.metrics.disentanglement import active_units, dci, mig, rate_per_dimension
 from vaekit.settings import option
@@ -122,7 +122,7 @@ class Settings(StudySettings):
         if self.source == "results":
             fixed = self.given & {"epochs", "tuning_epochs", "n_train"}
             return [f"{name}: scale published shows the budgets that results/ holds" for name in sorted(fixed)]
-        unsized = [name for name in self.data if name in MADE and not self.n_train]
+        unsized = [name for name in self.data if not (about(name).n_train or self.n_train)]
         sizes = [f"n_train: {name} has no training images of its own; say how many" for name in unsized]
         return [*sizes, *super().problems()]
 
@@ -271,7 +271,7 @@ def forest(model: nn.Module, member: Member, step: int, images: Examples) -> Ite
 
 def _factors(member: Member, images: Examples) -> Tensor | None:
     """The factors of the test images, the orientation modulo its shape's symmetry, which no code can tell apart."""
-    if member.data != "dsprites_like" or images.test_factors is None:
+    if images.test_factors is None or load(member.data).factor_names != dsprites.FACTORS:
         return None
     factors = images.test_factors.clone()
     factors[:, dsprites.FACTORS.index("orientation")] = dsprites.orientation_class(factors).to(factors)
