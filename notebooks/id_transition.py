@@ -23,6 +23,7 @@ epochs: list = None  # checkpoints to show, of 0, 1, 2, 5, 10, 20, 50, 75, 100, 
 seeds: list = None  # seed numbers, whole and at least 0, e.g. [0, 1, 2]
 data: list = None  # image sets, e.g. [cifar10_jpeg, mnist32]
 n_train: int = None  # training images; 0 is 80 % of the set's own
+noise: list = None  # fresh, or frozen: the first epoch's noise and batches in every epoch
 precision: str = None  # full, fp64 or bf16
 device: str = None  # cpu or cuda
 cluster: str = None  # none, local, a scheduler's address or a YAML file: where to train

@@ -92,8 +92,9 @@ def states(store):
     return sorted(path for path in store.root.glob("work/*/*") if path.name[0].isdigit())
 
 
-def test_a_sweep_goes_on_from_its_last_state_to_the_same_bits(store, place, backend, monkeypatch, steps):
-    members = [member(beta, steps=200) for beta in (0.1, 1)]
+@pytest.mark.parametrize("noise", [None, "frozen"])
+def test_a_sweep_goes_on_from_its_last_state_to_the_same_bits(store, place, backend, monkeypatch, steps, noise):
+    members = [member(beta, steps=200, noise=noise) for beta in (0.1, 1)]
     whole = Store(place / "whole")
     run(members, whole)
     with monkeypatch.context() as patch:

@@ -191,6 +191,17 @@ def test_one_seed_decides_the_published_numbers_and_no_comparison():
     assert {answers[number] for number in answers.keys() - alone} == {(UNDECIDED, "seeds: 1 of at least 3")}
 
 
+def test_no_claim_rests_on_frozen_noise(good):
+    """Were they judged, these members would refuse most claims: they have a third of each value, and more steps."""
+    low = but(lambda *place: True, times(1 / 3))
+    frozen = table(low, seeds=(0, 1, 2), end=250, noise="frozen")
+    both = pd.concat([frozen, good], ignore_index=True)
+    wanted = [answer.row() for answer in verdicts(CLAIMS, good)]
+    assert [answer.row() for answer in verdicts(CLAIMS, both)] == wanted
+    assert [answer.row() for answer in verdicts(CLAIMS, both.fillna({"noise": "fresh"}))] == wanted
+    assert {answer.outcome for answer in verdicts(CLAIMS, frozen)} <= {NOT_RUN, NEEDS_DATA}
+
+
 def test_claims_name_their_least_budget():
     assert {claim.steps for claim in ALL_BUT_DIGITS[1:]} == {STEPS} == {31_250}
     assert (DATA.steps, DIGITS.steps) == (0, 37_500)

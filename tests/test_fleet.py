@@ -34,6 +34,7 @@ from vaekit.fleet import (
     stack,
     train_fleet,
 )
+from vaekit.fleet.stepping import Draws, Task
 from vaekit.losses import beta_objective, hierarchical_warmup_objective, mi_kl_objective, rate
 from vaekit.models import GHVAE, LVAE, ConvVAE, DenseVAE
 
@@ -97,10 +98,10 @@ def seven():
     ]
 
 
-def train(make_model, members, steps=50, batch_size=12, precision="fp64", snapshots=(), **arguments):
+def train(make_model, members, steps=50, batch_size=12, precision="fp64", snapshots=(), period=None, **arguments):
     objective, images = (two_rates, LARGER) if make_model in (ghvae, lvae) else (beta_objective, IMAGES)
     objective, images = arguments.pop("objective", objective), arguments.pop("images", images)
-    budget = Budget(steps, batch_size, precision=precision, snapshots=snapshots)
+    budget = Budget(steps, batch_size, precision=precision, snapshots=snapshots, period=period)
     return train_fleet(make_model, objective, members, images, budget=budget, **arguments)
 
 
@@ -225,17 +226,21 @@ def test_batch_norm_s_buffers_are_each_member_s_own():
         assert torch.allclose(model.encode(x[:2]).mu, model.encode(x).mu[:2], rtol=1e-12)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("period", [None, 4, 23])
 @pytest.mark.parametrize("make_model", [dense, conv])
-def test_a_member_is_what_a_plain_training_loop_gives(make_model):
+def test_a_member_is_what_a_plain_training_loop_gives(make_model, period, backend):
+    """With a period, its steps see what those of the first period see, and draw the same noise."""
     member = FleetMember(3, {"beta": 0.5}, torch.arange(10, 47))
-    (trained,) = train(make_model, [member], steps=30, backend="cores", threads=1)
+    (trained,) = train(make_model, [member], steps=30, period=period, backend=backend, threads=1)
     model = new_model(make_model, 3).double().train()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     endless = torch.cat([randomness.permutation(3, randomness.ORDER, epoch, 37) for epoch in range(10)])
     losses = []
     for step in range(30):
-        x = IMAGES[10 + endless[12 * step : 12 * step + 12]].double() / 255
-        noise = {"z": randomness.normal(3, randomness.NOISE, step, "z", (12, 3), torch.float64)}
+        like = step % period if period else step
+        x = IMAGES[10 + endless[12 * like : 12 * like + 12]].double() / 255
+        noise = {"z": randomness.normal(3, randomness.NOISE, like, "z", (12, 3), torch.float64)}
         params = model(x, noise)
         kl = 0.5 * (params["z"].mu ** 2 + params["z"].logvar.exp() - 1 - params["z"].logvar).sum()
         loss = (-params["x"].log_prob(x).sum() + 0.5 * kl) / 12
@@ -246,6 +251,44 @@ def test_a_member_is_what_a_plain_training_loop_gives(make_model):
     assert difference(trained.snapshots[30], model.state_dict(), behind_batch_norm(model)) <= 1e-12
     assert trained.history["loss"].tolist() == pytest.approx([sum(losses) / 30], rel=1e-12)
     assert trained.history["step"].tolist() == [30]
+
+
+@pytest.mark.parametrize(("period", "batch_size"), [(1, 100), (5, 12), (16, 4), (37, 12)])
+def test_batches_and_noise_come_again_after_a_period(period, batch_size):
+    """Those of the first are the ones without a period, of members of several seeds and subsets side by side."""
+    members = [FleetMember(3), FleetMember(2**40, indices=torch.arange(20))]
+
+    def drawn(of):
+        task = Task(dense, beta_objective, IMAGES, None, Budget(1, batch_size, period=of), None)
+        draws = Draws(task, members, {"z": (3,)})
+        seen = []
+        for step in range(3 * period + 20):
+            place = draws.ready(step)
+            seen.append((draws.rows[:, place].clone(), draws.noise["z"][place].clone()))
+        return seen
+
+    fresh, again = drawn(None), drawn(period)
+    for step, (rows, noise) in enumerate(again):
+        assert torch.equal(rows, fresh[step % period][0])
+        assert torch.equal(noise, fresh[step % period][1])
+        assert step < period or not torch.equal(noise, fresh[step][1])
+
+
+def test_an_epoch_without_learning_has_the_same_losses_each_time():
+    losses = []
+
+    def objective(params, images, labels, weights, progress):
+        values = beta_objective(params, images, labels, weights, progress)
+        losses.append(values["loss"].mean().item())
+        return values
+
+    for period in (None, 5):
+        budget = Budget(15, 12, lr=0.0, precision="fp64", period=period)
+        train_fleet(dense, objective, [FleetMember(3, {"beta": 1.0})], IMAGES, budget=budget, backend="cores")
+    fresh, frozen = losses[-32:-17], losses[-15:]  # two calls more try each model
+    assert frozen == frozen[:5] * 3
+    assert frozen[:5] == fresh[:5]
+    assert len({*fresh}) == 15
 
 
 def nan_from(params, images, labels, weights, progress):
@@ -524,12 +567,12 @@ def memories(backend, members, states=(), **options):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("precision", ["full", "bf16"])
-def test_a_fleet_goes_on_from_its_state_as_if_nothing_had_been(backend, precision):
+@pytest.mark.parametrize(("precision", "period"), [("full", None), ("bf16", None), ("full", 30)])
+def test_a_fleet_goes_on_from_its_state_as_if_nothing_had_been(backend, precision, period):
     """Bit for bit: with a member that has diverged, one that will, BatchNorm, and an open window of history."""
     members = [FleetMember(s, {"beta": 1.0, "nan": n}) for s, n in ((0, 1e9), (1, 8.0), (2, 112.0))]
     settings = {"objective": nan_from, "backend": backend, "precision": precision, "snapshots": (0, 5, 113)}
-    settings |= {"batch_size": 4}
+    settings |= {"batch_size": 4, "period": period}
     whole = train(conv, members, steps=115, threads=2, **settings)
     first = memories(backend, members)
     train(conv, members, steps=109, threads=2, checkpointers=first, **settings | {"snapshots": (0, 5)})
@@ -845,6 +888,7 @@ def of_images(indices):
         (lambda: Budget(0, 0, precision="half"), r"steps: got 0.*; batch_size: .*'half'; use one of fp64, full, bf16"),
         (lambda: Budget(10, snapshots=(0, 11, 12)), r"\[11, 12\]"),
         (lambda: Budget(10, snapshots=(-1,)), "snapshots: got -1"),
+        (lambda: Budget(10, period=0), "period: got 0"),
     ],
 )
 def test_bad_settings(make, says):

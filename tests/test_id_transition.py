@@ -100,6 +100,7 @@ def test_images_of_every_set_fit_the_net():
         ({"data": "mnist"}, r"'mnist' \(did you mean mnist32\?\)"),
         ({"latent_dim": 8}, r"latent_dim: no such parameter \(did you mean latent_dims\?\)"),
         ({"width": 8}, "width: set by the scale alone"),
+        ({"noise": "froze"}, r"noise .* got 'froze' \(did you mean frozen\?\); wanted one or more of fresh or frozen"),
     ],
 )
 def test_bad_input_is_refused(given, message):
@@ -277,6 +278,36 @@ def test_a_table_has_all_that_claims_and_figures_read(place):
     drawn(plots.dimensions(again))
 
 
+def test_frozen_noise_repeats_the_first_epoch_and_goes_its_own_way_after_it():
+    both = study.members(settings(noise=["fresh", "frozen"]))
+    assert [one.noise for one in both] == [None, None, "frozen", "frozen"]
+    assert [one.key for one in both[:2]] == [one.key for one in study.members(settings())]
+    assert [one.period for one in both] == [None, None, 2, 2]
+    assert study.members(settings(noise="frozen", n_train=17))[0].period == 3  # whole steps, and all images
+    table = study.run(settings(noise=["fresh", "frozen"]))
+    assert set(table["noise"]) == {"fresh", "frozen"}
+    place = ["latent_dim", "step", "part", "measure", "arguments"]
+    fresh, frozen = (tidy.having(table, noise=noise).set_index(place)["value"].sort_index() for noise in study.NOISES)
+    assert (fresh.index == frozen.index).all()
+    step = fresh.index.get_level_values("step")
+    assert ((fresh == frozen) | fresh.isna())[step <= 2].all()
+    rates = fresh.index.get_level_values("measure") == "rate"
+    assert (fresh != frozen)[rates & (step > 2)].all()
+    drawn(plots.frozen_noise(table))
+    # Those of one noise are asked for alone, in the store and in results/, whose older tables lack the column.
+    assert set(study.run(settings())["noise"]) == {"fresh"}
+    merged = sweep.tables(study.SPEC, members=both)
+    results.write(results.folder(study.SPEC.name), merged, {})
+    published = {"scale": "published", "epochs": None}
+    assert set(study.run(settings(**published))["noise"]) == {"fresh", "frozen"}
+    assert set(study.run(settings(**published, noise="frozen"))["noise"]) == {"frozen"}
+    assert set(study.run(settings(**published, noise="fresh"))["noise"]) == {"fresh"}
+    older = results.Tables({one.key: merged.members[one.key] for one in both[:2]}, merged.measures)
+    older.measures = {key: merged.measures[key] for key in older.members}
+    results.write(results.folder(study.SPEC.name), older, {})
+    assert set(study.run(settings(**published, noise="fresh"))["noise"]) == {"fresh"}
+
+
 def test_epochs_that_are_not_asked_for_are_measured_and_not_shown():
     some = study.run(settings(epochs=[0, 2], latent_dims=[2]))
     assert set(some["step"]) == {0, 3, 4}
@@ -426,6 +457,58 @@ def test_what_is_drawn_over_epochs(all_measures):
     np.testing.assert_allclose(x, [0, 1, 10, 50, 160, 200])
     np.testing.assert_allclose(np.take(y, [1, 2, 5]), [24, 30, 17], rtol=1e-6)
     np.testing.assert_allclose(np.take(errorbars(delta)["K = 64"][1], [1, 2, 5]), [0.0316, 0.0089, 0.047], rtol=1e-6)
+
+
+def with_frozen(**fields):
+    """Members of ten epochs with fresh noise, in a table that does not name it, and half their values with frozen."""
+    how = {"dims": (2, 32, 64), "epochs": (0, 1, 2, 5), "end": 10, "only": ("rate", "information_imbalance")}
+    fresh = table(seeds=(0, 1), **how)
+    frozen = table(lambda *place: published(*place) / 2, seeds=(0, 1), noise="frozen", **(how | fields))
+    rows = pd.concat([fresh, frozen], ignore_index=True)
+    rates = rows[rows["measure"] == "rate"]
+    rows = pd.concat([rows, rates.assign(part="test", value=rates["value"] + 1)], ignore_index=True)
+    return rows.assign(arguments=rows["arguments"].str.replace("_layer", ""))
+
+
+def test_frozen_noise_is_drawn_beside_fresh_noise():
+    rows = with_frozen()
+    figure = drawn(plots.frozen_noise(rows))
+    assert len(labels(figure)) == 1
+    delta, kl = figure.axes[:2]
+    assert delta.get_title() == kl.get_title() == "K = 32"
+    curves = errorbars(delta)
+    assert [*curves] == ["fresh", "frozen"]
+    np.testing.assert_allclose(curves["fresh"][0], [0, 1, 2, 5, 8, 10])
+    wanted = tidy.select(rows, "information_imbalance", at="all", latent_dim=32, **plots.BACK)
+    for noise, named in (("fresh", None), ("frozen", "frozen")):
+        means = tidy.having(wanted, noise=named).groupby("step")["value"].mean()
+        np.testing.assert_allclose(curves[noise][1], means, atol=1e-9)
+    rates = errorbars(kl)
+    assert [*rates] == ["fresh, train", "fresh, test", "frozen, train", "frozen, test"]
+    np.testing.assert_allclose(np.subtract(rates["frozen, test"][1], rates["frozen, train"][1]), 1, atol=1e-6)
+    np.testing.assert_allclose(rates["fresh, train"][1], 2 * np.array(rates["frozen, train"][1]), rtol=1e-6)
+    assert drawn(plots.frozen_noise(rows, 64)).axes[0].get_title() == "K = 64"
+    assert drawn(plots.frozen_noise(with_frozen(dims=(2, 64)))).axes[0].get_title() == "K = 64"  # K of the frozen
+    assert_drawn_whatever_the_range(plots.frozen_noise, rows)
+
+
+def test_without_frozen_members_a_sentence_says_how_to_have_them(all_measures):
+    for rows in (all_measures, all_measures.iloc[:0]):
+        nothing = drawn(plots.frozen_noise(rows))
+        assert "ask for noise = [fresh, frozen]" in " ".join(nothing.axes[0].texts[0].get_text().split())
+
+
+@pytest.mark.parametrize("draw", [plots.over_epochs, plots.numbers, explore.points], ids=lambda draw: draw.__name__)
+def test_no_other_figure_has_frozen_members_in_it(all_measures, draw):
+    frozen = all_measures.assign(noise="frozen", value=0.5, key=all_measures["key"] + " frozen")
+    both = pd.concat([all_measures, frozen], ignore_index=True)
+    told = [drawn(draw(rows)) if draw is plots.over_epochs else draw(rows) for rows in (all_measures, both, frozen)]
+    if draw is plots.over_epochs:
+        told = [[errorbars(ax) for ax in figure.axes] for figure in told]
+    wanted, answer, nothing = map(str, told)
+    assert answer == wanted
+    assert not len(plots.numbers(frozen))
+    assert nothing != wanted
 
 
 def test_differences_plane_and_matrix(all_measures):

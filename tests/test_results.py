@@ -60,6 +60,13 @@ def test_members_of_different_models_share_a_table(tmp_path):
     assert [again.member(m.key).key for m in chosen] == [m.key for m in chosen]
 
 
+def test_members_of_fresh_and_of_frozen_noise_share_a_table(tmp_path):
+    chosen = [member(), member(noise="frozen")]
+    again = written(tmp_path, Tables({m.key: row_of(m) for m in chosen}))
+    assert [again.members[m.key]["noise"] for m in chosen] == [None, "frozen"]
+    assert [again.member(m.key) for m in chosen] == chosen
+
+
 def test_a_key_that_looks_like_a_number_is_a_key(tmp_path):
     likely = (member(seed=seed, parent="12e4" * 16) for seed in itertools.count())
     # Short keys of digits alone, and of digits with an exponent.

@@ -11,7 +11,19 @@ import torch
 from tiny import ARGUMENTS, FullDisk, member, run_of
 
 from vaekit import data, models
-from vaekit.store import CHECKOUT, Member, Store, StoreError, default_store, files, load, member_of, results, unique
+from vaekit.store import (
+    CHECKOUT,
+    Member,
+    Store,
+    StoreError,
+    default_store,
+    describe,
+    files,
+    load,
+    member_of,
+    results,
+    unique,
+)
 
 ROWS = [{"step": 20, "part": "test", "measure": "rate", "arguments": "", "value": 1 / 3, "se": 0.1, "n": 16}]
 
@@ -82,6 +94,7 @@ CHANGES = {
     "precision": "fp64",
     "parent": "ab" * 32,
     "arm": "gradual",
+    "noise": "frozen",
 }
 
 
@@ -120,6 +133,7 @@ ODD = [
     member(1e-05, lr=1e-5),
     member(1e22, seed=2**63 - 1),
     member(1 / 3, n_train=None, n_test=None, parent="12e4" * 16),
+    member(noise="frozen"),
     member(model_args=ARGUMENTS | {"likelihood": "gaussian", "sigma": 1.0}),
     member(model_args=ARGUMENTS | {"likelihood": "gaussian", "sigma": 0.1}),
     member(model="conv_vae", model_args={"depth": 2, "channels": (4, 8), "batch_norm": True, "slope": 1e-5}),
@@ -138,6 +152,18 @@ def test_a_row_gives_its_member_back(odd):
 def test_a_row_that_is_no_member_is_refused(change):
     with pytest.raises(StoreError, match="no member"):
         member_of(member().row() | change)
+
+
+@pytest.mark.parametrize("change", [{"noise": "fresh"}, {"noise": "frozen", "n_train": None}])
+def test_noise_is_frozen_over_an_epoch_of_a_known_size(change):
+    with pytest.raises(ValueError, match="wanted None, or frozen of a number"):
+        member(**change)
+    with pytest.raises(StoreError, match="no member"):
+        member_of(member().row() | change)
+    assert "noise" not in member().row()
+    assert member().period is None
+    assert (member(noise="frozen").period, member(noise="frozen", n_train=33).period) == (4, 5)
+    assert "20 steps of 8, frozen noise, full" in describe(member(noise="frozen"))
 
 
 def test_a_key_that_was_computed_is_computed_again_where_it_would_be_another(monkeypatch):

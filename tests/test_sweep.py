@@ -104,7 +104,7 @@ def test_a_plan_sorts_what_is_known_from_what_is_missing(store, place):
 
 def test_members_share_a_fleet_when_only_seed_and_weights_differ(store):
     alone = [{"steps": 21}, {"lr": 0.01}, {"batch_size": 9}, {"precision": "fp64"}, {"n_train": 33}, {"n_test": 17}]
-    alone += [{"data": "mnist"}, {"split": "random"}, {"weight_decay": 0.1}, {"model_args": DEEP}]
+    alone += [{"data": "mnist"}, {"split": "random"}, {"weight_decay": 0.1}, {"model_args": DEEP}, {"noise": "frozen"}]
     members = [member(), member(2, seed=5), *(member(**changes) for changes in alone)]
     assert [len(group) for group in plan_sweep(spec(), members, store).groups] == [2] + [1] * len(alone)
 

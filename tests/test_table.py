@@ -121,6 +121,7 @@ CHANGES = {
     "lr": {"lr": 0.01},
     "weight_decay": {"weight_decay": 0.01},
     "precision": {"precision": "fp64"},
+    "noise": {"noise": "frozen"},
 }
 RECORDED = {"data_identity": {"data_identity": "another file"}, "code_version": {"code_version": 99}}
 PARENTS = tuple(f"parent's {name}" for name in (*CHANGES, *RECORDED))

@@ -27,6 +27,8 @@ class Budget:
         precision: "full" (float32; TF32 products on a GPU), "fp64", or "bf16" (products in bfloat16, weights, losses
             and Adam's state in float32).
         snapshots: steps after which the weights are kept, 0 being the start; those after the last step always are.
+        period: steps after which batches and noise come again: those of step t, from 0, are those of step t mod period.
+            None: they never do.
     """
 
     steps: int
@@ -35,6 +37,7 @@ class Budget:
     weight_decay: float = 0.0
     precision: str = "full"
     snapshots: tuple[int, ...] = ()
+    period: int | None = None
 
     def __post_init__(self):
         become = functools.partial(object.__setattr__, self)  # numpy's numbers become Python's
@@ -45,6 +48,7 @@ class Budget:
             lambda: become("lr", checks.number("lr", self.lr, positive, 0)),
             lambda: become("weight_decay", checks.number("weight_decay", self.weight_decay, positive, 0)),
             lambda: become("snapshots", tuple(checks.whole("snapshots", s) for s in checks.several(self.snapshots))),
+            lambda: become("period", None if self.period is None else checks.whole("period", self.period, 1)),
         )
         if self.precision not in list(PRECISIONS):
             problems.append(f"precision is {self.precision!r}; use one of {', '.join(PRECISIONS)}")

@@ -93,10 +93,11 @@ class Draws:
 
     `rows` is (orders, BLOCK, batch), numbers of images; `noise` maps sites to (BLOCK, seeds, batch, *shape). They keep
     their place in memory, so that a captured graph may read them. `order_of` and `seed_of` are each member's places.
+    Of a budget with a period, each step has those of its like in the first period.
     """
 
     def __init__(self, task: Task, members: Sequence[FleetMember], sites: Mapping[str, tuple[int, ...]]):
-        device, self.batch_size = task.images.device, task.budget.batch_size
+        device, self.batch_size, self.period = task.images.device, task.budget.batch_size, task.budget.period
         orders = {(m.seed, id(m.indices)): m for m in members}
         seeds = list(dict.fromkeys(m.seed for m in members))
         of_order, of_seed = ({value: place for place, value in enumerate(values)} for values in (orders, seeds))
@@ -118,15 +119,23 @@ class Draws:
             self._block = step // BLOCK
             device = self.rows.device
             for row, (seed, subset, orders) in zip(self.rows, self._orders, strict=True):
-                size = self.size if subset is None else len(subset)
-                places = batch_indices(seed, size, BLOCK * self.batch_size, self._block, device, orders)
+                places = self._places(seed, self.size if subset is None else len(subset), orders)
                 row.copy_((places if subset is None else subset[places]).view_as(row))
             steps = torch.arange(self._block * BLOCK, (self._block + 1) * BLOCK, device=device).unsqueeze(1)
+            steps = steps if self.period is None else steps % self.period
             for site, shape in self.sites.items():
                 shape = (self.batch_size, *shape)
                 draws = randomness.normal(self.seeds, randomness.NOISE, steps, site, shape, self.dtype, device)
                 self.noise[site].copy_(draws)
         return step % BLOCK
+
+    def _places(self, seed: int, size: int, orders: dict) -> Tensor:
+        """Which of `size` images the block's steps see, one step after the other: (BLOCK * batch,)."""
+        device, block = self.rows.device, self._block
+        if self.period is None:  # one row of permutations, and so one cut
+            return batch_indices(seed, size, BLOCK * self.batch_size, block, device, orders)
+        steps = (step % self.period for step in range(block * BLOCK, (block + 1) * BLOCK))
+        return torch.cat([batch_indices(seed, size, self.batch_size, step, device, orders) for step in steps])
 
 
 def means(call, objective, x, y, noise, weights, progress, precision) -> dict[str, Tensor]:

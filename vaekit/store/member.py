@@ -26,6 +26,13 @@ class Member:
     `model_args` and `weights` (the objective's) may be given as dictionaries and are kept as sorted pairs. `n_train` is
     None for splits whose size is given; `n_test` limits the test images (None: all). `parent` is the key of the member
     that a derived one starts from, `arm` what is done to it while it trains (see `pruning.ARMS`).
+
+    `noise` is None where every step draws noise and a batch of its own. "frozen": the first epoch's come again in each
+    later one, as where a training loop reseeds at every epoch. An epoch is then ceil(n_train / batch_size) steps, the
+    least that see all images; its last batch is filled up with the first ones of the seed's next order.
+
+    Raises:
+        ValueError: a number that is not finite, or a `noise` that is none.
     """
 
     model: str
@@ -44,8 +51,11 @@ class Member:
     precision: str = "full"
     parent: str | None = None
     arm: str | None = None
+    noise: str | None = None
 
     def __post_init__(self):
+        if self.noise not in (None, "frozen") or (self.noise and not self.n_train):
+            raise ValueError(f"noise is {self.noise!r} of n_train {self.n_train}; wanted None, or frozen of a number")
         spelled = {
             "model_args": tuple(sorted((name, _argument(value)) for name, value in dict(self.model_args).items())),
             "weights": tuple(sorted((name, canonical(value)) for name, value in dict(self.weights).items())),
@@ -62,7 +72,12 @@ class Member:
             value = getattr(self, field.name)
             row |= {f"{field.name}.{k}": v for k, v in value} if isinstance(value, tuple) else {field.name: value}
         # A field that came after members were stored is named only where it is used: it must not change their keys.
-        return {name: value for name, value in row.items() if not (name == "arm" and value is None)}
+        return {name: value for name, value in row.items() if not (name in ("arm", "noise") and value is None)}
+
+    @property
+    def period(self) -> int | None:
+        """The steps after which batches and noise come again; None: they never do."""
+        return -(-(self.n_train or 0) // self.batch_size) if self.noise else None
 
     @property
     def code_version(self) -> int:
@@ -122,7 +137,9 @@ def describe(member: Member) -> str:
     model = " ".join([member.model, *(f"{name} {value}" for name, value in member.model_args)])
     images = f"{member.n_train:,} images of {member.data}" if member.n_train else member.data
     arm = f", pruned ({member.arm})" if member.arm else ""
-    return f"{model}{arm}, {images} ({member.split}), {member.steps:,} steps of {member.batch_size}, {member.precision}"
+    noise = f", {member.noise} noise" if member.noise else ""
+    steps = f"{member.steps:,} steps of {member.batch_size}{noise}"
+    return f"{model}{arm}, {images} ({member.split}), {steps}, {member.precision}"
 
 
 def _argument(value: Any) -> Any:

@@ -31,7 +31,7 @@ from vaekit.store.runs import Store, default_folder
 RECORDED = ("status", "reason", "code_version", "data_identity", "hardware", "wall_time", "backend", "torch", "commit")
 RECORDED += ("measures",)  # which were taken, as name-version: one that found nothing has no row
 MEASURED = ("member", "step", "part", "measure", "arguments", "value", "se", "n", "version")
-_TEXT = {"key", "model", "data", "split", "objective", "precision", "parent", "arm", "status", "reason"}
+_TEXT = {"key", "model", "data", "split", "objective", "precision", "parent", "arm", "noise", "status", "reason"}
 _TEXT |= {"data_identity", "hardware", "backend", "torch", "commit", "measures"}
 _TEXT |= {"member", "part", "measure", "arguments"}
 BUNDLES_LIMIT = 12_000_000  # bytes of the bundles of all studies together: a checkout should stay small

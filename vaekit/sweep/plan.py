@@ -346,7 +346,8 @@ def capacity(member: Member, device: str) -> int:
 
 def budget_of(member: Member, snapshots: tuple[int, ...] = ()) -> Budget:
     """The budget that a member is trained with."""
-    return Budget(member.steps, member.batch_size, member.lr, member.weight_decay, member.precision, snapshots)
+    own = member.lr, member.weight_decay, member.precision
+    return Budget(member.steps, member.batch_size, *own, snapshots, member.period)
 
 
 def _about(seconds: float) -> str:

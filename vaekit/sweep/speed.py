@@ -127,8 +127,9 @@ def _rows(listed: Tables) -> Iterator[tuple[Member, Mapping[str, Any]]]:
 @functools.cache
 def kind(member: Member) -> Member:
     """A member's like, as far as the speed of its training goes: its images count by their shape alone."""
-    # Neither the weights of its objective nor its arm nor the number of its images are worth another timing.
-    alike: dict = {"seed": 0, "steps": 1, "n_train": None, "n_test": None, "parent": None, "arm": None, "split": "own"}
+    # Neither the weights of its objective nor its arm, its noise or the number of its images are worth another timing.
+    alike: dict = dict.fromkeys(("n_train", "n_test", "parent", "arm", "noise"))
+    alike |= {"seed": 0, "steps": 1, "split": "own"}
     shape = data.image_shape(member.data)
     alike["data"] = next(name for name in data.NAMES if data.image_shape(name) == shape)
     return dataclasses.replace(member, weights={name: 1.0 for name, _ in member.weights}, **alike)

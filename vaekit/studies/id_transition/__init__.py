@@ -38,6 +38,8 @@ NUMBER_OF |= {f"decoder{i}": str(5 + i) for i in range(1, 5)} | {"output": "10"}
 SETS = tuple(name for name in NAMES if all(side % 2**DEPTH == 0 for side in image_shape(name)[1:]))
 PICTURED = 6  # samples, and test images with their reconstructions: photographs hardly deflate
 WEIGHT_DECAY = 1e-4  # of a loss summed over the batch: of the batch's mean, so many times smaller
+# Whether each epoch draws noise and an order of its own, or has the first one's, as the authors' loop seems to.
+NOISES = ("fresh", "frozen")
 
 _COMMON = {
     "latent_dims": DIMS,
@@ -57,12 +59,20 @@ def own_images(name: str) -> int:
     return about(name).n_train * 4 // 5 or CIFAR_TRAIN
 
 
+def noises(table):
+    """The noise of each row of a tidy table, a name of `NOISES`; fresh where it says none, as tables once did not."""
+    return table["noise"].fillna("fresh") if "noise" in table else table.assign(noise="fresh")["noise"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings(StudySettings):
     """What a run of this study may choose; everything not given comes from the scale.
 
     A member is measured at each of `EPOCHS` before its end, and at 0.8 of its steps, whatever is shown of it: so all
     members of one budget have the same rows, whoever asked for them first.
+
+    Frozen noise: step t has the batch and the noise of step t mod ceil(n_train / batch_size), which is what a loop has
+    that reseeds at every epoch (`Member.noise`). What is measured draws noise of its own, the same for both.
     """
 
     latent_dims: tuple[int, ...] = option("K, the dimensions of the code", at_least=1, at_most=4_096)
@@ -74,6 +84,12 @@ class Settings(StudySettings):
         "training images; 0: 80 % of the set's, 40,000 of a made set",
         at_least=0,
         zero=lambda table: table["data"].map(own_images),
+    )
+    noise: tuple[str, ...] = option(
+        "fresh, or frozen: the first epoch's noise and batches in every epoch",
+        choices=NOISES,
+        default=NOISES[:1],
+        column=noises,
     )
     width: int = option("channels of the first of the four blocks", at_least=1, parameter=False)
     batch_size: int = option("images of a step", at_least=1, parameter=False)
@@ -129,8 +145,10 @@ def members(chosen: Settings) -> list[Member]:
             weight_decay=WEIGHT_DECAY / chosen.batch_size,
             seed=seed,
             precision=chosen.precision,
+            noise=None if noise == "fresh" else noise,
         )
         for seed in chosen.seeds
+        for noise in chosen.noise
         for name in chosen.data
         for latent_dim in chosen.latent_dims
     ]
@@ -231,7 +249,7 @@ def image_grid(model: nn.Module, member: Member, step: int, images: Examples) ->
 
 
 def run(chosen: Settings, source: str | None = None):
-    """The tidy table of what was chosen, as a pandas DataFrame (see `studies.base.of_study`).
+    """The tidy table of what was chosen, as a pandas DataFrame (see `studies.base.of_study`), with the column `noise`.
 
     Where `epochs` were given, it has their steps alone, and 0.8 and 1.0 of all steps; from results/, of the members
     that end with the last of them.
@@ -240,6 +258,7 @@ def run(chosen: Settings, source: str | None = None):
         StoreError: no member of `results/` ends with the last of them.
     """
     table = of_study(SPEC, members, chosen, source)
+    table = table.assign(noise=noises(table))
     if "epochs" not in chosen.given:
         return table
     epochs = {epoch: (epoch * table["n_train"] / table["batch_size"]).round() for epoch in chosen.epochs}

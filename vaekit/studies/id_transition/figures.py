@@ -1,7 +1,7 @@
 """Study 1's figures (arXiv 2411.01978), each with a row for every budget and data set.
 
 Values are means over seeds. Bars are their standard deviation over seeds; of a single seed, its own error, from random
-half-subsets of the images. Members that diverged are left out.
+half-subsets of the images. Members that diverged are left out, and, but for `frozen_noise`, those of frozen noise.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ from vaekit import figures
 from vaekit.figures import BLUE, GREEN, GREY, ORANGE, line, looks, mean_sd
 from vaekit.store import table as tidy
 from vaekit.store.table import having, select
-from vaekit.studies.id_transition import DECODER, ENCODER, EPOCHS, LATENT, LAYERS, OUTPUT
+from vaekit.studies.id_transition import DECODER, ENCODER, EPOCHS, LATENT, LAYERS, NOISES, OUTPUT, noises
 
 AXES = ("latent_dim",)
 PAPERS_NET = "64, 128, 256, 256"
@@ -131,17 +131,51 @@ def over_epochs(table: pd.DataFrame) -> Figure:
         delta = select(rows, "information_imbalance", at="all", part="test", **BACK)
         for ax, own in zip(axes, (kl, delta), strict=True):
             _curves(ax, own, "latent_dim", "K = {:g}", over="epoch")
-            ticks = [epoch for epoch in EPOCHS if epoch <= own["epoch"].max() and epoch not in (75, 150)]
-            ax.set_xscale("symlog", linthresh=1, linscale=0.4)
-            ax.set_xticks(ticks, map(str, ticks))
-            ax.minorticks_off()
-            ax.set(xlabel="epochs")
+            _epoch_axis(ax, own)
         axes[0].set(ylabel="KL, training images (nats per image)")
         axes[1].set(ylabel="Δ(output → image)", yscale="log")
         _legend(axes[0])
 
     measures = ("rate", "information_imbalance from=10,to=0")
     return _grid(table, "rate", draw, columns=2, width=4.4, measures=measures, history=True)
+
+
+@figures.described(
+    "Fresh noise and batches in every epoch, or the first epoch's in each (frozen), for K 32 or the largest there is. "
+    "Left: Information Imbalance from the output to the image, on the test images. Right: KL of the latent, in nats "
+    "per image. The axis of epochs is logarithmic from 1 on.",
+    "Two panels over epochs, a curve each for fresh and for frozen noise: the Information Imbalance from the output to "
+    "the image on a logarithmic axis, and the KL on training images and, dashed, on test images.",
+)
+def frozen_noise(table: pd.DataFrame, latent_dim: int | None = None) -> Figure:
+    """Fresh against frozen noise while training: Delta(output -> image) on test images, and the KL on both parts.
+
+    For one K of the frozen ones: 32, or the largest there is, unless given. Budgets without frozen members have no row.
+    """
+
+    def draw(axes: Sequence[Axes], rows: pd.DataFrame) -> None:
+        dims = set(having(rows, noise="frozen")["latent_dim"])
+        dim = next((dim for dim in (latent_dim, 32) if dim in dims), max(dims))
+        rows = having(rows, latent_dim=dim)
+        delta = select(rows, "information_imbalance", at="all", part="test", **BACK)
+        kl = select(rows, "rate", at="all", layer=None)
+        for noise, colour in zip(NOISES, (BLUE, ORANGE), strict=True):
+            look = {"color": colour, "own_error": True}
+            line(axes[0], having(delta, noise=noise), "epoch", marker="o", label=noise, **look)
+            for part, marker, style in (("train", "o", "-"), ("test", "s", "--")):
+                own = having(kl, noise=noise, part=part)
+                line(axes[1], own, "epoch", marker=marker, ls=style, label=f"{noise}, {part}", **look)
+        for ax, own in zip(axes, (delta, kl), strict=True):
+            _epoch_axis(ax, own)
+            ax.set(title=f"K = {dim}")
+            _legend(ax)
+        axes[0].set(ylabel="Δ(output → image)", yscale="log")
+        axes[1].set(ylabel="KL (nats per image)")
+
+    both = [(label, rows) for label, rows in budgets(table, "rate", NOISES) if "frozen" in set(rows["noise"])]
+    measures = ("rate", "information_imbalance from=10,to=0")
+    empty = "no frozen noise here: ask for noise = [fresh, frozen]"
+    return figures.grid(both, draw, 2, measures=measures, history=True, empty=empty, width=4.4)
 
 
 @figures.described(
@@ -267,14 +301,16 @@ def numbers(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(shown)
 
 
-def budgets(table: pd.DataFrame, measure: str) -> list[tuple[str, pd.DataFrame]]:
+def budgets(table: pd.DataFrame, measure: str, noise: Sequence[str] = NOISES[:1]) -> list[tuple[str, pd.DataFrame]]:
     """The label and the rows of each budget of finished members that has a measure at its end, with their `epoch`.
 
-    The label adds to `table.budget_label` epochs, training images, N, and the net where it is not the paper's.
+    Members of each `noise` named share a budget; others are left out. The label adds to `table.budget_label` epochs,
+    training images, N, and the net where it is not the paper's.
     """
     table = figures.finite(table[table["status"] == "finished"])
-    table = table.assign(epoch=(table["step"] * table["batch_size"] / table["n_train"]).round(1))
-    groups = tidy.budgets(table, (*AXES, "epoch"))
+    epoch = (table["step"] * table["batch_size"] / table["n_train"]).round(1)
+    table = having(table.assign(epoch=epoch, noise=noises(table)), noise=tuple(noise))
+    groups = tidy.budgets(table, (*AXES, "epoch", "noise"))
     return [(_label(rows), rows) for rows in groups if len(select(rows, measure))]
 
 
@@ -327,6 +363,15 @@ def _curves(ax: Axes, rows: pd.DataFrame, by: str, name: str, over: str) -> None
     """The mean of `value` over a column, a curve for each value of another: see the module's docstring."""
     for value, look in looks(rows[by], name):
         line(ax, having(rows, **{by: value}), over, own_error=True, **look)
+
+
+def _epoch_axis(ax: Axes, rows: pd.DataFrame) -> None:
+    """Epochs, logarithmic from 1 on, with a tick at those of `EPOCHS` that the rows reach."""
+    ticks = [epoch for epoch in EPOCHS if epoch <= rows["epoch"].max() and epoch not in (75, 150)]
+    ax.set_xscale("symlog", linthresh=1, linscale=0.4)
+    ax.set_xticks(ticks, map(str, ticks))
+    ax.minorticks_off()
+    ax.set(xlabel="epochs")
 
 
 def _some(axes: Sequence[Axes], values: pd.Series) -> list[tuple[Axes, int]]:
