@@ -29,6 +29,7 @@ SMALL = {
     "pruning": {"n_train": 64, "betas": (1,), "readings": ("sum",), "arms": ("gradual",), "width": 2, "n_test": 100},
 }
 SMALL["pruning"] |= {"data": ("dsprites_like",), "epochs": 1, "tuning_epochs": 1}
+SMALL["across"] = SMALL["pruning"] | {"data": ("dsprites_like32",)}
 for name in ("id_transition", "hierarchical_rates", "rate_generalisation"):
     SMALL[name] |= {"data": ("tetrominoes",)}
 SMALL["rate_generalisation"] |= {"batch_size": 8, "n_test": 16}
@@ -59,6 +60,7 @@ GIVEN = {
     "hierarchical_rates": [{"seeds": [7]}, {"steps": 0}, {"betas2": [0.3, 1], "models": "lvae"}],
     "rate_generalisation": [{"seeds": [7]}, {"betas": [0.2, 1], "n_train": [40]}],
     "pruning": [{"seeds": [7]}, {"sparsities": [0.8], "arms": ["gradual", "dense"]}],
+    "across": [{"seeds": [7]}, {"betas": [0.3, 1]}],
 }
 
 

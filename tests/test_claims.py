@@ -689,12 +689,12 @@ def test_the_table_of_the_book():
     assert verdict_table([], pd.DataFrame()).empty
 
 
-@pytest.mark.parametrize(("study", "count"), [*zip(studies.NAMES, (13, 15, 16, 8), strict=True)])
+@pytest.mark.parametrize(("study", "count"), [*zip(studies.PAPERS, (13, 15, 16, 8), strict=True)])
 def test_a_studys_claims_are_numbered_and_an_empty_table_decides_none(study, count):
     """What needs data: all but what is claimed of tetrominoes, which are made here to the paper's recipe."""
     claims_of_study = import_module(f"vaekit.studies.{study}.claims").CLAIMS
     answers = verdicts(claims_of_study, pd.DataFrame())
-    first = 1 + studies.NAMES.index(study)
+    first = 1 + studies.PAPERS.index(study)
     assert [answer.number for answer in answers] == [f"{first}.{i}" for i in range(1, count + 1)]
     assert [answer.number for answer in answers if not answer.counted] == ["2.2"] * (first == 2)
     assert {answer.outcome for answer in answers} <= {NOT_RUN, NEEDS_DATA}

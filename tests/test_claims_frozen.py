@@ -27,5 +27,5 @@ def frozen(study: str):
 def test_the_verdicts_on_the_frozen_tables_are_as_they_were(study):
     claims_of_study = import_module(f"vaekit.studies.{study}.claims").CLAIMS
     rows = {verdict.number: verdict.row() for verdict in claims.verdicts(claims_of_study, frozen(study))}
-    first = str(1 + studies.NAMES.index(study))
+    first = str(1 + studies.PAPERS.index(study))
     assert rows == {number: row for number, row in WANTED.items() if number.split(".")[0] == first}

@@ -14,7 +14,7 @@ from vaekit.claims import NOT_RUN, REPRODUCED, UNDECIDED, Claims, PaperScale, ef
 from vaekit.claims.statistics import Statistic, difference
 
 PAPER = PaperScale(steps=1_000, batch_size=128, seeds=5, data=("tetrominoes",), grid={"beta": (0.1, 1.0)})
-CLAIMS = [claim for name in studies.NAMES for claim in importlib.import_module(f"vaekit.studies.{name}.claims").CLAIMS]
+CLAIMS = [claim for name in studies.PAPERS for claim in importlib.import_module(f"vaekit.studies.{name}.claims").CLAIMS]
 
 
 def table(low: float, high: float, seeds: int = 3, steps: int = 1_000) -> pd.DataFrame:
@@ -115,7 +115,7 @@ def test_every_claim_has_its_words(claim):
     assert not claim.finding.endswith(".")
 
 
-@pytest.mark.parametrize("name", studies.NAMES)
+@pytest.mark.parametrize("name", studies.PAPERS)
 def test_what_a_claim_needs_can_be_asked_for(name):
     """At the paper's scale, and by settings that are there."""
     study = studies.study(name)

@@ -19,7 +19,7 @@ from vaekit.claims.statistics import Statistic
 from vaekit.store.table import having
 
 
-@pytest.fixture(scope="module", params=studies.NAMES)
+@pytest.fixture(scope="module", params=studies.PAPERS)
 def page(request):
     study = studies.study(request.param)
     return pages.StudyPage(study, study.Settings.at("published"))
@@ -237,7 +237,7 @@ def test_no_line_is_drawn_through_fewer_than_four_points(count):
 
 
 def test_what_is_described_says_what_it_shows():
-    for name in studies.NAMES:
+    for name in studies.PAPERS:
         numbers = {claim.number for claim in importlib.import_module(f"vaekit.studies.{name}.claims").CLAIMS}
         described = pages._described(studies.study(name))
         assert len(described) >= 8

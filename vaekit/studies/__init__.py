@@ -3,7 +3,8 @@
 import importlib
 from types import ModuleType
 
-NAMES = ("id_transition", "hierarchical_rates", "rate_generalisation", "pruning")
+PAPERS = ("id_transition", "hierarchical_rates", "rate_generalisation", "pruning")
+NAMES = (*PAPERS, "across")  # the last is ours: no paper's claims are put to it
 
 
 def study(name: str) -> ModuleType:

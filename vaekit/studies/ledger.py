@@ -1,11 +1,11 @@
-"""The ledger: the verdicts on all claims of all studies, from `results/` alone."""
+"""The ledger: the verdicts on all claims of all papers, from `results/` alone."""
 
 import importlib
 
 from vaekit import claims
 from vaekit.claims import Verdict
 from vaekit.store import results, table
-from vaekit.studies import NAMES
+from vaekit.studies import PAPERS
 
 
 def verdicts() -> list[Verdict]:
@@ -16,7 +16,7 @@ def verdicts() -> list[Verdict]:
     """
     return [
         verdict
-        for name in NAMES
+        for name in PAPERS
         for verdict in claims.verdicts(
             importlib.import_module(f"vaekit.studies.{name}.claims").CLAIMS,
             table.frame(results.read(results.folder(name))),
@@ -26,4 +26,4 @@ def verdicts() -> list[Verdict]:
 
 def titles() -> dict[str, str]:
     """The studies' names in words, by their names in code."""
-    return {name: importlib.import_module(f"vaekit.studies.{name}.claims").CLAIMS.title for name in NAMES}
+    return {name: importlib.import_module(f"vaekit.studies.{name}.claims").CLAIMS.title for name in PAPERS}

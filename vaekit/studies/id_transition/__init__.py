@@ -9,7 +9,7 @@ block, 7 to 9 its convolutions, 10 the output; "mu" is the mean of the code, of 
 silent its authors' code decides: the net, the loss, Adam's settings, 80 % of the training images, the checkpoints.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise, permutations
@@ -222,11 +222,18 @@ def imbalances(model: nn.Module, member: Member, step: int, images: Examples) ->
 
 
 @torch.no_grad()
-def layers(model, images: Tensor, rows: Tensor, seed: int, batch_size: int = 1024) -> dict[str, Tensor]:
+def layers(
+    model,
+    images: Tensor,
+    rows: Tensor,
+    seed: int,
+    batch_size: int = 1024,
+    names: Mapping[str, str] = NUMBER_OF,
+) -> dict[str, Tensor]:
     """What comes out of each layer for n uint8 images, (n, …) by the paper's number of the layer, and for "mu".
 
-    `rows` number the images, which key the noise of z together with the seed. All layers of 5,000 images of the paper's
-    net take 1.4 GB.
+    `rows` number the images, which key the noise of z together with the seed; `names` says which layers of the model's
+    are wanted, and as what. All layers of 5,000 images of the paper's net take 1.4 GB.
     """
     dtype = next(model.parameters()).dtype
     clouds: dict[str, Tensor] = {}
@@ -237,8 +244,8 @@ def layers(model, images: Tensor, rows: Tensor, seed: int, batch_size: int = 102
             for site, shape in model.noise_sites.items()
         }
         for name, values in model.representations(images[place].to(dtype) / 255, noise).items():
-            if name in NUMBER_OF:
-                cloud = clouds.setdefault(NUMBER_OF[name], values.new_empty(len(images), *values.shape[1:]))
+            if name in names:
+                cloud = clouds.setdefault(names[name], values.new_empty(len(images), *values.shape[1:]))
                 cloud[place] = values
     return clouds
 

@@ -112,17 +112,20 @@ class Settings(StudySettings):
         "paper": _PAPER,
     }
 
-    @property
-    def split(self) -> str:
-        """The set's own training images, or as many of them as were asked for."""
-        return "cv" if self.n_train else "own"
+    def images_of(self, name: str) -> int:
+        """How many training images of a set are drawn; 0: its own."""
+        return self.n_train
+
+    def epochs_of(self, name: str) -> int:
+        """Epochs of training on a set."""
+        return self.epochs
 
     def problems(self) -> Iterable[str]:
         """Budgets where nothing is trained, made sets without a number of images, and what `StudySettings` finds."""
         if self.source == "results":
             fixed = self.given & {"epochs", "tuning_epochs", "n_train"}
             return [f"{name}: scale published shows the budgets that results/ holds" for name in sorted(fixed)]
-        unsized = [name for name in self.data if not (about(name).n_train or self.n_train)]
+        unsized = [name for name in self.data if not (about(name).n_train or self.images_of(name))]
         sizes = [f"n_train: {name} has no training images of its own; say how many" for name in unsized]
         return [*sizes, *super().problems()]
 
@@ -162,10 +165,10 @@ def _trained(chosen: Settings, name: str, seed: int) -> Iterator[tuple[Member, t
         Member,
         model="classifier_vae",
         data=name,
-        split=chosen.split,
-        n_train=chosen.n_train or None,
+        split="cv" if chosen.images_of(name) else "own",
+        n_train=chosen.images_of(name) or None,
         n_test=chosen.n_test,
-        steps=_steps(chosen, name, chosen.epochs),
+        steps=_steps(chosen, name, chosen.epochs_of(name)),
         batch_size=BATCH,
         lr=LR,
         seed=seed,
@@ -207,7 +210,7 @@ def _tuned(chosen: Settings, parent: Member, arms: Iterable[str]) -> Iterator[Me
 
 def _steps(chosen: Settings, name: str, epochs: int) -> int:
     """So many epochs in steps, the last batch of each drawn into the next epoch."""
-    n_train = chosen.n_train or about(name).n_train
+    n_train = chosen.images_of(name) or about(name).n_train
     return max(1, round(epochs * n_train / BATCH))
 
 
