@@ -1,0 +1,152 @@
+"""Figures across the papers: a point is a network; a row of panels for each image set; colours go with beta."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+
+from vaekit import data, figures
+from vaekit.figures import GREY, ORANGE
+from vaekit.studies.across.relations import CHEAP, EARLY, MEASURES, matrix, relation, values
+
+COLOURS = "viridis"  # of beta: told apart by the colour-blind, and in grey
+MARKERS = "osD^vPX*"  # of the seeds
+NOTHING = "no network has both"
+
+
+@figures.described(
+    "The intrinsic dimension of z over what it may follow. A point is a network at the end of its training, its colour "
+    "is beta, its shape the seed.",
+    "Scatter plots of the ID of z over the rate, the mutual information and the active units, a row an image set.",
+)
+def dimension_of_z(table: pd.DataFrame) -> Figure:
+    """ID of z over rate, mutual information and active units."""
+    return _scatters(table, [("rate", "id_z"), ("mutual_information", "id_z"), ("active_units", "id_z")])
+
+
+@figures.described(
+    "What of the image the reconstruction lacks, Δ(out → in), over the distortion and over the generalisation gap.",
+    "Scatter plots of the Information Imbalance from output to input over distortion and gap, a row an image set.",
+)
+def imbalance_of_the_output(table: pd.DataFrame) -> Figure:
+    """Delta(out -> in) over D, and over the gap of D between test and training images."""
+    return _scatters(table, [("distortion", "out_in"), ("gap", "out_in")])
+
+
+@figures.described(
+    "What pruning costs, the accuracy of the dense child less that of the pruned one, over MIG (where factors are "
+    "known) and over the active units of the network that was pruned.",
+    "Scatter plots of the cost of pruning over MIG and over active units, a row an image set.",
+)
+def cost_of_pruning(table: pd.DataFrame) -> Figure:
+    """Cost of pruning over MIG and over active units."""
+    return _scatters(table, [("mig", "cost"), ("active_units", "cost")])
+
+
+@figures.described(
+    "How well each measure at a fifth of the training foretells the test distortion at its end: Spearman's rho over "
+    "beta within a seed (grey), which beta alone makes large, and given beta (orange); means over seeds with 95 % "
+    "intervals.",
+    "Intervals of two correlations for each of thirteen measures, a panel for each image set.",
+)
+def diagnostics(table: pd.DataFrame) -> Figure:
+    """Spearman's rho of each measure at a fifth of the training with D at its end, plain and given beta."""
+    sets = _sets(values(table))
+    if not sets:
+        return figures.nothing(NOTHING)
+    figure, axes = figures.panels(1, len(sets), width=5.2, height=4.4, sharey=True)
+    rows = []
+    for ax, (name, measured) in zip(axes[0], sets, strict=True):
+        found = [relation(measured, name, early, "distortion") for early in EARLY]
+        for look, kind in (((GREY, "o", "over beta"), "plain"), ((ORANGE, "s", "given beta"), "partial")):
+            _intervals(ax, [getattr(each, kind) for each in found], *look, shift=0.15 if kind == "plain" else -0.15)
+        ax.axvline(0, color=GREY, lw=0.8)
+        ax.set(title=data.title(name), xlabel="rho with the distortion at the end", xlim=(-1.05, 1.05))
+        ax.set_yticks(range(len(CHEAP)), [MEASURES[each] for each in CHEAP], fontsize=8)
+        rows += [
+            {"data": name, "measure": each.a, "kind": kind, **dict(zip(("rho", "low", "high"), of, strict=True))}
+            for each in found
+            for kind, of in (("over beta", each.plain), ("given beta", each.partial))
+        ]
+    axes[0, 0].invert_yaxis()
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figures.with_data(figure, pd.DataFrame(rows).to_csv(index=False))
+
+
+@figures.described(
+    "All measures at once: Spearman's rho over beta within a seed, its mean over seeds. It describes: beta drives all.",
+    "A square of coloured cells, a row and a column for each measure, a panel for each image set.",
+)
+def correlations(table: pd.DataFrame) -> Figure:
+    """Mean over seeds of Spearman's rho over beta within a seed, of all pairs of measures."""
+    measured = values(table)
+    sets = _sets(measured)
+    if not sets:
+        return figures.nothing(NOTHING)
+    figure, axes = figures.panels(1, len(sets), width=6.2, height=5.8)
+    for ax, (name, _) in zip(axes[0], sets, strict=True):
+        shown = matrix(measured, name).dropna(how="all").dropna(how="all", axis=1)
+        image = ax.imshow(shown, vmin=-1, vmax=1, cmap="RdBu")
+        titles = [MEASURES[each] for each in shown]
+        ax.set_xticks(range(len(titles)), titles, rotation=90, fontsize=7)
+        ax.set_yticks(range(len(titles)), titles, fontsize=7)
+        ax.set_title(data.title(name))
+        figure.colorbar(image, ax=ax, shrink=0.6, label="rho")
+    return figure
+
+
+@figures.described("Each network's measures at the end of its training, means over seeds with standard deviations")
+def numbers(table: pd.DataFrame) -> pd.DataFrame:
+    """A row for each image set and beta: mean and standard deviation over seeds of every measure."""
+    rows = []
+    for (name, beta), of_beta in values(table).groupby(["data", "beta"]):
+        cells = {title: figures.mean_sd(of_beta[each], ".3g") for each, title in MEASURES.items()}
+        rows.append({"images": data.title(str(name)), "beta": f"{beta:g}", "seeds": len(of_beta), **cells})
+    return pd.DataFrame(rows)
+
+
+def _sets(measured: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    return [(str(name), rows) for name, rows in measured.groupby("data", sort=True)]
+
+
+def _scatters(table: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> Figure:
+    """A panel for each pair (x, y) and image set."""
+    sets = _sets(values(table))
+    if not any(rows[list(pair)].notna().all(axis=1).any() for _, rows in sets for pair in pairs):
+        return figures.nothing(NOTHING)
+    figure, axes = figures.panels(len(sets), len(pairs), width=3.4, height=2.9)
+    betas = pd.concat([rows["beta"] for _, rows in sets])
+    norm = LogNorm(betas.min(), betas.max()) if betas.nunique() > 1 and betas.min() > 0 else None
+    for row, (name, measured) in zip(axes, sets, strict=True):
+        for ax, (x, y) in zip(row, pairs, strict=True):
+            _scatter(ax, measured, x, y, norm)
+        row[0].set_title(data.title(name), loc="left")
+    figure.colorbar(ScalarMappable(norm, COLOURS), ax=axes, shrink=0.6, label="beta")
+    shown = pd.concat([rows for _, rows in sets])[["key", "data", "seed", "beta", *dict.fromkeys(sum(pairs, ()))]]
+    return figures.with_data(figure, shown.to_csv(index=False))
+
+
+def _scatter(ax: Axes, measured: pd.DataFrame, x: str, y: str, norm: LogNorm | None) -> None:
+    rows = measured.dropna(subset=[x, y])
+    if not len(rows):
+        figures.say(ax, NOTHING)
+        return
+    for i, (_, of_seed) in enumerate(rows.groupby("seed")):
+        marker = MARKERS[i % len(MARKERS)]
+        look = {"c": of_seed["beta"], "norm": norm, "cmap": COLOURS, "s": 18, "edgecolors": "none"}
+        ax.scatter(of_seed[x], of_seed[y], marker=marker, **look)
+    ax.set(xlabel=MEASURES[x], ylabel=MEASURES[y])
+
+
+def _intervals(
+    ax: Axes, found: Sequence[tuple[float, float, float]], colour: str, marker: str, label: str, shift: float
+) -> None:
+    means, lows, highs = np.array(found, dtype=float).T
+    places = np.arange(len(found)) + shift
+    errors = np.nan_to_num(np.stack([means - lows, highs - means]))
+    look = {"color": colour, "marker": marker, "ls": "none", "capsize": 2, "label": label, "ms": 4}
+    ax.errorbar(means, places, xerr=errors, **look)
