@@ -125,7 +125,9 @@ def _scatters(table: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> Figure:
         for ax, (x, y) in zip(row, pairs, strict=True):
             _scatter(ax, measured, x, y, norm)
         row[0].set_title(data.title(name), loc="left")
-    figure.colorbar(ScalarMappable(norm, COLOURS), ax=axes, shrink=0.6, label="beta")
+    ticks = sorted({0.1, 1, 10} & {*betas}) or [betas.min(), betas.max()]
+    bar = figure.colorbar(ScalarMappable(norm, COLOURS), ax=axes, shrink=0.6, label="beta", ticks=ticks, format="%g")
+    bar.minorticks_off()
     shown = pd.concat([rows for _, rows in sets])[["key", "data", "seed", "beta", *dict.fromkeys(sum(pairs, ()))]]
     return figures.with_data(figure, shown.to_csv(index=False))
 
