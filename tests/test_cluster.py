@@ -27,7 +27,7 @@ from vaekit.fleet import Stopped
 from vaekit.settings import SettingsError
 from vaekit.store import Store, checkpoints
 from vaekit.studies import rate_generalisation as study
-from vaekit.sweep import cluster, hosts
+from vaekit.sweep import Plan, cluster, hosts
 
 pytestmark = pytest.mark.usefixtures("place")
 SPEC = "clustered:SPEC"
@@ -206,17 +206,66 @@ def test_a_sweep_that_is_stopped_keeps_its_checkpoints_and_goes_on(store, addres
 def test_a_store_that_workers_do_not_see_is_one_error(tmp_path, address):
     folder = os.open(tmp_path, os.O_DIRECTORY)
     try:
-        with pytest.raises(cluster.ClusterError, match=r"tcp://127.0.0.1:\d+: it does not see the store") as error:
+        with pytest.raises(cluster.ClusterError, match=r"tcp://127.0.0.1:\d+: .+ does not see the store") as error:
             run(clustered.members(1), Store(f"/proc/self/fd/{folder}/mine"), address)
     finally:
         os.close(folder)
-    assert str(error.value).count("it does not see") == 2
+    assert str(error.value).count("does not see the store") == 2
 
 
 def test_a_study_that_workers_cannot_import_is_one_error(store, address, monkeypatch):
     monkeypatch.setattr(cluster, "spec_of", lambda job: clustered.SPEC)
     with pytest.raises(cluster.ClusterError, match="No module named 'nowhere'"):
         cluster.run("nowhere:SPEC", clustered.members(1), store, address, progress=False, say=lambda line: None)
+
+
+def test_other_commands_that_clear_the_stores_staging_disturb_no_job(store, address):
+    def clear():
+        end = time.monotonic() + 4
+        while time.monotonic() < end:
+            store.clear_staging()
+            time.sleep(0.1)
+
+    members = clustered.members(*range(1, 9))
+    with aside(clear):
+        run(members, store, address)
+    assert {*store.keys()} == {member.key for member in members}
+
+
+def test_a_worker_that_does_not_answer_does_not_hold_up_who_stops(store, address, monkeypatch):
+    monkeypatch.setattr(cluster, "_SILENT", 3.0)
+    frozen = []
+
+    def stop():
+        if not frozen and (begun := [one for one in checkpoints.trainings(store) if one.step]):
+            frozen.append(begun[0].pid)
+            os.kill(begun[0].pid, signal.SIGSTOP)
+        return bool(frozen)
+
+    try:
+        begun = time.monotonic()
+        with pytest.raises(Stopped, match="kept"):
+            run(clustered.members(1, steps=100 * LONG), store, address, stop=stop)
+        assert time.monotonic() - begun < 60
+    finally:
+        os.kill(frozen[0], signal.SIGCONT)
+
+
+def test_children_of_a_parent_that_failed_are_counted(store, address):
+    parent = clustered.members(clustered.BUG)[0]
+    child = dataclasses.replace(member(3), parent=parent.key)
+    with pytest.raises(cluster.JobsFailed, match="1 jobs failed; 1 members wait for parents that are not there"):
+        run([parent, child], store, address)
+
+
+def test_what_is_stored_of_a_job_that_is_tried_again_counts_once():
+    members = clustered.members(1, 2, 3, 4)
+    overview = cluster.Overview(Plan(groups=[members]), None)
+    overview.begins(1, members)
+    overview.ends(1, [one.key for one in members[:2]])
+    overview.begins(2, members)
+    overview.heard[2] = {"share": 0.5}
+    assert overview.share == 0.75
 
 
 def test_a_command_trains_on_a_cluster(place, address, capsys):
@@ -341,7 +390,7 @@ except KeyboardInterrupt as stopped:
         ("tcp://localhost", "wanted local"),
         ("http://127.0.0.1:9", "wanted tcp"),
         ("locla", "wanted local"),
-        ("tls://127.0.0.1:9", "no scheduler answers"),
+        ("tls://127.0.0.1:9", "no certificate and key"),
         ("nowhere.yaml", "cannot be read"),
     ],
 )
@@ -365,6 +414,7 @@ def test_a_cluster_that_cannot_be_meant_is_one_error(store, given, says, monkeyp
         ("slurm: {cores: 4, processes: 4, memory: 1GB}\nworkers: 2", "leave out `processes`"),
         ("slurm: {cores: 4, memory: 1GB}\nworkers: 2\npatience: soon", "`patience: soon`; wanted a time"),
         ("slurm: {cores: 4, memory: 1GB}\nworkers: 2\npatience: null", "`patience: None`; wanted a time"),
+        ("slurm: {cores: 4, memory: 1GB}\nworkers: 2\npatience: 2m", "of at least 300s"),
         ("jobqueue: {slurm: {cores: 1, memory: 1GB, walltme: 1}}\nworkers: 2", "did you mean walltime"),
         ("slurm: {cores: 1, memory: 1GB}\nworkers: 2", "there is no sbatch"),
     ],
@@ -405,6 +455,7 @@ def test_a_batch_system_that_takes_some_of_the_jobs_is_asked_again(store, tmp_pa
     (tmp_path / "sbatch").chmod(0o755)
     (tmp_path / "scancel").symlink_to("/bin/true")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(hosts, "_LEAST", 0.0)
     (tmp_path / "batch.yaml").write_text("patience: 1s\nslurm: {cores: 1, memory: 1GB, interface: lo}\nworkers: 3\n")
     lines, told = [], []
     with pytest.raises(cluster.ClusterError, match="no worker came within 1 s"):
@@ -441,7 +492,7 @@ def test_a_batch_systems_jobs_train_are_replaced_and_end_with_nothing_to_do(stor
     monkeypatch.setattr(cluster, "opened", seen)
     with aside(kill):
         run(
-            clustered.members(1, 2, 3, steps=40 * LONG),
+            clustered.members(1, 2, 3, steps=12 * LONG),
             store,
             str(tmp_path / "batch.yaml"),
             insecure=True,
@@ -450,6 +501,25 @@ def test_a_batch_systems_jobs_train_are_replaced_and_end_with_nothing_to_do(stor
     assert len(list(store.keys())) == 3
     changes = [number for number, _ in itertools.groupby(counts) if number]
     assert changes[-4:] == [2, 1, 2, 1]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_batch_systems_last_worker_that_leaves_by_itself_is_replaced(store, tmp_path, monkeypatch):
+    """By `--lifetime`, which ends a worker before the batch system does."""
+    monkeypatch.setattr(cluster, "_FILL", 1.0)
+    monkeypatch.setattr(hosts, "_LOST", "1s")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
+    pytest.importorskip("dask_jobqueue.local")
+    given = "{cores: 1, memory: 1GB, log_directory: null, worker_extra_args: ['--lifetime', '12s']}"
+    (tmp_path / "batch.yaml").write_text(f"local: {given}\nworkers: 1\n")
+    told = []
+    [long] = clustered.members(1, steps=6 * LONG)
+    run([long], store, str(tmp_path / "batch.yaml"), insecure=True, progress=told.append)
+    assert long.key in store
+    phases = [phase for phase, _ in itertools.groupby(now.phase for now in told)]
+    assert phases.count("waiting for a worker") >= 2
+    assert phases.count("training") >= 2
 
 
 def test_dask_is_imported_by_who_uses_a_cluster_alone():

@@ -17,7 +17,7 @@ from vaekit.fleet import device_problem
 from vaekit.models.classifiers import NETWORKS
 from vaekit.settings import SettingsError, expanded
 from vaekit.store import SHORT, StoreError, bundles, default_store, files, load, maintenance, results
-from vaekit.sweep import cluster, codes, image_grids, speed
+from vaekit.sweep import cluster, codes, hosts, image_grids, speed
 
 MORE = 75  # the exit status of a training whose minutes are over and that is not done: EX_TEMPFAIL, try again
 DECODERS = 6  # that one export may add to results/
@@ -168,15 +168,13 @@ def train(chosen: argparse.Namespace) -> int:
         whole, members = len(members), sweep.shard(members, *shard_of(chosen.shard))
         say(f"shard {chosen.shard}: {len(members)} of {whole} members")
     if chosen.dry_run:
+        there = settings.cluster != "none" and hosts.expected(settings.cluster, device, chosen.insecure)
         todo = sweep.plan_sweep(spec, members, store)
         sweep.check_readable(spec, todo, store, device)
         sweep.check_images(todo)
         if todo.groups:
             say(f"{len(todo.missing)} of {len(members)} members are missing; timing a little of each kind …")
-        if settings.cluster == "none":
-            print(sweep.report(spec, todo, device))
-        else:
-            print(cluster.report(spec, todo, settings.cluster, device, store, chosen.insecure))
+        print(cluster.report(spec, todo, there, device, store) if there else sweep.report(spec, todo, device))
         return 0
     if settings.cluster == "none":
         trained = sweep.run(spec, members, store, device, chosen.minutes, say=say).missing

@@ -8,7 +8,6 @@ store: jobs may run more than once, members are committed once. Dask (the extra 
 cluster is used, and only there.
 """
 
-import dataclasses
 import importlib.util
 import math
 import queue
@@ -16,9 +15,9 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ from vaekit.fleet.progress import EVERY, Tell, duration, shown
 from vaekit.fleet.training import stopping
 from vaekit.store import SHORT, Member, Store, checkpoints, default_store, describe
 from vaekit.sweep import plan, train
-from vaekit.sweep.hosts import Cluster, ClusterError, check, expected, opened
+from vaekit.sweep.hosts import Cluster, ClusterError, Workers, check, opened
 from vaekit.sweep.jobs import TOPIC, Job, end, problem, spec_of, work
 from vaekit.sweep.plan import LARGEST_STACK, Plan
 from vaekit.sweep.study import StudySpec
@@ -41,7 +40,9 @@ PER_WORKER = 3  # jobs of a GPU worker at the least, so that none waits long for
 _SMALL = 8  # members of a stack below which it is not cut for the sake of more jobs
 _FILL = 60.0  # seconds between two looks whether workers have to be replaced
 _LOOK = 0.2
-_ANSWER = 30.0  # seconds in which a worker hands over what a job returned
+_ANSWER = 30.0  # seconds in which a worker answers, or hands over what a job returned
+_GONE = 5.0  # seconds without its worker after which a job is taken back
+_SILENT = 60.0  # seconds without a word after which workers that shall end are not waited for
 
 
 class JobsFailed(ClusterError):
@@ -50,9 +51,8 @@ class JobsFailed(ClusterError):
     status = 1
 
 
-def report(spec: StudySpec, todo: Plan, cluster: str, device: str, store: Store, insecure: bool = False) -> str:
-    """What a plan takes on a cluster: members and disk, jobs, workers, hours at this machine's speed."""
-    workers = expected(cluster, device, insecure)
+def report(spec: StudySpec, todo: Plan, workers: Workers, device: str, store: Store) -> str:
+    """What a plan takes on `workers` (see `expected`): members and disk, jobs, hours at this machine's speed."""
     count = max(1, workers.count)
     lines = [plan.report(spec, todo, device, store, timed=False)]
     seconds = [trains + measures for trains, measures, _ in plan.seconds_of(spec, todo, store, device)]
@@ -63,7 +63,8 @@ def report(spec: StudySpec, todo: Plan, cluster: str, device: str, store: Store,
     if again:
         jobs += math.ceil(again / _size(again, again, count, workers.threads, device))
     share = torch.get_num_threads() / (count * workers.threads) if cores else 1 / count
-    lasts = f"about {duration(sum(seconds) * share)} at this machine's speed" if all(seconds) else "time not known"
+    known = workers.count and all(seconds)
+    lasts = f"about {duration(sum(seconds) * share)} at this machine's speed" if known else "time not known"
     threads = f" of {workers.threads} threads" if workers.threads > 1 else ""
     lines.append(f"  {workers.what}: {jobs} jobs for {workers.count} workers{threads}, {lasts}")
     return "\n".join(lines)
@@ -78,12 +79,6 @@ def _size(waiting: int, total: int, workers: int, threads: int, device: str) -> 
         return min(waiting, threads)
     share = max(math.ceil(total / (PER_WORKER * workers)), min(_SMALL, math.ceil(total / workers)))
     return min(waiting, share, LARGEST_STACK)
-
-
-def write_probe(path: str | Path) -> None:
-    """A file that each worker must see: it says that they have the client's store."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_text("read me")
 
 
 # On the client --------------------------------------------------------------------------------------------------------
@@ -123,7 +118,7 @@ def run(
     if not train.is_work(todo):
         return todo
     probe = store.root / "staging" / f".probe.{uuid.uuid4().hex[:8]}"
-    first = dataclasses.replace(first, probe=str(probe))
+    first = replace(first, probe=str(probe))
     with shown(progress, say) as (tell, say_between):
         overview = Overview(todo, tell)
         with stopping(overview, True):
@@ -159,7 +154,7 @@ class Overview:
 
     def begins(self, number: int, members: Sequence[Member]) -> None:
         """A job is at work."""
-        self._sizes[number] = sum(self._steps[member.key] for member in members)
+        self._sizes[number] = sum(self._steps[member.key] for member in members if member.key not in self.stored)
 
     def ends(self, number: int, stored: Iterable[str]) -> None:
         """A job is not, any more."""
@@ -241,9 +236,14 @@ class Feeder:
         self.flying: dict[str, tuple[Any, int, Piece, str]] = {}  # future, number, piece, worker; by the job's key
         self.done: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self.good: dict[str, bool] = {}  # workers, by their addresses: whether they see what they need
+        # Workers, by their addresses: whether they see what they need; who is asked; who raised an error.
+        self.good: dict[str, bool] = {}
+        self.asked: dict[str, Any] = {}
+        self.doubted: set[str] = set()
+        self.gone: dict[str, float] = {}  # since when workers with a job are not there
         self.failures: list[str] = []
-        self.number, self.filled, self.seen = 0, time.monotonic(), time.monotonic()
+        self.number, self.lost = 0, 0  # of jobs; of members whose parents failed
+        self.filled = self.seen = self.heard = time.monotonic()
 
     def feed(self) -> None:
         """All of it, until it is done, its time is over or it is stopped. Raises ClusterError, JobsFailed."""
@@ -258,8 +258,7 @@ class Feeder:
             self.check_scheduler(None if of_a_file else error)
             raise
         if self.failures and not self.overview.stopped.is_set():
-            lost = sum(len(waiting) for waiting in self.children.values())
-            follow = f"; {lost} members wait for parents that are not there" if lost else ""
+            follow = f"; {self.lost} members wait for parents that are not there" if self.lost else ""
             what = f"{len(self.failures)} jobs failed{follow}; the same command tries them again"
             raise JobsFailed("\n- ".join((what, *self.failures)))
 
@@ -268,6 +267,7 @@ class Feeder:
         _, told = event
         if told["sweep"] != self.first.sweep:
             return
+        self.heard = time.monotonic()
         if "line" in told:
             self.lines.put(told["line"])
         elif f"{self.first.sweep}-{told['job']}" in self.flying:
@@ -279,39 +279,60 @@ class Feeder:
         self.say(f"the cluster {self.client.scheduler.address}" + (f", dashboard {link}" if link else ""))
         if refused := self.here.fill():
             self.say(refused)
-        begun = time.monotonic()
-        while not (threads := self.client.nthreads()):
+        begun, problems = time.monotonic(), []
+        while not self.good or (self.asked and time.monotonic() - begun < _ANSWER):
             if self.is_ending():
                 return False
             if time.monotonic() - begun > self.here.patience:
-                raise ClusterError(f"no worker came within {self.here.patience:.0f} s")
+                what = "answered" if self.asked else "came"
+                raise ClusterError(f"no worker {what} within {self.here.patience:.0f} s")
             self.check_scheduler()
             self.overview.tell()
+            self.keep_probe()
+            problems += self.look_at(self.client.nthreads())
             time.sleep(_LOOK)
-        if problems := self.look_at(threads):
+        if problems:
             raise ClusterError("\n- ".join(("some workers cannot do this", *problems)))
         return True
 
-    def look_at(self, workers: Iterable[str]) -> list[str]:
+    def look_at(self, workers: Collection[str]) -> list[str]:
         """Ask workers that are new whether they see store, study and images; a sentence for each that does not."""
-        if not (fresh := [worker for worker in workers if worker not in self.good]):
-            return []
-        write_probe(self.first.probe)  # whoever clears staging deletes it
-        answers = self.client.run(problem, self.first, self.images, workers=fresh, on_error="return")
-        gone = [worker for worker, answer in answers.items() if isinstance(answer, OSError)]
-        self.good |= {worker: answer is None for worker, answer in answers.items() if worker not in gone}
-        return [f"{worker}: {answer}" for worker, answer in answers.items() if answer and worker not in gone]
+        from distributed import KilledWorker
+
+        for worker in workers:
+            if worker not in self.good and worker not in self.asked:
+                self.asked[worker] = self.client.submit(problem, self.first, self.images, pure=False, workers=[worker])
+        problems = []
+        for worker, future in [*self.asked.items()]:
+            if worker not in workers or future.status == "cancelled":
+                del self.asked[worker]  # it is gone
+            elif future.done():
+                del self.asked[worker]
+                answer = future.result() if future.status == "finished" else future.exception()
+                if isinstance(answer, KilledWorker):
+                    continue
+                self.good[worker] = answer is None
+                if answer and worker in self.doubted:
+                    with suppress(OSError, TimeoutError, ValueError):  # it is gone, or has no nanny
+                        self.client.restart_workers([worker], timeout=_ANSWER, raise_for_error=False)
+                elif answer:
+                    problems.append(f"{worker}: {answer}")
+        return problems
 
     def loop(self) -> None:
-        told = 0.0
+        told, begun = 0.0, math.inf  # when workers were last told to end, and since when they are
         while True:
             self.check_scheduler()
+            self.keep_probe()
             if self.is_ending():
-                if not self.flying or not self.client.nthreads():
+                now = time.monotonic()
+                begun = min(begun, now)
+                if not self.flying or not self.client.nthreads() or now - max(begun, self.heard) > _SILENT:
                     break
-                if time.monotonic() - told > EVERY:
-                    told = time.monotonic()
-                    self.client.run(end, self.first.sweep, on_error="ignore")
+                if now - told > EVERY:
+                    told = now
+                    # A worker that does not answer holds up this thread alone.
+                    threading.Thread(target=self.tell_to_end, daemon=True).start()
             else:
                 self.submit()
                 if not self.flying and not self.is_left():
@@ -326,6 +347,17 @@ class Feeder:
         if not self.overview.stopped.is_set():
             share = 100 * self.overview.share
             self.say(f"the minutes are over at {share:.0f} %: kept; the same command goes on from there")
+
+    def keep_probe(self) -> None:
+        """Have the file that workers must see: whoever clears the store's staging deletes it."""
+        if not (probe := Path(self.first.probe)).exists():
+            probe.parent.mkdir(parents=True, exist_ok=True)
+            probe.write_text("read me")
+
+    def tell_to_end(self) -> None:
+        """Have all workers save their states and end."""
+        with suppress(Exception):  # it is told again, until nothing flies
+            self.client.run(end, self.first.sweep, on_error="ignore")
 
     def is_ending(self) -> bool:
         """Whether nothing more is begun, and what is at work shall end."""
@@ -348,9 +380,12 @@ class Feeder:
     def submit(self) -> None:
         """Give idle workers a job each; no more jobs than workers, for one that dies puts the blame on all it has."""
         usable, processing = self.usable(), self.client.processing()
+        self.drop_gone(usable)
         busy = {worker for *_, worker in self.flying.values()}
         idle = [worker for worker in usable if worker not in busy and not processing.get(worker)]
-        if idle and self.here.is_batch and not self.is_left() and not self.children:  # they follow what is at work
+        # Children follow what is at work, and what was at work on a worker that went comes back.
+        is_over = not (self.is_left() or self.children or busy - usable.keys())
+        if idle and self.here.is_batch and is_over:
             self.client.retire_workers(idle)
             return
         for worker in idle[: max(0, len(usable) - len(self.flying))]:
@@ -359,11 +394,20 @@ class Feeder:
             piece.reached = self.reached(piece)
             self.number += 1
             rows = tuple(member.row() for member in piece.members), tuple(member.row() for member in piece.longer)
-            job = dataclasses.replace(self.first, number=self.number, kind=piece.kind, members=rows[0], longer=rows[1])
+            job = replace(self.first, number=self.number, kind=piece.kind, members=rows[0], longer=rows[1])
             self.overview.begins(job.number, piece.members)
-            future = self.client.submit(work, job, key=job.key, pure=False, workers=[worker], allow_other_workers=True)
+            future = self.client.submit(work, job, key=job.key, pure=False, workers=[worker])
             self.flying[job.key] = future, job.number, piece, worker
             future.add_done_callback(self.done.put)
+
+    def drop_gone(self, usable: Collection[str]) -> None:
+        """Cancel jobs whose worker went by itself: Dask would keep them for it. Of one that dies it tells at once."""
+        now = time.monotonic()
+        missing = {worker for *_, worker in self.flying.values() if worker not in usable}
+        self.gone = {worker: self.gone.get(worker, now) for worker in missing}
+        for future, *_, worker in [*self.flying.values()]:
+            if now - self.gone.get(worker, now) > _GONE and worker not in self.client.nthreads():
+                future.cancel()
 
     def usable(self) -> dict[str, int]:
         """The workers that may get jobs, and their threads. Raises ClusterError where there were none for too long."""
@@ -371,9 +415,10 @@ class Feeder:
         threads = {name: worker["nthreads"] for name, worker in workers.items() if worker["status"] == "running"}
         for line in self.look_at(threads):
             self.say(f"not used: {line}")
-        if now - self.filled > _FILL and self.is_left():
+        if not threads:
+            self.overview.heard.clear()
+        if now - self.filled > _FILL and (self.is_left() or len(self.flying) > len(threads)):
             self.filled = now
-            write_probe(self.first.probe)
             with suppress(ClusterError):  # what is refused now may be taken in a minute
                 self.here.fill()
         usable = {worker: number for worker, number in threads.items() if self.good.get(worker)}
@@ -429,22 +474,18 @@ class Feeder:
                 words = f"its process died each time; last heard: {_words(heard)}"
             else:
                 words = f"{type(error).__name__}: {error} (worker {heard.get('worker', worker)})"
-                self.look_again(worker)
+                self.good.pop(worker, None)  # it is looked at again: an error may have spoiled its process
+                self.doubted.add(worker)
             self.retry(piece, worker, words)
-        else:  # lost or cancelled: its worker went before it was fetched; or the scheduler, which is said next
+        elif future.status == "cancelled" and worker in self.gone:
+            self.retry(piece, worker, f"its worker went each time; last heard: {_words(heard)}")
+        else:  # its worker went before it was fetched; or the scheduler is lost, which is said next
             self.again.append(piece)
         self.overview.ends(number, stored)
         for key in stored:
             for group, child in self.children.pop(key, ()):
                 self.ready[group].append(child)
         future.release()
-
-    def look_again(self, worker: str) -> None:
-        """Start a worker's process anew where an error has spoiled it: after one of a GPU's it can do nothing more."""
-        self.good.pop(worker, None)
-        if self.look_at([worker]):
-            with suppress(OSError, TimeoutError, ValueError):  # it is gone, or has no nanny
-                self.client.restart_workers([worker], timeout=_ANSWER, raise_for_error=False)
 
     def retry(self, piece: Piece, worker: str, words: str) -> None:
         """Try a job that failed on another worker; after some attempts in halves; at last name the member."""
@@ -474,6 +515,9 @@ class Feeder:
 
     def fail(self, piece: Piece, words: str) -> None:
         """Name a job that failed."""
+        for member in piece.members:
+            if member.key not in self.store:
+                self.lost += len(self.children.pop(member.key, ()))
         first = next((member for member in piece.members if member.key not in self.store), piece.members[0])
         weights = ", ".join([*(f"{name} {value:g}" for name, value in first.weights), f"seed {first.seed}"])
         several = f" and {len(piece.members) - 1} more" if len(piece.members) > 1 else ""

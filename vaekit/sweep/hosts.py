@@ -17,8 +17,9 @@ import torch
 from vaekit.fleet import default_backend, device_problem
 from vaekit.settings import PlainError, expanded, nearest
 
-_CONNECT, _START = 10.0, 60.0  # seconds to wait for a scheduler, and for the first worker
+_CONNECT, _START, _QUEUE = 10.0, 60.0, 24 * 3600.0  # seconds to wait for a scheduler, a process, a batch system's job
 _LOST = "120s"  # after which a worker is lost: a process that is started again imports torch first
+_LEAST = 300.0  # seconds of patience: until a worker is lost, asked for again and there
 _OFF = ("MEMORY__PAUSE", "MEMORY__TERMINATE", "PROFILE__ENABLED", "DAEMON")  # Dask's settings of a worker
 # Dask has memory given back to the system after each tensor: a small model takes half as long again.
 _TRIM = "MALLOC_TRIM_THRESHOLD_"
@@ -49,6 +50,9 @@ def check(cluster: str, device: str, insecure: bool = False) -> None:
     if match := _ADDRESS.fullmatch(cluster):
         if match[1] not in ("tcp", "tls"):
             raise ClusterError(f"cluster: got {cluster}; wanted tcp://… or tls://…, as the scheduler prints it")
+        if match[1] == "tls" and not _has_certificates():
+            what = "has no certificate and key for it, nor the authority's (distributed.comm.tls, or DASK_… variables)"
+            raise ClusterError(f"cluster: {cluster} wants TLS, and Dask's configuration {what}")
         if match[1] == "tcp" and not _is_loopback(match[2]) and not insecure:
             raise ClusterError(
                 f"cluster: {cluster} is not this machine and has no TLS, so whoever reaches it runs code as you; use "
@@ -62,6 +66,12 @@ def check(cluster: str, device: str, insecure: bool = False) -> None:
     else:
         what = "wanted local, a scheduler's address (tcp://head:8786, tls://head:8786) or a YAML file (slurm.yaml)"
         raise ClusterError(f"cluster: got {cluster!r}; {what}")
+
+
+def _has_certificates() -> bool:
+    from distributed import Security
+
+    return Security().get_connection_args("client").get("ssl_context") is not None
 
 
 def _is_loopback(host: str) -> bool:
@@ -86,7 +96,7 @@ def _settings(path: str) -> tuple[Any, dict[str, Any], int, float]:
         reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
         raise ClusterError(f"cluster: {file} cannot be read ({reason})") from None
     content = dict(content) if isinstance(content, dict) else {}
-    workers, patience = content.pop("workers", None), content.pop("patience", "24h")
+    workers, patience = content.pop("workers", None), content.pop("patience", f"{_QUEUE}s")
     content = content.get("jobqueue", content)
     kinds = {cls.job_cls.config_name: cls for cls in _subclasses(dask_jobqueue.core.JobQueueCluster)}
     if not isinstance(content, dict) or len(content) != 1 or not isinstance(next(iter(content.values())), dict):
@@ -112,8 +122,9 @@ def _settings(path: str) -> tuple[Any, dict[str, Any], int, float]:
         seconds = parse_timedelta(patience)
     except (AttributeError, KeyError, TypeError, ValueError):
         seconds = None
-    if not seconds or seconds < 0:
-        raise ClusterError(f"cluster: {file} says `patience: {patience}`; wanted a time, e.g. 24h")
+    if not seconds or seconds < _LEAST:
+        what = f"wanted a time, e.g. 24h, of at least {_LEAST:.0f}s: so long a lost worker may take to be replaced"
+        raise ClusterError(f"cluster: {file} says `patience: {patience}`; {what}")
     command = (getattr(kinds[kind].job_cls, "submit_command", None) or "").split()
     if command and not shutil.which(command[0]):
         raise ClusterError(f"cluster: {file}: there is no {command[0]} on this machine, which submits jobs of {kind}")
@@ -177,7 +188,7 @@ def opened(cluster: str, device: str, insecure: bool = False) -> Iterator[Cluste
             except (OSError, ValueError, TypeError, RuntimeError) as error:
                 advice = "is it there, and is dask's configuration the same (TLS certificates)?"
                 raise ClusterError(f"no scheduler answers at {cluster} ({error}); {advice}") from None
-            yield Cluster(client, lambda: None, _START)
+            yield Cluster(client, lambda: None, _QUEUE)
             return
         if cluster == "local":
             if absent := device_problem(device):

@@ -6,11 +6,9 @@ import os
 import pkgutil
 import signal
 import socket
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,6 +24,7 @@ from vaekit.sweep.study import StudySpec
 
 TOPIC = "vaekit-sweep"  # of what workers tell
 _VISIBLE = 90.0  # seconds after which a file that another machine wrote is seen here: network file systems cache
+_SOON = 5.0  # the same of one in a folder that nobody has looked into here
 
 
 @dataclass(frozen=True)
@@ -58,8 +57,6 @@ class Job:
 
 
 _ended: set[str] = set()  # sweeps that this process was told to stop
-_turn = threading.Lock()  # a job has all threads of its worker
-_TURN = 5.0  # seconds that a job waits for it
 
 
 def dask_setup(worker: Any) -> None:
@@ -73,14 +70,18 @@ def end(sweep: str) -> None:
 
 
 def problem(job: Job, images: Sequence[str] = ()) -> str | None:
-    """What stands against running this job's sweep on this worker, as a sentence; None where nothing does."""
+    """What stands against running this job's sweep on this worker, as a sentence; None where nothing does.
+
+    It is asked as a task: a store that does not answer holds up a thread of the worker, and not the worker.
+    """
     try:
-        if not Path(job.probe).exists():
-            return f"it does not see the store {job.store}"
+        _wait_until(lambda: os.path.exists(job.probe), f"the store {job.store}", lambda: False, _SOON)
         spec_of(job)
         Store(job.store).check_writable()
         absent = [sentence for name in images if (sentence := data.absence(name))]
         return absent[0] if absent else device_problem(job.device)
+    except StoreError as error:
+        return str(error)
     except Exception as error:
         return f"{type(error).__name__}: {error}"
 
@@ -106,23 +107,17 @@ def work(job: Job) -> dict[str, Any]:
         log(**{name: getattr(now, name) for name in names}, newest=newest, worker=str(worker.name))
 
     members, store, spec = list(map(member_of, job.members)), Store(job.store), spec_of(job)
-    # A job that was moved here beside another one goes back to the client, which has idle workers for it.
-    if not _turn.acquire(timeout=_TURN):
-        return {"stored": [], "stopped": True}
-    try:
-        torch.set_num_threads(worker.state.nthreads)
-        _wait_until(lambda: os.path.exists(job.probe), f"the store {job.store}", stop)
-        for parent in {member.parent for member in members if member.parent and job.kind == "train"}:
-            _wait_until(functools.partial(store.__contains__, parent), f"the parent {parent[:SHORT]}", stop)
-        stopped = False
-        if todo := _todo(job, members, store):
-            course = Course(todo, tell, stop, math.inf, speed.Observed())
-            try:
-                train.carry_out(spec, todo, store, job.device, course, lambda line: log(line=line), lambda line: None)
-            except Stopped:
-                stopped = True
-    finally:
-        _turn.release()
+    torch.set_num_threads(worker.state.nthreads)
+    _wait_until(lambda: os.path.exists(job.probe), f"the store {job.store}", stop)
+    for parent in {member.parent for member in members if member.parent and job.kind == "train"}:
+        _wait_until(functools.partial(store.__contains__, parent), f"the parent {parent[:SHORT]}", stop)
+    stopped = stop()
+    if not stopped and (todo := _todo(job, members, store)):
+        course = Course(todo, tell, stop, math.inf, speed.Observed())
+        try:
+            train.carry_out(spec, todo, store, job.device, course, lambda line: log(line=line), lambda line: None)
+        except Stopped:
+            stopped = True
     done = [] if stopped and job.kind == "measure" else [member.key for member in members if member.key in store]
     return {"stored": done, "stopped": stopped}
 
@@ -139,14 +134,14 @@ def _todo(job: Job, members: list[Member], store: Store) -> Plan | None:
     return Plan(groups=[fresh]) if fresh else None
 
 
-def _wait_until(there: Callable[[], bool], what: str, stop: Callable[[], bool]) -> None:
-    end = time.monotonic() + _VISIBLE
+def _wait_until(there: Callable[[], bool], what: str, stop: Callable[[], bool], seconds: float = _VISIBLE) -> None:
+    end = time.monotonic() + seconds
     while not there():
         if time.monotonic() > end:
             raise StoreError(f"{socket.gethostname()} does not see {what}")
         if stop():
             return
-        time.sleep(1)
+        time.sleep(0.5)
 
 
 @functools.cache
