@@ -6,8 +6,8 @@
     page.rest()                               # folded: the other figures, numbers, the quick scale's figures
     page.not_run()                            # what would decide the other claims
 
-Nothing of it is typed for a result: words come from the verdicts (`claims.findings`), figures from the table. The HTML
-is that of pages.html; a page of the book and JupyterLab show the same.
+Nothing of it is typed for a result: words come from the verdicts (`claims.findings`), figures from the table. What of
+a page needs no claims is `TablePage`. The HTML is that of pages.html; a page of the book and JupyterLab show the same.
 """
 
 import base64
@@ -110,45 +110,24 @@ class Block:
         ]
 
 
-class StudyPage:
-    """A study's page: its table, the verdicts on it, and what the notebook shows of both.
+class TablePage:
+    """A study's page as far as it takes no claims: its table, and the network and the figures that are drawn from both.
 
     Figures are numbered in the order in which they are shown, under the study's first letter: R1, R2, …
 
     Args:
-        study: the study's package, e.g. `vaekit.studies.pruning`; its modules `claims` and `figures` are read, too.
+        study: the study's package, e.g. `vaekit.studies.pruning`; its module `figures` is read, too.
         settings: the notebook's.
         table: the table to show; None: `study.run(settings)`, which trains what is missing.
     """
 
+    GRID, OTHERS = "The grid", "The other figures"  # as they are called on the page
+    TEMPLATES = "pages.html"  # the file in the package whose macros the page shows
+
     def __init__(self, study: ModuleType, settings: Any, table: pd.DataFrame | None = None):
         self.study, self.settings = study, settings
         self.table = study.run(settings) if table is None else table
-        self.claims: Claims = _module(study, "claims").CLAIMS
-        self.verdicts = verdicts(self.claims, self.table)
         self._pictures: dict[tuple, Picture] = {}  # what was drawn: shown again, a figure keeps its number
-
-    # What was found ---------------------------------------------------------------------------------------------------
-
-    @property
-    def title(self) -> str:
-        """The study's name in words."""
-        return self.claims.title
-
-    @property
-    def question(self) -> str:
-        """What the paper asks."""
-        return self.claims.question
-
-    @property
-    def answer(self) -> str:
-        """What the paper says."""
-        return self.claims.answer
-
-    @property
-    def caution(self) -> str:
-        """What a reader must know before all else."""
-        return self.claims.caution
 
     @property
     def address(self) -> str:
@@ -160,101 +139,43 @@ class StudyPage:
         """The study's name in code."""
         return self.study.__name__.rpartition(".")[2]
 
-    @cached_property
-    def near(self) -> list[Verdict]:
-        """The claims that are shown as results: decided ones first, those that matter most before others."""
-        place = {number: rank for rank, number in enumerate(self.claims.headline)}
-        near = [verdict for verdict in self.verdicts if verdict.counted and findings.is_near(verdict)]
-        return sorted(
-            near, key=lambda each: (each.outcome == UNDECIDED, place.get(each.number, len(place)), _order(each.number))
-        )
-
-    @property
-    def ours(self) -> str:
-        """The one finding that matters most, in words."""
-        trained = [verdict for verdict in self.near if verdict.claim.steps]
-        if not trained:
-            return "Nothing has the steps and the seeds to tell."
-        return f"{findings.headline(trained[0])}{_interval(trained[0])}."
-
-    @property
-    def conclusion(self) -> str:
-        """What the verdicts amount to, and what of the claims that matter most cannot be told yet."""
-        outcomes = Counter(findings.outcome(verdict) for verdict in self.verdicts)
-        tally = _tally(outcomes, sum(verdict.counted for verdict in self.verdicts))
-        undecided = [verdict for verdict in self.near if verdict.outcome == UNDECIDED]
-        if not undecided or undecided[0] is next((each for each in self.near if each.claim.steps), None):
-            return tally
-        return f"Not told yet: {findings.headline(undecided[0])}. {tally}"
-
-    @property
-    def by_outcome(self) -> list[tuple[str, list[Verdict]]]:
-        """The claims of each outcome that there is."""
-        groups = {outcome: [] for outcome in BADGES}
-        for verdict in self.verdicts:
-            groups[findings.outcome(verdict)].append(verdict)
-        return [(outcome, group) for outcome, group in groups.items() if group]
-
     @property
     def bars(self) -> list[dict[str, Any]]:
-        """The two largest budgets of networks that were trained from nothing, beside the paper's: steps and seeds."""
+        """The two largest budgets of networks trained from nothing, beside those of scale "paper": steps and seeds."""
         papers = self.study.Settings.at("published")
-        longest = max(each.steps for each in self._networks(papers) if not each.arm)
         rows = self.table.drop_duplicates("key")
         steps = rows["parent_steps"].fillna(rows["steps"]) if "parent_steps" in rows else rows["steps"]
         budgets = rows.assign(steps=steps).groupby(["steps", "data"])["seed"].nunique()
         return [
             {
-                "text": f"{steps:,.0f} of {longest:,} steps, {_of_seeds(seeds, len(papers.seeds))}, {data.title(name)}",
-                "share": f"{100 * min(1.0, steps / longest):.3g}",
+                "text": f"{steps:,.0f} of {whole:,} steps, {_of_seeds(seeds, len(papers.seeds))}, {data.title(name)}",
+                "share": f"{100 * min(1.0, steps / whole):.3g}",
             }
             for (steps, name), seeds in budgets.sort_index(ascending=False).head(2).items()
+            for whole in [self._whole(name)]
         ]
 
-    # What the notebook shows ------------------------------------------------------------------------------------------
-
-    def status(self) -> Page:
-        """The box under the title: question, the paper's answer, ours, the budget, and the claims by outcome."""
-        return _page("status", self)
-
     def scheme(self) -> Page:
-        """The network, drawn from the model as it is built, and what the paper trained."""
+        """The network, drawn from the model as it is built, and what scale "paper" trains."""
         papers = self.study.Settings.at("published")
         deepest = max(self._networks(papers), key=lambda member: dict(member.model_args).get("depth", 0))
         figure = figures.scheme(deepest.build())
-        grid = _grid_in_words(papers, self._networks(papers))
+        grid = f"{self.GRID}: {_grid_in_words(papers, self._networks(papers))}"
         alt = "The network from left to right, a bar for each layer, as high as the layer has numbers."
         place = ("scheme",)
         drawn = self._pictures.get(place) or self._picture(place, figure, f"The network, layer by layer. {grid}", alt)
         return _page("picture", drawn)
 
-    def found(self) -> Page:
-        """A block for each claim that is decided or near it: finding, outcome, figure, how sure.
-
-        Those that cannot be told yet are folded to their finding, where others are decided.
-        """
-        blocks, shown = [], {}
-        for verdict in self.near:
-            function = self._figure_of(verdict)
-            also = shown[function].label if function in shown else ""
-            picture = self._draw(function, self.long, sharp=True) if function and not also else None
-            shown |= {function: picture} if picture else {}
-            blocks.append(Block(verdict, picture, also))
-        decided = sum(verdict.outcome != UNDECIDED for verdict in self.near)
-        opened = min(decided, OPEN) or 2
-        return _page("blocks", blocks[:opened], blocks[opened:])
-
     def rest(self) -> Page:
         """Folded: the figures that no block shows, numbers, and the figures of the quick scale."""
         asked = self.settings.source != "results"
-        in_blocks = {self._figure_of(verdict) for verdict in self.near}
-        long = [self._draw(each, self.long) for each in self._figures() if each not in in_blocks]
+        long = [self._draw(each, self.long) for each in self._figures() if each not in self._above]
         parts = [
-            _render("fold", _there(long), [], open=asked, summary="The other figures of the paper"),
+            _render("fold", _there(long), [], open=asked, summary=self.OTHERS),
             _render("fold", [], self._tables(self.long), summary="The numbers"),
         ]
         if len(self.quick):
-            steps = f"{int(self.quick['steps'].max()):,} of {self._papers_steps:,} steps"
+            steps = f"{int(self.quick['steps'].max()):,} of {self._steps:,} steps"
             note = "These networks show that everything runs. They were hardly trained, and decide nothing."
             of_table = [each for each in self._figures() if "table" in inspect.signature(each).parameters]
             quick = [self._draw(each, self.quick, stamp=steps) for each in of_table]
@@ -262,30 +183,8 @@ class StudyPage:
             parts.append(_render("fold", _there(quick), self._tables(self.quick), note=note, summary=summary))
         return _styled("".join(part for part in parts if "<figure" in part or "<table" in part))
 
-    def not_run(self) -> Page:
-        """What would decide the claims that no block shows: a row a claim, with its command and its hours."""
-        near = {verdict.number for verdict in self.near}
-        rows = [
-            {
-                "verdict": verdict,
-                "lacking": findings.lacking(verdict) if verdict.counted else "nothing: true by construction",
-                "options": "".join(f" -p {name} '{_value(value)}'" for name, value in verdict.claim.train.items()),
-                **self._hours(verdict),
-            }
-            for verdict in self.verdicts
-            if verdict.number not in near
-        ]
-        command = f".venv/bin/python -m vaekit train {self.name} --scale {self.claims.deciding}"
-        return _page("not_run", rows, self._machine, command)
-
-    @property
-    def thumbnail(self) -> str:
-        """The picture of the claim that matters most; "" without one."""
-        for verdict in self.near:
-            for each in self._figures():
-                if verdict.number in each.claims and (picture := self._draw(each, self.long, thumbnail=True)):
-                    return picture.source
-        return ""
+    def _page(self, macro: str, *parts: Any, **named: Any) -> Page:
+        return _page(macro, *parts, file=self.TEMPLATES, **named)
 
     # Which members ----------------------------------------------------------------------------------------------------
 
@@ -319,20 +218,29 @@ class StudyPage:
         before = self.table["parent_steps"].fillna(0) if "parent_steps" in self.table else 0
         return (self.table["steps"] <= most) & (before <= most)
 
+    def _whole(self, name: str) -> int:
+        """The steps of a whole training on an image set, at scale "paper"."""
+        return max(each.steps for each in self._networks(self.study.Settings.at("published")) if not each.arm)
+
     @property
-    def _papers_steps(self) -> int:
-        scales = [scale for claim in self.claims for scale in _paper_scales(claim)]
-        return max(scale.steps for scale in scales)
+    def _steps(self) -> int:
+        """The steps beside which those of the quick scale are told."""
+        return self._whole("")
+
+    def _networks(self, settings: Any) -> list[Any]:
+        """The members of settings, whether or not their images are here."""
+        return getattr(self.study, "networks", self.study.members)(settings)
 
     # Figures and tables -----------------------------------------------------------------------------------------------
+
+    @property
+    def _above(self) -> set[Any]:
+        """The figures that the page shows before `rest`."""
+        return set()
 
     def _figures(self) -> list[Any]:
         """The study's figures in the order of their places in the code: what `figures.described` describes."""
         return [each for each in _described(self.study) if not each.is_table]
-
-    def _figure_of(self, verdict: Verdict) -> Any:
-        """The figure that bears on a claim; None where none does."""
-        return next((each for each in self._figures() if verdict.number in each.claims), None)
 
     def _tables(self, table: pd.DataFrame) -> list[tuple[str, list[dict[str, Any]]]]:
         functions = [each for each in _described(self.study) if each.is_table]
@@ -389,6 +297,133 @@ class StudyPage:
         self._pictures[place] = picture
         return picture
 
+
+class StudyPage(TablePage):
+    """The page of a study that re-runs a paper: its table, the verdicts on it, and what the notebook shows of both.
+
+    Args:
+        study, settings, table: as of `TablePage`; the study's module `claims` is read, too.
+    """
+
+    GRID, OTHERS = "The paper's grid", "The other figures of the paper"
+
+    def __init__(self, study: ModuleType, settings: Any, table: pd.DataFrame | None = None):
+        super().__init__(study, settings, table)
+        self.claims: Claims = _module(study, "claims").CLAIMS
+        self.verdicts = verdicts(self.claims, self.table)
+
+    # What was found ---------------------------------------------------------------------------------------------------
+
+    @property
+    def title(self) -> str:
+        """The study's name in words."""
+        return self.claims.title
+
+    @property
+    def question(self) -> str:
+        """What the paper asks."""
+        return self.claims.question
+
+    @property
+    def answer(self) -> str:
+        """What the paper says."""
+        return self.claims.answer
+
+    @property
+    def caution(self) -> str:
+        """What a reader must know before all else."""
+        return self.claims.caution
+
+    @cached_property
+    def near(self) -> list[Verdict]:
+        """The claims that are shown as results: decided ones first, those that matter most before others."""
+        place = {number: rank for rank, number in enumerate(self.claims.headline)}
+        near = [verdict for verdict in self.verdicts if verdict.counted and findings.is_near(verdict)]
+        return sorted(
+            near, key=lambda each: (each.outcome == UNDECIDED, place.get(each.number, len(place)), _order(each.number))
+        )
+
+    @property
+    def ours(self) -> str:
+        """The one finding that matters most, in words."""
+        trained = [verdict for verdict in self.near if verdict.claim.steps]
+        if not trained:
+            return "Nothing has the steps and the seeds to tell."
+        return f"{findings.headline(trained[0])}{_interval(trained[0])}."
+
+    @property
+    def conclusion(self) -> str:
+        """What the verdicts amount to, and what of the claims that matter most cannot be told yet."""
+        outcomes = Counter(findings.outcome(verdict) for verdict in self.verdicts)
+        tally = _tally(outcomes, sum(verdict.counted for verdict in self.verdicts))
+        undecided = [verdict for verdict in self.near if verdict.outcome == UNDECIDED]
+        if not undecided or undecided[0] is next((each for each in self.near if each.claim.steps), None):
+            return tally
+        return f"Not told yet: {findings.headline(undecided[0])}. {tally}"
+
+    @property
+    def by_outcome(self) -> list[tuple[str, list[Verdict]]]:
+        """The claims of each outcome that there is."""
+        groups = {outcome: [] for outcome in BADGES}
+        for verdict in self.verdicts:
+            groups[findings.outcome(verdict)].append(verdict)
+        return [(outcome, group) for outcome, group in groups.items() if group]
+
+    # What the notebook shows ------------------------------------------------------------------------------------------
+
+    def status(self) -> Page:
+        """The box under the title: question, the paper's answer, ours, the budget, and the claims by outcome."""
+        return _page("status", self)
+
+    def found(self) -> Page:
+        """A block for each claim that is decided or near it: finding, outcome, figure, how sure.
+
+        Those that cannot be told yet are folded to their finding, where others are decided.
+        """
+        blocks, shown = [], {}
+        for verdict in self.near:
+            function = self._figure_of(verdict)
+            also = shown[function].label if function in shown else ""
+            picture = self._draw(function, self.long, sharp=True) if function and not also else None
+            shown |= {function: picture} if picture else {}
+            blocks.append(Block(verdict, picture, also))
+        decided = sum(verdict.outcome != UNDECIDED for verdict in self.near)
+        opened = min(decided, OPEN) or 2
+        return _page("blocks", blocks[:opened], blocks[opened:])
+
+    def not_run(self) -> Page:
+        """What would decide the claims that no block shows: a row a claim, with its command and its hours."""
+        near = {verdict.number for verdict in self.near}
+        rows = [
+            {
+                "verdict": verdict,
+                "lacking": findings.lacking(verdict) if verdict.counted else "nothing: true by construction",
+                "options": "".join(f" -p {name} '{_value(value)}'" for name, value in verdict.claim.train.items()),
+                **self._hours(verdict),
+            }
+            for verdict in self.verdicts
+            if verdict.number not in near
+        ]
+        command = f".venv/bin/python -m vaekit train {self.name} --scale {self.claims.deciding}"
+        return _page("not_run", rows, self._machine, command)
+
+    @property
+    def thumbnail(self) -> str:
+        """The picture of the claim that matters most; "" without one."""
+        for verdict in self.near:
+            for each in self._figures():
+                if verdict.number in each.claims and (picture := self._draw(each, self.long, thumbnail=True)):
+                    return picture.source
+        return ""
+
+    @property
+    def _above(self) -> set[Any]:
+        return {self._figure_of(verdict) for verdict in self.near}
+
+    def _figure_of(self, verdict: Verdict) -> Any:
+        """The figure that bears on a claim; None where none does."""
+        return next((each for each in self._figures() if verdict.number in each.claims), None)
+
     # Commands and hours -----------------------------------------------------------------------------------------------
 
     def _hours(self, verdict: Verdict) -> dict[str, str]:
@@ -398,9 +433,10 @@ class StudyPage:
         members = self._networks(self._deciding_settings(verdict))
         return {"hours": self._text_of_hours(members, gpu=False), "gpu": self._text_of_hours(members, gpu=True)}
 
-    def _networks(self, settings: Any) -> list[Any]:
-        """The members of settings, whether or not their images are here."""
-        return getattr(self.study, "networks", self.study.members)(settings)
+    @property
+    def _steps(self) -> int:
+        scales = [scale for claim in self.claims for scale in _paper_scales(claim)]
+        return max(scale.steps for scale in scales)
 
     def _deciding_settings(self, verdict: Verdict) -> Any:
         """The settings of the members that a claim needs at the least; "published" asks for no image to be here."""
@@ -494,17 +530,18 @@ def _tally(outcomes: Mapping[str, int], claims: int) -> str:
 
 
 @cache
-def _templates() -> Any:
-    source = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+def _templates(name: str) -> Any:
+    """The macros of a file of the package. Text is escaped in all of them."""
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     functions = {"anchor": anchor, "answer": findings.answer, "brief": findings.brief, "outcome": findings.outcome}
-    return environment.from_string(
-        source, globals={**functions, "names": BADGES, "counts": [], "CONSTRUCTED": CONSTRUCTED}
+    return environment.get_template(
+        name, globals={**functions, "names": BADGES, "counts": [], "CONSTRUCTED": CONSTRUCTED}
     )
 
 
-def _render(macro: str, *parts: Any, counts: Any = (), **named: Any) -> str:
-    module = _templates().make_module({"counts": counts})
+def _render(macro: str, *parts: Any, counts: Any = (), file: str = "pages.html", **named: Any) -> str:
+    module = _templates(file).make_module({"counts": counts})
     return str(getattr(module, macro)(*parts, **named))
 
 
@@ -605,7 +642,7 @@ def _of_seeds(seeds: int, papers: int) -> str:
 
 
 def _grid_in_words(chosen: Any, members: Sequence[Any]) -> str:
-    """What the paper trained: the values of each axis of its grid, and how many networks that makes."""
+    """What scale "paper" trains: the values of each axis of its grid, and how many networks that makes."""
     axes, fields = [], {name.rpartition(".")[2] for member in members for name in member.row()}
     for name, option in chosen.options().items():
         values = getattr(chosen, name)
@@ -618,7 +655,7 @@ def _grid_in_words(chosen: Any, members: Sequence[Any]) -> str:
             )
     steps = sorted({member.steps for member in members if not member.arm})
     trained = " or ".join(f"{step:,}" for step in steps)
-    return f"The paper's grid: {len(members):,} networks ({'; '.join(axes)}), each of {trained} steps."
+    return f"{len(members):,} networks ({'; '.join(axes)}), each of {trained} steps."
 
 
 def _network(arguments: Mapping[str, Any], member: Any) -> tuple:

@@ -133,5 +133,4 @@ SPEC = StudySpec(
     measured_steps=pruning.SPEC.measured_steps,
     saved_steps=saved_steps,
     axes=pruning.AXES,
-    grid=pruning.SPEC.grid,
 )
