@@ -27,6 +27,7 @@ ABOUT = {
     "hierarchical_rates": "study 2: two layers of latents, and the rate of each",
     "rate_generalisation": "study 3: rate, distortion, and images that were never seen",
     "pruning": "study 4: disentanglement, and what pruning does to it",
+    "across": "across the papers: the measures of all four on the same networks",
     "first_fleet": "a model of your own: ten lines, a fleet, its curve",
     "data": "the image sets",
     "performance": "how fast it is, and against what",

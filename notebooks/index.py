@@ -16,9 +16,9 @@
 
 # %% tags=["hide-input", "full-width"]
 from vaekit import pages
-from vaekit.studies import ledger, study
+from vaekit.studies import PAPERS, study
 
-shown = [pages.StudyPage(study(name), study(name).Settings.at("published")) for name in ledger.NAMES]
+shown = [pages.StudyPage(study(name), study(name).Settings.at("published")) for name in PAPERS]
 verdicts = [verdict for page in shown for verdict in page.verdicts]
 pages.strip(verdicts)
 
@@ -41,6 +41,9 @@ explore.explore(hero.longest, hero.settings)
 
 # %% tags=["hide-input", "full-width"]
 pages.cards(shown)
+
+# %% [markdown]
+# A fifth page is ours: {doc}`Across the papers <across>` takes the measures of all four on the same networks, and asks what the papers leave open.
 
 # %% [markdown]
 # ## Change something

@@ -43,7 +43,7 @@ def checkout(tmp_path_factory) -> Path:
         (root / name).parent.mkdir(exist_ok=True)
         (root / name).write_text(content)
     listed, contents = root / "vaekit/studies/__init__.py", root / "_toc.yml"
-    listed.write_text(re.sub(r"^(NAMES = .*)\)$", r'\1, "tiny")', listed.read_text(), flags=re.M))
+    listed.write_text(re.sub(r"^(PAPERS = .*)\)$", r'\1, "tiny")', listed.read_text(), flags=re.M))
     line = "      - file: book/studies/scorecard\n"
     contents.write_text(contents.read_text().replace(line, "      - file: book/studies/tiny\n" + line))
     run(root, "book/pairs.py", "--write")

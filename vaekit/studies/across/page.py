@@ -18,12 +18,21 @@ from typing import Any
 import pandas as pd
 
 from vaekit import data, pages
-from vaekit.figures import mean_sd
 from vaekit.store import results
 from vaekit.store.table import frame
 from vaekit.studies import id_transition
 from vaekit.studies.across import figures
-from vaekit.studies.across.relations import MEASURES, QUESTIONS, Question, Relation, answer, matrix, relations, values
+from vaekit.studies.across.relations import (
+    EARLY,
+    MEASURES,
+    QUESTIONS,
+    Question,
+    Relation,
+    answer,
+    matrix,
+    relations,
+    values,
+)
 from vaekit.studies.id_transition.figures import frozen_noise
 from vaekit.widgets import Page
 
@@ -32,12 +41,12 @@ NAMED = 3  # pairs that the box under the title names on each image set
 
 @dataclass(frozen=True)
 class Block:
-    """A question as the page shows it; `sets`: the sentences of its pairs by the image sets' titles."""
+    """A question as the page shows it."""
 
     question: Question
     answer: str
     picture: pages.Picture | None
-    sets: dict[str, list[str]]
+    sentences: list[str]
 
 
 class AcrossPage(pages.TablePage):
@@ -91,8 +100,7 @@ class AcrossPage(pages.TablePage):
     def _block(self, question: Question) -> Block:
         own = [relation for relation in self.relations if (relation.a, relation.b) in question.pairs]
         picture = self._draw(getattr(figures, question.figure), self.long, sharp=True)
-        sets = {name: [relation.sentence for relation in of_set] for name, of_set in _by_set(own).items()}
-        return Block(question, answer(question, own), picture, sets)
+        return Block(question, answer(question, own), picture, [relation.sentence for relation in own])
 
     def _whole(self, name: str) -> int:
         own = [each for each in self._networks(self.study.Settings.at("published")) if name in ("", each.data)]
@@ -100,18 +108,12 @@ class AcrossPage(pages.TablePage):
 
     @property
     def _above(self) -> set[Any]:
-        return {getattr(figures, question.figure) for question in QUESTIONS}
+        return {figures.correlations, *(getattr(figures, question.figure) for question in QUESTIONS)}
 
     def _tables(self, table: pd.DataFrame) -> list[tuple[str, list[dict[str, Any]]]]:
-        """Those of the study's figures; each measure over beta, and the tested pairs."""
-        if not len(table):
-            return []
-        measured = values(table)
-        over_beta = [
-            (f"{data.title(name)}: means and deviations over seeds", _numbers(own))
-            for name, own in measured.groupby("data")
-        ]
-        return [*super()._tables(table), *over_beta, ("The tested pairs", _pairs(relations(measured)))]
+        """Those of the study's figures, and the tested pairs."""
+        pairs = _pairs(relations(values(table))) if len(table) else []
+        return [*super()._tables(table), *([("The tested pairs", pairs)] if pairs else [])]
 
 
 def _by_set(relations: Sequence[Relation]) -> dict[str, list[Relation]]:
@@ -122,25 +124,16 @@ def _by_set(relations: Sequence[Relation]) -> dict[str, list[Relation]]:
 
 def _summary(title: str, tested: Sequence[Relation]) -> str:
     told = sorted((each for each in tested if each.told), key=lambda each: -abs(each.partial[0]))
-    verb = "goes" if len(told) < 2 else "go"
-    pairs = f"{title}: {len(told) or 'none'} of {len(tested)} tested pairs {verb} together given β"
+    count = f"{len(told) or 'none'} of {len(tested)} tested pairs {'is' if len(told) < 2 else 'are'} related given β"
     named = [f"{short(each.a)} with {short(each.b)} (ρ {each.partial[0]:.2f})" for each in told[:NAMED]]
-    return f"{pairs}{': ' * bool(named)}{', '.join(named)}{', …' * (len(told) > NAMED)}."
+    return f"{title}: {count}{': ' * bool(named)}{', '.join(named)}{', …' * (len(told) > NAMED)}."
 
 
 def short(name: str) -> str:
-    """A measure's title without its unit."""
-    return re.sub(r" \([^()]*\)$", "", MEASURES[name])
-
-
-def _numbers(own: pd.DataFrame) -> list[dict[str, Any]]:
-    """A row for each measure, a column for each beta."""
-    groups = own.groupby("beta")
-    shown = [name for name in MEASURES if own[name].notna().any()]
-    return [
-        {"measure": MEASURES[name]} | {f"β {beta:g}": mean_sd(rows[name], ".3g") for beta, rows in groups}
-        for name in shown
-    ]
+    """A measure's title without its unit and what explains it."""
+    if name in EARLY:
+        return f"{short(name.removeprefix('early_'))} at a fifth of the training"
+    return re.sub(r"( \([^()]*\)| of \d+|, .*)$", "", MEASURES[name])
 
 
 def _pairs(tested: Sequence[Relation]) -> list[dict[str, Any]]:
