@@ -154,7 +154,7 @@ def test_the_quick_scale_is_folded_and_the_page_says_that_nothing_can_be_told():
     assert len(page.quick)
     assert not len(page.long)
     assert "Nothing has the seeds to tell." in text(soup(page.status()))
-    assert not soup(page.answers()).select("figure")
+    assert not soup(page.answers()).select("figure, .vk-sure")
     assert soup(page.answers()).get_text().count("Cannot be told yet") == len(relations.QUESTIONS)
     assert "No network is trained beyond the quick scale yet" in text(soup(page.matrix()))
     folds = soup(page.rest()).select("details.vk-fold")

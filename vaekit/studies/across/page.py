@@ -1,11 +1,13 @@
 """The page across the papers: what the tests say of each question, and every measure against every other.
 
-page = AcrossPage(study, settings)
-page.status()    # the question, what came out, the budget; that all of it is ours
-page.answers()   # a block for each question of `relations`, with its figure
-page.matrix()    # the rank correlations of all measures, with the points behind each
-page.noise()     # study 1 with frozen noise
-page.rest()      # folded: numbers, the quick scale's figures
+    page = AcrossPage(study, settings)
+    page.status()    # the question, what came out, the budget; that all of it is ours
+    page.answers()   # a block for each question of `relations`, with its figure
+    page.matrix()    # the rank correlations of all measures, with the networks behind each
+    page.noise()     # study 1 with frozen noise
+    page.rest()      # folded: numbers, the quick scale's figures
+
+Its HTML is that of page.html beside it.
 """
 
 import math
@@ -100,11 +102,13 @@ class AcrossPage(pages.TablePage):
     def _block(self, question: Question) -> Block:
         own = [relation for relation in self.relations if (relation.a, relation.b) in question.pairs]
         picture = self._draw(getattr(figures, question.figure), self.long, sharp=True)
-        return Block(question, answer(question, own), picture, [relation.sentence for relation in own])
+        told = any(math.isfinite(relation.p) for relation in own)  # else the answer says what all sentences would
+        return Block(question, answer(question, own), picture, [relation.sentence for relation in own if told])
 
     def _whole(self, name: str) -> int:
-        own = [each for each in self._networks(self.study.Settings.at("published")) if name in ("", each.data)]
-        return max((each.steps for each in own if not each.arm), default=0) or super()._whole("")
+        networks = self._networks(self.study.Settings.at("published"))
+        own = [each.steps for each in networks if each.data == name and not each.arm]
+        return max(own) if own else super()._whole(name)
 
     @property
     def _above(self) -> set[Any]:
@@ -130,10 +134,10 @@ def _summary(title: str, tested: Sequence[Relation]) -> str:
 
 
 def short(name: str) -> str:
-    """A measure's title without its unit and what explains it."""
+    """A measure's title without its unit."""
     if name in EARLY:
         return f"{short(name.removeprefix('early_'))} at a fifth of the training"
-    return re.sub(r"( \([^()]*\)| of \d+|, .*)$", "", MEASURES[name])
+    return re.sub(r"( \([^()]*\)| of \d+)$", "", MEASURES[name])
 
 
 def _pairs(tested: Sequence[Relation]) -> list[dict[str, Any]]:

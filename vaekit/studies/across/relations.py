@@ -65,7 +65,7 @@ _WORDS = {
 }
 _NATS = ("rate", "distortion", "gap", "mutual_information", "marginal_kl")
 _UNITS = dict.fromkeys(_NATS, " (nats)") | {"active_units": " of 10", "compressed": " (bytes)"}
-_UNITS |= {"cost": ", accuracy of dense less of pruned"}
+_UNITS |= {"cost": " (accuracy)"}  # of the dense child less that of the pruned one
 MEASURES = {name: words.removeprefix("the ") + _UNITS.get(name, "") for name, words in _WORDS.items()}
 # What is known at a fifth of the training.
 CHEAP = (
