@@ -19,10 +19,6 @@
 # %% tags=["parameters", "hide-input"]
 scale: str = "quick"  # quick, short, paper or published: where all that is not given comes from
 betas: list = None  # weights of the rate, numbers of at least 0, e.g. [0.5, 2]
-lambdas: list = None  # weights of the cross-entropy, of at least 0; not given: 100
-readings: list = None  # how the reconstruction is reduced: sum, pixel_mean
-sparsities: list = None  # shares of the weights that are pruned, of at least 0 and below 1, e.g. [0.5, 0.9]
-arms: list = None  # gradual, both, one_shot, structured, dense, no_decoder, baseline
 seeds: list = None  # seed numbers, whole and at least 0, e.g. [0, 1, 2]
 epochs: int = None  # epochs of training, 0 for 10, and for 32 of a made set
 tuning_epochs: int = None  # epochs of pruning, on top

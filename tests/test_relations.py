@@ -180,6 +180,13 @@ def test_of_several_budgets_the_largest_is_read(tidy):
     pd.testing.assert_frame_equal(study.values(both), study.values(tidy))
 
 
+def test_of_children_of_two_lengths_the_longer_is_read(tidy):
+    longer = tidy[tidy["arm"] == "gradual"].assign(steps=624, step=624, value=0.93)
+    longer["key"] = "longer " + longer["key"]
+    both = study.values(pd.concat([tidy, longer], ignore_index=True))
+    assert both["pruned_accuracy"].tolist() == [0.93] * 6
+
+
 @pytest.mark.parametrize(
     "draw", ["dimension_of_z", "imbalance_of_the_output", "cost_of_pruning", "diagnostics", "correlations"]
 )

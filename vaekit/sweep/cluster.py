@@ -468,8 +468,6 @@ class Feeder:
             elif left := len(piece.members) - len(stored):
                 self.fail(piece, f"{left} of its members are not stored")
         elif future.status == "error":
-            if piece.kind == "train":  # of some of its fleets the members may be there
-                stored = [member.key for member in piece.members if member.key in self.store]
             if isinstance(error := future.exception(), KilledWorker):
                 words = f"its process died each time; last heard: {_words(heard)}"
             else:
@@ -481,6 +479,8 @@ class Feeder:
             self.retry(piece, worker, f"its worker went each time; last heard: {_words(heard)}")
         else:  # its worker went before it was fetched; or the scheduler is lost, which is said next
             self.again.append(piece)
+        if future.status != "finished" and piece.kind == "train":  # of some of its fleets the members may be there
+            stored = [member.key for member in piece.members if member.key in self.store]
         self.overview.ends(number, stored)
         for key in stored:
             for group, child in self.children.pop(key, ()):

@@ -40,10 +40,14 @@ _COMMON: dict[str, Any] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(pruning.Settings):
-    """What a run of this study may choose: study 4's settings, at scales of their own."""
+    """What a run of this study may choose: study 4's settings, at scales of their own; what is fixed is one network."""
 
     epochs: int = option("epochs of training; 0: 10, of a made set 32", at_least=0, at_most=10_000)
     n_train: int = option("training images; 0: the set's own, 20,000 of a made set", at_least=0)
+    lambdas: tuple[float, ...] = option("weights of the cross-entropy", at_least=0, parameter=False)
+    readings: tuple[str, ...] = option("how the reconstruction is reduced", choices=pruning.REDUCTIONS, parameter=False)
+    sparsities: tuple[float, ...] = option("shares of the weights that are pruned", at_least=0, parameter=False)
+    arms: tuple[str, ...] = option("ways to prune", choices=pruning.ARMS, parameter=False)
 
     SCALES: ClassVar = {
         "quick": _COMMON

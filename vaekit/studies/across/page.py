@@ -11,7 +11,6 @@ Its HTML is that of page.html beside it.
 """
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,9 +24,9 @@ from vaekit.store.table import frame
 from vaekit.studies import id_transition
 from vaekit.studies.across import figures
 from vaekit.studies.across.relations import (
-    EARLY,
     MEASURES,
     QUESTIONS,
+    WORDS,
     Question,
     Relation,
     answer,
@@ -135,9 +134,7 @@ def _summary(title: str, tested: Sequence[Relation]) -> str:
 
 def short(name: str) -> str:
     """A measure's title without its unit."""
-    if name in EARLY:
-        return f"{short(name.removeprefix('early_'))} at a fifth of the training"
-    return re.sub(r"( \([^()]*\)| of \d+)$", "", MEASURES[name])
+    return WORDS[name].removeprefix("the ")
 
 
 def _pairs(tested: Sequence[Relation]) -> list[dict[str, Any]]:

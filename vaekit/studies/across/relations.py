@@ -42,7 +42,7 @@ _OF_TRAINED = {
     "dci": ("dci_disentanglement", {}),
     "accuracy": ("accuracy", {"part": "test"}),
 }
-_WORDS = {
+WORDS = {
     "rate": "the rate",
     "distortion": "the distortion",
     "gap": "the generalisation gap",
@@ -66,14 +66,14 @@ _WORDS = {
 _NATS = ("rate", "distortion", "gap", "mutual_information", "marginal_kl")
 _UNITS = dict.fromkeys(_NATS, " (nats)") | {"active_units": " of 10", "compressed": " (bytes)"}
 _UNITS |= {"cost": " (accuracy)"}  # of the dense child less that of the pruned one
-MEASURES = {name: words.removeprefix("the ") + _UNITS.get(name, "") for name, words in _WORDS.items()}
+MEASURES = {name: words.removeprefix("the ") + _UNITS.get(name, "") for name, words in WORDS.items()}
 # What is known at a fifth of the training.
 CHEAP = (
     *("distortion", "rate", "mutual_information", "marginal_kl", "active_units", "id_z", "id_mu", "id_peak"),
     *("out_in", "in_z", "knn", "linear", "accuracy"),
 )
 EARLY = {f"early_{name}": f"{MEASURES[name]}, at a fifth of the training" for name in CHEAP}
-_WORDS |= {f"early_{name}": f"{_WORDS[name]} at a fifth of the training" for name in CHEAP}
+WORDS |= {f"early_{name}": f"{WORDS[name]} at a fifth of the training" for name in CHEAP}
 LEAST_SEEDS, LEVEL = 3, 0.05
 
 
@@ -105,7 +105,7 @@ class Relation:
     @property
     def sentence(self) -> str:
         """The relation in words."""
-        first, second = _WORDS[self.a], _WORDS[self.b]
+        first, second = WORDS[self.a], WORDS[self.b]
         if not math.isfinite(self.p):
             few = f"{self.n_seeds} of at least {LEAST_SEEDS} seeds have both at every beta"
             why = few if self.n_seeds < LEAST_SEEDS else "given beta, one of them is constant"
@@ -179,6 +179,7 @@ def _of_budget(trained: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     on_training = _by_key(select(trained, "distortion", part="train", samples=1))
     measures["gap"] = measures["distortion"] - on_training
     children = table[table["parent"].isin(networks.index)] if "parent" in table else table.iloc[:0]
+    children = children.sort_values("steps", kind="stable")
     after = {arm: children[children["arm"] == arm] for arm in ("gradual", "dense")}
     accuracies = {arm: _by_parent(select(rows, "accuracy", part="test"), rows) for arm, rows in after.items()}
     measures["pruned_accuracy"] = accuracies["gradual"]
@@ -203,8 +204,9 @@ def _by_key(rows: pd.DataFrame) -> pd.Series:
 
 
 def _by_parent(rows: pd.DataFrame, children: pd.DataFrame) -> pd.Series:
+    """By the parent's key; of several children the value of the one that was tuned longest."""
     parents = children.drop_duplicates("key").set_index("key")["parent"]
-    return rows.assign(key=rows["key"].map(parents)).pipe(_by_key)
+    return rows.assign(key=rows["key"].map(parents)).groupby("key")["value"].last().astype(float)
 
 
 def relations(measured: pd.DataFrame) -> list[Relation]:
@@ -265,7 +267,7 @@ def answer(question: Question, found: Sequence[Relation]) -> str:
         return f"Cannot be told yet: {seeds} of at least {LEAST_SEEDS} seeds are whole curves over beta."
     ways = {True: "goes with", False: "goes against"}
     told = [
-        f"{_WORDS[each.a]} {ways[each.partial[0] > 0]} {_WORDS[each.b]} on {data.title(each.data)}"
+        f"{WORDS[each.a]} {ways[each.partial[0] > 0]} {WORDS[each.b]} on {data.title(each.data)}"
         for each in able
         if each.told
     ]
