@@ -291,12 +291,8 @@ def test_a_notebook_trains_on_a_cluster(place, address, monkeypatch):
 def test_where_a_study_trains_changes_no_member():
     on_one, on_many = (study.Settings.at("quick", cluster=where) for where in (None, "local"))
     assert study.members(on_one) == study.members(on_many)
-    for where in ("none", "local"):
-        with pytest.raises(SettingsError, match="CUDA"):
-            study.Settings.at("quick", device="cuda", cluster=where)
-    assert study.Settings.at("quick", device="cuda", cluster="tcp://127.0.0.1:9").device == "cuda"
-    with pytest.raises(SettingsError, match="torch does not know"):
-        study.Settings.at("quick", device="coda", cluster="tcp://127.0.0.1:9")
+    with pytest.raises(SettingsError, match="CUDA"):
+        study.Settings.at("quick", device="cuda")
 
 
 def test_this_machines_own_cluster_has_tls(store, monkeypatch):

@@ -150,8 +150,9 @@ def train(chosen: argparse.Namespace) -> int:
     """Train what is missing of a study at a scale."""
     study = studies.study(chosen.study)
     given = dict(chosen.given) | ({"cluster": chosen.cluster} if chosen.cluster is not None else {})
-    # A plan for a card needs none: whether it is here is asked of who trains on it.
-    planned = given.pop("device", None) if chosen.dry_run and is_absent_card(given.get("device")) else None
+    # Neither a plan for a card nor a cluster's client needs one: whether it is here is asked of who trains on it.
+    elsewhere = chosen.dry_run or given.get("cluster", "none") not in ("none", "local")
+    planned = given.pop("device", None) if elsewhere and is_absent_card(given.get("device")) else None
     settings = study.Settings.at(chosen.scale, **given)
     device, store = planned or settings.device, default_store()
     if chosen.minutes is not None and not 0 < chosen.minutes < math.inf:

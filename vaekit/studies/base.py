@@ -1,7 +1,6 @@
 """What all studies share: their common settings, and the table that a study's notebook shows."""
 
 import dataclasses
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -21,11 +20,6 @@ from vaekit.sweep import StudySpec, cluster
 PUBLISHED = "published"  # no scale of its own: the paper's, shown from results/
 
 
-def _unknown_device(name: str) -> str | None:
-    """What stands against a device wherever it is; a GPU may be a worker's of a cluster."""
-    return None if re.fullmatch("cuda(:[0-9]{1,2})?", name, re.ASCII) else device_problem(name)
-
-
 @dataclass(frozen=True, kw_only=True)
 class StudySettings(Settings):
     """Seeds, data, precision and device, and what can stand against a run before it begins.
@@ -37,7 +31,7 @@ class StudySettings(Settings):
     seeds: tuple[int, ...] = option("seed numbers", at_least=0, below=2**63)
     data: tuple[str, ...] = option("image sets", check=problem)
     precision: str = option("arithmetic of the training", choices=tuple(PRECISIONS))
-    device: str = option("cpu, cuda, cuda:1, …", check=_unknown_device, column="")
+    device: str = option("cpu, cuda, cuda:1, …", check=device_problem, column="")
     cluster: str = option("none, local, a scheduler's address or a YAML file", default="none", column="")
 
     @property
@@ -63,12 +57,10 @@ class StudySettings(Settings):
         return super().values_at("paper" if scale == PUBLISHED else scale)
 
     def problems(self) -> Iterable[str]:
-        """A GPU or image sets that are not there, where something may be trained; no file is read."""
+        """Image sets whose files are not there, where something may be trained; no file is read."""
         if self.source == "results":
             return []
-        here = self.cluster in ("none", "local")
-        absent = [f"device: {problem}" for problem in [device_problem(self.device)] if here and problem]
-        return [*absent, *dict.fromkeys(filter(None, map(absence, self.data)))]
+        return dict.fromkeys(filter(None, map(absence, self.data)))
 
 
 def of_study(
