@@ -460,14 +460,19 @@ def test_a_batch_system_that_takes_some_of_the_jobs_is_asked_again(store, tmp_pa
     assert {now.phase for now in told} == {"waiting for a worker"}
 
 
-@pytest.mark.slow
-# What dask-jobqueue starts with bash it kills and does not wait for.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_batch_systems_jobs_train_are_replaced_and_end_with_nothing_to_do(store, tmp_path, monkeypatch):
+@pytest.fixture
+def bash(monkeypatch):
+    """A batch system of bash alone, which replaces its workers within seconds."""
     monkeypatch.setattr(cluster, "_FILL", 1.0)
     monkeypatch.setattr(hosts, "_LOST", "1s")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
-    pytest.importorskip("dask_jobqueue.local")  # a batch system of bash alone, which is there when it is imported
+    pytest.importorskip("dask_jobqueue.local")  # it is there when it is imported
+
+
+@pytest.mark.slow
+# What dask-jobqueue starts with bash it kills and does not wait for.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_batch_systems_jobs_train_are_replaced_and_end_with_nothing_to_do(store, tmp_path, monkeypatch, bash):
     (tmp_path / "batch.yaml").write_text("local: {cores: 1, memory: 1GB, log_directory: null}\nworkers: 2\n")
     killed, counts, clusters = [], [], []
 
@@ -501,12 +506,8 @@ def test_a_batch_systems_jobs_train_are_replaced_and_end_with_nothing_to_do(stor
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_batch_systems_last_worker_that_leaves_by_itself_is_replaced(store, tmp_path, monkeypatch):
+def test_a_batch_systems_last_worker_that_leaves_by_itself_is_replaced(store, tmp_path, bash):
     """By `--lifetime`, which ends a worker before the batch system does."""
-    monkeypatch.setattr(cluster, "_FILL", 1.0)
-    monkeypatch.setattr(hosts, "_LOST", "1s")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
-    pytest.importorskip("dask_jobqueue.local")
     given = "{cores: 1, memory: 1GB, log_directory: null, worker_extra_args: ['--lifetime', '12s']}"
     (tmp_path / "batch.yaml").write_text(f"local: {given}\nworkers: 1\n")
     told = []

@@ -169,13 +169,13 @@ def train(chosen: argparse.Namespace) -> int:
         whole, members = len(members), sweep.shard(members, *shard_of(chosen.shard))
         say(f"shard {chosen.shard}: {len(members)} of {whole} members")
     if chosen.dry_run:
-        there = settings.cluster != "none" and hosts.expected(settings.cluster, device, chosen.insecure)
+        machines = settings.cluster != "none" and hosts.expected(settings.cluster, device, chosen.insecure)
         todo = sweep.plan_sweep(spec, members, store)
         sweep.check_readable(spec, todo, store, device)
         sweep.check_images(todo)
         if todo.groups:
             say(f"{len(todo.missing)} of {len(members)} members are missing; timing a little of each kind …")
-        print(cluster.report(spec, todo, there, device, store) if there else sweep.report(spec, todo, device))
+        print(cluster.report(spec, todo, machines, device, store) if machines else sweep.report(spec, todo, device))
         return 0
     if settings.cluster == "none":
         trained = sweep.run(spec, members, store, device, chosen.minutes, say=say).missing

@@ -61,15 +61,15 @@ def diagnostics(table: pd.DataFrame) -> Figure:
     figure, axes = figures.panels(1, len(sets), width=5.2, height=4.4, sharey=True)
     rows = []
     for ax, (name, measured) in zip(axes[0], sets, strict=True):
-        found = [relation(measured, name, early, "distortion") for early in EARLY]
+        forecasts = [relation(measured, name, early, "distortion") for early in EARLY]
         for look, kind in (((GREY, "o", "over beta"), "plain"), ((ORANGE, "s", "given beta"), "partial")):
-            _intervals(ax, [getattr(each, kind) for each in found], *look, shift=0.15 if kind == "plain" else -0.15)
+            _intervals(ax, [getattr(each, kind) for each in forecasts], *look, shift=0.15 if kind == "plain" else -0.15)
         ax.axvline(0, color=GREY, lw=0.8)
         ax.set(title=data.title(name), xlabel="rho with the distortion at the end", xlim=(-1.05, 1.05))
         ax.set_yticks(range(len(CHEAP)), [MEASURES[each] for each in CHEAP], fontsize=8)
         rows += [
             {"data": name, "measure": each.a, "kind": kind, **dict(zip(("rho", "low", "high"), of, strict=True))}
-            for each in found
+            for each in forecasts
             for kind, of in (("over beta", each.plain), ("given beta", each.partial))
         ]
     axes[0, 0].invert_yaxis()
@@ -145,10 +145,10 @@ def _scatter(ax: Axes, measured: pd.DataFrame, x: str, y: str, norm: LogNorm | N
 
 
 def _intervals(
-    ax: Axes, found: Sequence[tuple[float, float, float]], colour: str, marker: str, label: str, shift: float
+    ax: Axes, intervals: Sequence[tuple[float, float, float]], colour: str, marker: str, label: str, shift: float
 ) -> None:
-    means, lows, highs = np.array(found, dtype=float).T
-    places = np.arange(len(found)) + shift
+    means, lows, highs = np.array(intervals, dtype=float).T
+    places = np.arange(len(intervals)) + shift
     errors = np.nan_to_num(np.stack([means - lows, highs - means]))
     look = {"color": colour, "marker": marker, "ls": "none", "capsize": 2, "label": label, "ms": 4}
     ax.errorbar(means, places, xerr=errors, **look)

@@ -211,12 +211,12 @@ def _by_parent(rows: pd.DataFrame, children: pd.DataFrame) -> pd.Series:
 
 def relations(measured: pd.DataFrame) -> list[Relation]:
     """The pairs of `QUESTIONS` on each image set of `values`, but for those of which one was measured on no network."""
-    found = []
+    tested = []
     for name, rows in measured.groupby("data", sort=True):
         here = [relation(rows, str(name), *pair) for pair in PAIRS if rows[list(pair)].notna().any().all()]
         adjusted = _holm([each.p for each in here])
-        found += [replace(each, adjusted=p) for each, p in zip(here, adjusted, strict=True)]
-    return found
+        tested += [replace(each, adjusted=p) for each, p in zip(here, adjusted, strict=True)]
+    return tested
 
 
 def relation(rows: pd.DataFrame, name: str, a: str, b: str) -> Relation:
@@ -258,13 +258,13 @@ def _holm(p: Sequence[float]) -> list[float]:
     return [min(1.0, adjusted[i]) if i in adjusted else math.nan for i in range(len(p))]
 
 
-def answer(question: Question, found: Sequence[Relation]) -> str:
+def answer(question: Question, tested: Sequence[Relation]) -> str:
     """What the tests say to a question, in one sentence."""
-    asked = [each for each in found if (each.a, each.b) in question.pairs]
+    asked = [each for each in tested if (each.a, each.b) in question.pairs]
     able = [each for each in asked if math.isfinite(each.p)]
     if not able:
         seeds = max((each.n_seeds for each in asked), default=0)
-        return f"Cannot be told yet: {seeds} of at least {LEAST_SEEDS} seeds are whole curves over beta."
+        return f"Cannot be told yet: whole curves over beta are there of {seeds} seeds; {LEAST_SEEDS} are needed."
     ways = {True: "goes with", False: "goes against"}
     told = [
         f"{WORDS[each.a]} {ways[each.partial[0] > 0]} {WORDS[each.b]} on {data.title(each.data)}"
@@ -288,9 +288,9 @@ def matrix(measured: pd.DataFrame, name: str) -> pd.DataFrame:
     stacked = (
         np.stack([each.to_numpy() for each in correlations]) if correlations else np.empty((0, len(names), len(names)))
     )
-    there = np.isfinite(stacked).sum(0)
+    counts = np.isfinite(stacked).sum(0)
     total = np.where(np.isfinite(stacked), stacked, 0.0).sum(0)
-    return pd.DataFrame(np.where(there > 0, total / np.maximum(there, 1), np.nan), index=names, columns=names)
+    return pd.DataFrame(np.where(counts > 0, total / np.maximum(counts, 1), np.nan), index=names, columns=names)
 
 
 def _p(value: float) -> str:
