@@ -44,7 +44,7 @@ page.status()
 page.scheme()
 
 # %% [markdown]
-# The network is study 4's {cite}`shneider2023impact`: a VAE whose latent is also classified, which minimises $D + \beta R + \lambda H$. Each is trained at eight $\beta$, then pruned by half (*gradual*) and, beside it, tuned as long without pruning (*dense*). On the trained network stand the measures of all four studies; {doc}`Notation <../notation>` has their words.
+# The network is study 4's {cite}`shneider2023impact`: a VAE whose latent is also classified, which minimises $D + \beta R + \lambda H$. Each is trained at eight $\beta$, then pruned to a tenth of its weights (*gradual*) and, beside it, tuned as long without pruning (*dense*). On the trained network stand the measures of all four studies; {doc}`Notation <../notation>` has their words.
 #
 # **How the tests work.** $\beta$ drives every measure, so over $\beta$ any two of them go together, and their correlation says only that. Asked is what is left *given* $\beta$:
 #

@@ -26,11 +26,13 @@ EPOCHS, MADE_EPOCHS = 10, 32  # 32 epochs of 20,000 images are 5,000 steps
 MADE_TRAIN = 20_000  # training images of a set that has none of its own
 CLOUD = 2_000  # test images whose layers are compared
 PROBES = ("knn", "logistic")
+SPARSITY = 0.9  # half the weights cost nothing on shapes: there would be nothing to foretell
 
 _COMMON: dict[str, Any] = {
     **pruning.Settings.SCALES["short"],
     "betas": BETAS,
     "readings": ("sum",),
+    "sparsities": (SPARSITY,),
     "seeds": (0, 1, 2, 3, 4),
     "data": ("mnist", "dsprites_like32"),
     "epochs": 0,
