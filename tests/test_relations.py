@@ -1,6 +1,7 @@
 """How measures go together across the papers: known correlations are found, a trend in beta that all share is not."""
 
 import dataclasses
+import io
 import math
 
 import numpy as np
@@ -187,9 +188,7 @@ def test_of_children_of_two_lengths_the_longer_is_read(tidy):
     assert both["pruned_accuracy"].tolist() == [0.93] * 6
 
 
-@pytest.mark.parametrize(
-    "draw", ["dimension_of_z", "imbalance_of_the_output", "cost_of_pruning", "diagnostics", "correlations"]
-)
+@pytest.mark.parametrize("draw", [question.figure for question in study.QUESTIONS])
 def test_figures_draw_what_is_there_and_say_what_is_not(tidy, draw):
     function = getattr(across_figures, draw)
     assert len(function.caption) > 40
@@ -203,7 +202,17 @@ def test_points_of_a_scatter_are_the_networks(tidy):
     points = np.concatenate([np.asarray(each.get_offsets()) for each in figure.axes[0].collections])
     values = study.values(tidy)
     assert sorted(map(tuple, points)) == sorted(zip(values["rate"], values["id_z"], strict=True))
+    rows = pd.read_csv(io.StringIO(figure.csv), comment="#")
+    pd.testing.assert_frame_equal(rows[["key", "rate", "id_z"]], values[["key", "rate", "id_z"]], check_dtype=False)
     assert len(across_figures.numbers(tidy)) == 3
+
+
+@pytest.mark.parametrize("draw", ["dimension_of_z", "diagnostics"])
+def test_a_figures_data_says_how_it_was_made(tidy, draw):
+    comment = [line for line in getattr(across_figures, draw)(tidy).csv.splitlines() if line.startswith("# ")]
+    assert "# seed: 0, 1" in comment
+    assert comment[0].startswith("# vaekit: ")
+    assert all(line.strip("# ") for line in comment)
 
 
 def test_every_measure_that_is_read_is_taken():

@@ -323,20 +323,28 @@ def csv(table: pd.DataFrame, *measures: str, last: bool = True, steps_apart: boo
     points = rows.groupby([*differ, *place], dropna=False, sort=False).agg(
         value=("value", "mean"), sd=("value", "std"), seeds=("seed", "nunique"), se=("se", "mean"), n=("n", "max")
     )
-    first, members = rows.iloc[0], rows.drop_duplicates("key")
-    provenance = {name: sorted(set(map(str, members[name].dropna()))) for name in _PROVENANCE if name in members}
-    shared = [f"{name} {first[name]}" for name in fields if name not in differ and not pd.isna(first[name])]
-    comment = [
-        f"vaekit: {importlib.metadata.version('vaekit')}",
+    shared = [f"{name} {rows[name].iloc[0]}" for name in fields if name not in differ and rows[name].notna().all()]
+    comment = (
         "unit: nats per image of distortion, rate, information, KL and likelihood; none of counts, shares and scores",
         "value: mean over seeds; sd: over seeds; se: of one seed's value, their mean; n: images or samples of it",
         f"in all rows: {', '.join(shared)}",
-        *(f"{name}: {', '.join(texts)}" for name, texts in provenance.items() if texts),
-    ]
+    )
+    return commented(points.reset_index(), rows, *comment)
+
+
+def commented(points: pd.DataFrame, table: pd.DataFrame, *comment: str) -> str:
+    """Points as the text of a CSV, below comment lines: vaekit's version, those given, and how `table` was made.
+
+    How the members of a tidy table were made: data's identity, hardware, versions, seeds and wall time.
+    """
+    members = table.drop_duplicates("key")
+    provenance = {name: sorted(set(map(str, members[name].dropna()))) for name in _PROVENANCE if name in members}
+    lines = [f"vaekit: {importlib.metadata.version('vaekit')}", *comment]
+    lines += [f"{name}: {', '.join(texts)}" for name, texts in provenance.items() if texts]
     if "wall_time" in members:
-        comment.append(f"wall time of training: {members['wall_time'].sum():.0f} s in all, {len(members)} members")
-    lines = "".join(f"# {' '.join(line.split())}\n" for line in comment)
-    return lines + points.reset_index().to_csv(index=False, float_format="%.12g", lineterminator="\n")
+        lines.append(f"wall time of training: {members['wall_time'].sum():.0f} s in all, {len(members)} members")
+    head = "".join(f"# {' '.join(line.split())}\n" for line in lines)
+    return head + points.to_csv(index=False, float_format="%.12g", lineterminator="\n")
 
 
 def _as_the_members(rows: pd.DataFrame, name: str) -> bool:

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 
 from vaekit import data, figures
 from vaekit.figures import GREY, ORANGE
-from vaekit.studies.across.relations import CHEAP, EARLY, MEASURES, matrix, relation, values
+from vaekit.store.table import commented
+from vaekit.studies.across.relations import CHEAP, EARLY, MEASURES, relation, values
 
 COLOURS = "viridis"  # of beta: told apart by the colour-blind, and in grey
 MARKERS = "osD^vPX*"  # of the seeds
@@ -66,7 +67,7 @@ def diagnostics(table: pd.DataFrame) -> Figure:
             _intervals(ax, [getattr(each, kind) for each in forecasts], *look, shift=0.15 if kind == "plain" else -0.15)
         ax.axvline(0, color=GREY, lw=0.8)
         ax.set(title=data.title(name), xlabel="rho with the distortion at the end", xlim=(-1.05, 1.05))
-        ax.set_yticks(range(len(CHEAP)), [MEASURES[each] for each in CHEAP], fontsize=8)
+        ax.set_yticks(range(len(CHEAP)), [MEASURES[each] for each in CHEAP], fontsize=9)
         rows += [
             {"data": name, "measure": each.a, "kind": kind, **dict(zip(("rho", "low", "high"), of, strict=True))}
             for each in forecasts
@@ -74,29 +75,11 @@ def diagnostics(table: pd.DataFrame) -> Figure:
         ]
     axes[0, 0].invert_yaxis()
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    return figures.with_data(figure, pd.DataFrame(rows).to_csv(index=False))
-
-
-@figures.described(
-    "All measures at once: Spearman's rho over beta within a seed, its mean over seeds. It describes: beta drives all.",
-    "A square of coloured cells, a row and a column for each measure, a panel for each image set.",
-)
-def correlations(table: pd.DataFrame) -> Figure:
-    """Mean over seeds of Spearman's rho over beta within a seed, of all pairs of measures."""
-    measured = values(table)
-    sets = _sets(measured)
-    if not sets:
-        return figures.nothing(NOTHING)
-    figure, axes = figures.panels(1, len(sets), width=6.2, height=5.8)
-    for ax, (name, _) in zip(axes[0], sets, strict=True):
-        shown = matrix(measured, name).dropna(how="all").dropna(how="all", axis=1)
-        image = ax.imshow(shown, vmin=-1, vmax=1, cmap="RdBu")
-        titles = [MEASURES[each] for each in shown]
-        ax.set_xticks(range(len(titles)), titles, rotation=90, fontsize=7)
-        ax.set_yticks(range(len(titles)), titles, fontsize=7)
-        ax.set_title(data.title(name))
-        figure.colorbar(image, ax=ax, shrink=0.6, label="rho")
-    return figure
+    comment = (
+        "rho: Spearman's, of a measure at a fifth of the training with the distortion at its end, within a seed",
+        "rho, low, high: mean over seeds and its 95 % interval",
+    )
+    return figures.with_data(figure, commented(pd.DataFrame(rows), table, *comment))
 
 
 @figures.described("Each network's measures at the end of its training, means over seeds with standard deviations")
@@ -128,8 +111,10 @@ def _scatters(table: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> Figure:
     ticks = sorted({0.1, 1, 10} & {*betas}) or [betas.min(), betas.max()]
     bar = figure.colorbar(ScalarMappable(norm, COLOURS), ax=axes, shrink=0.6, label="beta", ticks=ticks, format="%g")
     bar.minorticks_off()
-    shown = pd.concat([rows for _, rows in sets])[["key", "data", "seed", "beta", *dict.fromkeys(sum(pairs, ()))]]
-    return figures.with_data(figure, shown.to_csv(index=False))
+    drawn = dict.fromkeys(sum(pairs, ()))
+    points = pd.concat([rows for _, rows in sets])[["key", "data", "seed", "beta", *drawn]]
+    comment = ("a row a network at the end of its training", *(f"{name}: {MEASURES[name]}" for name in drawn))
+    return figures.with_data(figure, commented(points, table, *comment))
 
 
 def _scatter(ax: Axes, measured: pd.DataFrame, x: str, y: str, norm: LogNorm | None) -> None:

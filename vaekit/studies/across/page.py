@@ -111,7 +111,7 @@ class AcrossPage(pages.TablePage):
 
     @property
     def _above(self) -> set[Any]:
-        return {figures.correlations, *(getattr(figures, question.figure) for question in QUESTIONS)}
+        return {getattr(figures, question.figure) for question in QUESTIONS}
 
     def _tables(self, table: pd.DataFrame) -> list[tuple[str, list[dict[str, Any]]]]:
         """Those of the study's figures, and the tested pairs."""
