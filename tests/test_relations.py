@@ -103,7 +103,7 @@ def test_seeds_that_are_not_whole_are_left_out_and_few_are_not_told():
     few = study.relations(table[table["seed"] < 2])
     assert not any(each.told or math.isfinite(each.p) for each in few)
     assert "2 of at least 3 seeds" in few[0].sentence
-    assert study.answer(study.QUESTIONS[0], few).endswith("of 2 seeds; 3 are needed.")
+    assert study.answer(study.QUESTIONS[0], few).endswith("of 2 seeds whole curves are there; 3 are needed.")
     constant = table.assign(active_units=10.0)
     assert "one of them is constant" in study.relation(constant, "dsprites_like32", "id_z", "active_units").sentence
     without = study.relations(table.assign(mig=math.nan))
@@ -115,7 +115,7 @@ def test_an_answer_says_what_is_told_and_what_is_not():
     assert "Nothing is told beyond what beta does" in study.answer(study.QUESTIONS[1], one)
     told = [dataclasses.replace(each, adjusted=0.01, partial=(-0.9, -1.0, -0.8)) for each in one]
     assert study.answer(study.QUESTIONS[1], [told[3], one[4]]) == (
-        "Given beta, Δ(out → in) goes against the distortion on dSprites-like at 32 × 32; 1 of 2 tests find nothing."
+        "Given beta, Δ(out → in) goes against the distortion on dSprites-like at 32 × 32; 1 of 2 tests finds nothing."
     )
     assert "go against each other (rho -0.90, 95 % interval -1.00 to -0.80, Holm's p 0.01" in told[0].sentence
 

@@ -264,7 +264,7 @@ def answer(question: Question, tested: Sequence[Relation]) -> str:
     able = [each for each in asked if math.isfinite(each.p)]
     if not able:
         seeds = max((each.n_seeds for each in asked), default=0)
-        return f"Cannot be told yet: whole curves over beta are there of {seeds} seeds; {LEAST_SEEDS} are needed."
+        return f"Cannot be told yet: of {seeds} seed{'s' * (seeds != 1)} whole curves are there; {LEAST_SEEDS} are needed."
     ways = {True: "goes with", False: "goes against"}
     told = [
         f"{WORDS[each.a]} {ways[each.partial[0] > 0]} {WORDS[each.b]} on {data.title(each.data)}"
@@ -274,7 +274,8 @@ def answer(question: Question, tested: Sequence[Relation]) -> str:
     rest = len(able) - len(told)
     if not told:
         return f"Nothing is told beyond what beta does to both: none of {len(able)} tests finds a relation."
-    return f"Given beta, {'; '.join(told)}" + (f"; {rest} of {len(able)} tests find nothing." if rest else ".")
+    nothing = f"; {rest} of {len(able)} tests find{'s' * (rest == 1)} nothing" if rest else ""
+    return f"Given beta, {'; '.join(told)}{nothing}."
 
 
 def matrix(measured: pd.DataFrame, name: str) -> pd.DataFrame:
