@@ -44,13 +44,14 @@ page.status()
 page.scheme()
 
 # %% [markdown]
-# The network is study 4's {cite}`shneider2023impact`: a VAE whose latent is also classified, which minimises $D + \beta R + \lambda H$. Each is trained at eight $\beta$, then pruned to a tenth of its weights (*gradual*) and, beside it, tuned as long without pruning (*dense*). On the trained network stand the measures of all four studies; {doc}`Notation <../notation>` has their words.
+# The network is study 4's {cite}`shneider2023impact`: a VAE whose latent is also classified, which minimises $D + \beta R + \lambda H$. Each is trained at eight $\beta$, then pruned to a tenth of its weights (*gradual*) and, beside it, tuned as long without pruning (*dense*). Each trained network gets the measures of all four studies; {doc}`Notation <../notation>` has their words.
 #
-# **How the tests work.** $\beta$ drives every measure, so over $\beta$ any two of them go together, and their correlation says only that. Asked is what is left *given* $\beta$:
+# **How the tests work.** $\beta$ drives every measure, so over $\beta$ any two of them go together, and their correlation says only that. The tests ask what is left *given* $\beta$, among networks that differ in nothing but their seed:
 #
 # - From each value its mean over the seeds at that $\beta$ is taken. What is left is ranked and correlated over $\beta$, within a seed (Spearman's $\rho$).
-# - The seeds' $\rho$ have a mean and a $t$ interval. Networks of one seed are not independent; seeds are.
-# - Holm's method adjusts $p$ for all pairs that are tested on an image set, so that where nothing is related, it finds something in at most 5 of 100 sets.
+# - The seeds' $\rho$ have a mean and a 95 % $t$ interval, which pays for the means that the seeds share.
+# - Holm's method adjusts $p$, not the interval, for all pairs that are tested on an image set. Where nothing is related, that image set shows a relation in at most 5 of 100 cases.
+# - Five seeds find close relations only: of 100 pairs that correlate by 0.9 given $\beta$ they find 90, by 0.8 61, by 0.7 38, by 0.5 11. What could not be shown may be there.
 
 # %% [markdown]
 # ## What the papers leave open
@@ -110,7 +111,7 @@ print("rho, low, high:", np.round(tested.partial, 2), "p:", round(tested.p, 2))
 #
 # <details><summary>In the cell above, let the second measure follow the first: add <code>one - trend</code> to it. What happens to either number?</summary>
 #
-# Over beta hardly anything: it was near 1 before. Given beta the mean $\rho$ rises to 0.4, with an interval above 0. That is why only the second one is tested.
+# Over beta hardly anything: it was near 1 before. Given beta the mean $\rho$ rises to 0.4, with an interval just above 0. Of one test that is a finding; of eight at once, as on this page, it would not be.
 #
 # </details>
 #
@@ -120,9 +121,9 @@ print("rho, low, high:", np.round(tested.partial, 2), "p:", round(tested.p, 2))
 #
 # </details>
 #
-# <details><summary>A pair is not told to be related. Are the two unrelated?</summary>
+# <details><summary>A pair could not be shown to be related. Are the two unrelated?</summary>
 #
-# No: look at its interval. With five seeds it is wide, and leaves room for a relation that more seeds would show.
+# Not necessarily: look at its interval. With five seeds it is wide, and leaves room for a relation that more seeds would show.
 #
 # </details>
 

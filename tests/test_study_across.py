@@ -12,6 +12,7 @@ from vaekit.store import Store, load
 from vaekit.store.table import frame, select
 from vaekit.studies import across as study
 from vaekit.studies import id_transition, pruning
+from vaekit.studies.across import relations
 
 GIVEN = {"betas": (0.5, 2), "n_train": 64, "epochs": 10, "tuning_epochs": 1}
 TINY = {"n_test": 60, "width": 2}
@@ -53,6 +54,14 @@ def test_networks_are_those_of_study_4_which_measures_them_alike(trained):
     for member in members:
         assert study.SPEC.measured_steps(member) == pruning.SPEC.measured_steps(member)
         assert {*study.saved_steps(member)} >= {*pruning.SPEC.saved_steps(member)}
+
+
+def test_every_measure_that_the_page_reads_is_taken(trained):
+    store, members = trained
+    table = frame(sweep.tables(study.SPEC, members=members, store=store))
+    measured = relations.values(table[table["key"].isin([member.key for member in members])])
+    assert len(measured) == 2
+    assert not measured.columns[measured.isna().all()].tolist()
 
 
 def test_every_measure_is_the_metric_of_the_stored_network(trained):

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LogNorm
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
 from vaekit import data, figures
@@ -16,12 +16,13 @@ from vaekit.studies.across.relations import CHEAP, EARLY, MEASURES, relation, va
 
 COLOURS = "viridis"  # of beta: told apart by the colour-blind, and in grey
 MARKERS = "osD^vPX*"  # of the seeds
-NOTHING = "no network has both"
+LEAST_POINTS = 3  # of a panel
+NOTHING = "too few networks have both"
 
 
 @figures.described(
     "The intrinsic dimension of z over what it may follow. A point is a network at the end of its training, its colour "
-    "is beta, its shape the seed.",
+    "is beta, its shape the seed; the dashed line is the most that the mutual information can be.",
     "Scatter plots of the ID of z over the rate, the mutual information and the active units, a row an image set.",
 )
 def dimension_of_z(table: pd.DataFrame) -> Figure:
@@ -51,7 +52,7 @@ def cost_of_pruning(table: pd.DataFrame) -> Figure:
 @figures.described(
     "How well each measure at a fifth of the training foretells the test distortion at its end: Spearman's rho over "
     "beta within a seed (grey), which beta alone makes large, and given beta (orange); means over seeds with 95 % "
-    "intervals.",
+    "intervals, which are not adjusted for their number.",
     "Intervals of two correlations for each of thirteen measures, a panel for each image set.",
 )
 def diagnostics(table: pd.DataFrame) -> Figure:
@@ -99,16 +100,17 @@ def _sets(measured: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 def _scatters(table: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> Figure:
     """A panel for each pair (x, y) and image set."""
     sets = _sets(values(table))
-    if not any(rows[list(pair)].notna().all(axis=1).any() for _, rows in sets for pair in pairs):
+    if not any(rows[list(pair)].notna().all(axis=1).sum() >= LEAST_POINTS for _, rows in sets for pair in pairs):
         return figures.nothing(NOTHING)
     figure, axes = figures.panels(len(sets), len(pairs), width=3.4, height=2.9)
     betas = pd.concat([rows["beta"] for _, rows in sets])
-    norm = LogNorm(betas.min(), betas.max()) if betas.nunique() > 1 and betas.min() > 0 else None
+    low, high = betas.min(), betas.max()
+    norm = LogNorm(low, high) if low > 0 else Normalize(low, high)
     for row, (name, measured) in zip(axes, sets, strict=True):
         for ax, (x, y) in zip(row, pairs, strict=True):
             _scatter(ax, measured, x, y, norm)
-        row[0].set_title(data.title(name), loc="left")
-    ticks = sorted({0.1, 1, 10} & {*betas}) or [betas.min(), betas.max()]
+        next((ax for ax in row if ax.get_visible()), row[0]).set_title(data.title(name), loc="left")
+    ticks = [beta for beta in (0.1, 1, 10) if low <= beta <= high] if low > 0 else [low, high]
     bar = figure.colorbar(ScalarMappable(norm, COLOURS), ax=axes, shrink=0.6, label="beta", ticks=ticks, format="%g")
     bar.minorticks_off()
     drawn = dict.fromkeys(sum(pairs, ()))
@@ -117,15 +119,17 @@ def _scatters(table: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> Figure:
     return figures.with_data(figure, commented(points, table, *comment))
 
 
-def _scatter(ax: Axes, measured: pd.DataFrame, x: str, y: str, norm: LogNorm | None) -> None:
+def _scatter(ax: Axes, measured: pd.DataFrame, x: str, y: str, norm: Normalize) -> None:
     rows = measured.dropna(subset=[x, y])
-    if not len(rows):
-        figures.say(ax, NOTHING)
+    if len(rows) < LEAST_POINTS:
+        ax.set_visible(False)
         return
     for i, (_, of_seed) in enumerate(rows.groupby("seed")):
         marker = MARKERS[i % len(MARKERS)]
         look = {"c": of_seed["beta"], "norm": norm, "cmap": COLOURS, "s": 18, "edgecolors": "none"}
         ax.scatter(of_seed[x], of_seed[y], marker=marker, **look)
+    if x == "mutual_information":
+        ax.axvline(rows["ceiling"].max(), color=GREY, lw=0.8, ls="--")
     ax.set(xlabel=MEASURES[x], ylabel=MEASURES[y])
 
 

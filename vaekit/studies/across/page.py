@@ -24,17 +24,21 @@ from vaekit.store.table import frame
 from vaekit.studies import id_transition
 from vaekit.studies.across import figures
 from vaekit.studies.across.relations import (
+    LEAST_SEEDS,
     MEASURES,
+    PAIRS,
     QUESTIONS,
-    WORDS,
+    SHORT,
     Question,
     Relation,
     answer,
+    closest,
     matrix,
+    p_in_words,
     relations,
     values,
 )
-from vaekit.studies.id_transition.figures import frozen_noise
+from vaekit.studies.id_transition.figures import frozen_noise, frozen_noise_in_words
 from vaekit.widgets import Page
 
 NAMED = 3  # pairs that the box under the title names on each image set
@@ -76,8 +80,8 @@ class AcrossPage(pages.TablePage):
     @property
     def ours(self) -> str:
         """What came out on each image set, in words: how many pairs go together given beta, and the closest of them."""
-        tested = _by_set([relation for relation in self.relations if math.isfinite(relation.p)])
-        return " ".join(_summary(name, own) for name, own in tested.items()) or "Nothing has the seeds to tell."
+        of_sets = [_summary(title, own) for title, own in _by_set(self.relations).items()]
+        return " ".join(of_sets) or "Nothing is trained beyond the quick scale yet."
 
     def status(self) -> Page:
         """The box under the title: the question, what came out, the budget, and that no paper claims any of it."""
@@ -89,20 +93,24 @@ class AcrossPage(pages.TablePage):
 
     def matrix(self) -> Page:
         """For each image set the rank correlations of all measures, and the networks behind the one that is chosen."""
-        tested = {frozenset(pair) for question in QUESTIONS for pair in question.pairs}
+        tested = {frozenset(pair) for pair in PAIRS}
         sets = [_Matrix(name, own, tested) for name, own in self.values.groupby("data")]
         return self._page("matrix", [each for each in sets if each.rows])
 
     def noise(self) -> Page:
         """Study 1 with frozen beside fresh noise, from results/; how to train it where no network has frozen noise."""
         table = frame(results.read(results.folder(id_transition.SPEC.name)))
-        return self._page("noise", self._draw(frozen_noise, table, sharp=True))
+        picture = self._draw(frozen_noise, table, sharp=True)
+        return self._page("noise", picture, frozen_noise_in_words(table) if picture else "")
 
     def _block(self, question: Question) -> Block:
         own = [relation for relation in self.relations if (relation.a, relation.b) in question.pairs]
         picture = self._draw(getattr(figures, question.figure), self.long, sharp=True)
-        told = any(math.isfinite(relation.p) for relation in own)  # else the answer says what all sentences would
-        return Block(question, answer(question, own), picture, [relation.sentence for relation in own if told])
+        tested = any(not relation.lacking for relation in own)  # else the answer says what all sentences would
+        words = answer(question, own)
+        if question.figure == "diagnostics" and tested:
+            words = f"{words} {closest(self.values)}"
+        return Block(question, words, picture, [relation.sentence for relation in own if tested])
 
     def _whole(self, name: str) -> int:
         networks = self._networks(self.study.Settings.at("published"))
@@ -125,37 +133,39 @@ def _by_set(relations: Sequence[Relation]) -> dict[str, list[Relation]]:
     return {data.title(name): [each for each in relations if each.data == name] for name in names}
 
 
-def _summary(title: str, tested: Sequence[Relation]) -> str:
-    told = sorted((each for each in tested if each.told), key=lambda each: -abs(each.partial[0]))
-    count = f"{len(told) or 'none'} of {len(tested)} tested pairs {'is' if len(told) < 2 else 'are'} related given β"
-    named = [f"{short(each.a)} with {short(each.b)} (ρ {each.partial[0]:.2f})" for each in told[:NAMED]]
-    return f"{title}: {count}{': ' * bool(named)}{', '.join(named)}{', …' * (len(told) > NAMED)}."
+def _summary(title: str, relations: Sequence[Relation]) -> str:
+    tested = [pair for pair in relations if not pair.lacking]
+    if not tested:
+        seeds = max(pair.n_seeds for pair in relations)
+        return f"{title}: too few seeds to test, {seeds} of at least {LEAST_SEEDS}."
+    found = sorted((pair for pair in tested if pair.found), key=lambda pair: -abs(pair.partial[0]))
+    if not found:
+        return f"{title}: of {len(tested)} pairs none could be shown to be related given β."
+    named = [f"{SHORT[pair.a]} with {SHORT[pair.b]} (ρ {pair.partial[0]:.2f})" for pair in found[:NAMED]]
+    count = f"{len(found)} of {len(tested)} tested pairs {'is' if len(found) == 1 else 'are'} related given β"
+    return f"{title}: {count}: {', '.join(named)}{', …' * (len(found) > NAMED)}."
 
 
-def short(name: str) -> str:
-    """A measure's title without its unit."""
-    return WORDS[name].removeprefix("the ")
-
-
-def _pairs(tested: Sequence[Relation]) -> list[dict[str, Any]]:
+def _pairs(relations: Sequence[Relation]) -> list[dict[str, Any]]:
     return [
         {
-            "images": data.title(each.data),
-            "pair": f"{short(each.a)}, {short(each.b)}",
-            "seeds": each.n_seeds,
-            "ρ within a seed": _interval(each.plain),
-            "ρ given β": _interval(each.partial),
-            "p": f"{each.p:.2g}",
-            "p, Holm": f"{each.adjusted:.2g}",
+            "images": data.title(pair.data),
+            "pair": f"{SHORT[pair.a]}, {SHORT[pair.b]}",
+            "seeds": pair.n_seeds,
+            "betas": pair.n_betas,
+            "ρ within a seed": _interval(pair.plain),
+            "ρ given β": _interval(pair.partial),
+            "p": p_in_words(pair.p),
+            "p, Holm": p_in_words(pair.adjusted),
+            "lacking": pair.lacking,
         }
-        for each in tested
-        if math.isfinite(each.p)
+        for pair in relations
     ]
 
 
 def _interval(of: tuple[float, float, float]) -> str:
     mean, low, high = of
-    return f"{mean:.2f} ({low:.2f} to {high:.2f})"
+    return f"{mean:.2f} ({low:.2f} to {high:.2f})" if math.isfinite(low) else ""
 
 
 class _Matrix:
@@ -164,9 +174,10 @@ class _Matrix:
     def __init__(self, name: str, own: pd.DataFrame, tested: set[frozenset[str]]):
         shares = matrix(own, name)
         names = [each for each in MEASURES if shares[each].drop(each).notna().any()]
-        self.title, self.names = data.title(name), [short(each) for each in names]
+        self.title, self.names = data.title(name), [SHORT[each] for each in names]
+        self.seeds = own["seed"].nunique()
         self.rows = [
-            (short(a), [None if a == b else _Cell(shares.loc[a, b], {a, b} in tested) for b in names]) for a in names
+            (SHORT[a], [None if a == b else _Cell(shares.loc[a, b], {a, b} in tested) for b in names]) for a in names
         ]
         self.points = {
             "title": self.title,

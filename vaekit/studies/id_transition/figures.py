@@ -154,8 +154,7 @@ def frozen_noise(table: pd.DataFrame, latent_dim: int | None = None) -> Figure:
     """
 
     def draw(axes: Sequence[Axes], rows: pd.DataFrame) -> None:
-        dims = set(having(rows, noise="frozen")["latent_dim"])
-        dim = next((dim for dim in (latent_dim, 32) if dim in dims), max(dims))
+        dim = frozen_dim(rows, latent_dim)
         rows = having(rows, latent_dim=dim)
         delta = select(rows, "information_imbalance", at="all", part="test", **BACK)
         kl = select(rows, "rate", at="all", layer=None)
@@ -172,10 +171,41 @@ def frozen_noise(table: pd.DataFrame, latent_dim: int | None = None) -> Figure:
         axes[0].set(ylabel="Δ(output → image)", yscale="log")
         axes[1].set(ylabel="KL (nats per image)")
 
-    both = [(label, rows) for label, rows in budgets(table, "rate", NOISES) if "frozen" in set(rows["noise"])]
     measures = ("rate", "information_imbalance from=10,to=0")
     empty = "no frozen noise here: ask for noise = [fresh, frozen]"
-    return figures.grid(both, draw, 2, measures=measures, history=True, empty=empty, width=4.4)
+    return figures.grid(frozen_budgets(table), draw, 2, measures=measures, history=True, empty=empty, width=4.4)
+
+
+def frozen_budgets(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """The label and the rows of each budget that has members with frozen noise, those with fresh noise beside them."""
+    return [(label, rows) for label, rows in budgets(table, "rate", NOISES) if "frozen" in set(rows["noise"])]
+
+
+def frozen_dim(rows: pd.DataFrame, latent_dim: int | None = None) -> int:
+    """The K of the members with frozen noise: the one given, 32, or the largest there is."""
+    dims = set(having(rows, noise="frozen")["latent_dim"])
+    return next((dim for dim in (latent_dim, 32) if dim is not None and dim in dims), max(dims))
+
+
+def frozen_noise_in_words(table: pd.DataFrame) -> str:
+    """What `frozen_noise` shows at the end of the training of the largest budget; nothing where nothing is frozen."""
+    if not (both := frozen_budgets(table)):
+        return ""
+    _, rows = both[0]
+    rows, epochs = having(rows, latent_dim=frozen_dim(rows)), rows["epoch"].max()
+    delta, kl = (
+        select(rows, "information_imbalance", part="test", **BACK),
+        select(rows, "rate", part="train", layer=None),
+    )
+    ends = [
+        " and ".join(f"{having(own, noise=noise)['value'].mean():.3g} with {noise} noise" for noise in NOISES)
+        for own in (delta, kl)
+    ]
+    seeds = rows["seed"].nunique()
+    return (
+        f"After {epochs:g} epochs, of {seeds} seed{'s' * (seeds > 1)}, Δ(output → image) is {ends[0]}; the KL on "
+        f"training images is {ends[1]}, in nats."
+    )
 
 
 @figures.described(
