@@ -102,7 +102,7 @@ def _scatters(table: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> Figure:
     sets = _sets(values(table))
     if not any(rows[list(pair)].notna().all(axis=1).sum() >= LEAST_POINTS for _, rows in sets for pair in pairs):
         return figures.nothing(NOTHING)
-    figure, axes = figures.panels(len(sets), len(pairs), width=3.4, height=2.9)
+    figure, axes = figures.panels(len(sets), len(pairs), width=3.4, height=2.3)
     betas = pd.concat([rows["beta"] for _, rows in sets])
     low, high = betas.min(), betas.max()
     norm = LogNorm(low, high) if low > 0 else Normalize(low, high)
