@@ -167,7 +167,7 @@ def test_too_little_is_not_tested_and_the_answer_says_why(cut, reason):
     (pair,) = pairs
     assert math.isnan(pair.p)
     assert not pair.found
-    assert pair.sentence.endswith(f"cannot be compared: {reason}.")
+    assert pair.brief == f"ID of z, rate: not compared, {reason}"
     assert study.answer(question, pairs) == f"Cannot be told yet: {reason}."
 
 
@@ -187,10 +187,11 @@ def test_an_answer_says_what_is_found_and_what_is_not():
     assert study.answer(study.QUESTIONS[1], [found[3], pairs[4]]) == (
         "Given beta, Δ(out → in) goes against the distortion on dSprites-like at 32 × 32; 1 of 2 pairs shows none."
     )
-    assert (
-        "go against each other (rho -0.90, 95 % interval -1.00 to -0.80, p 0.01 by Holm's method over 8 pairs"
-        in found[0].sentence
+    both = [found[3], dataclasses.replace(found[3], data="mnist")]
+    assert study.answer(study.QUESTIONS[1], both) == (
+        "Given beta, Δ(out → in) goes against the distortion on dSprites-like at 32 × 32 and on MNIST."
     )
+    assert found[0].brief.startswith("ID of z, rate: ρ −0.90 (−1.00 to −0.80), p 0.01; over β alone ")
 
 
 def test_the_closest_measure_at_a_fifth_of_the_training_is_named():
@@ -198,7 +199,7 @@ def test_the_closest_measure_at_a_fifth_of_the_training_is_named():
     random = np.random.default_rng(1).standard_normal((5, 8))
     early = {"early_knn": -drawn["distortion"] + 0.01 * random, "early_mutual_information": random}
     words = study.closest(table_of(**drawn, **early))
-    assert "accuracy of kNN on mu at a fifth of the training on dSprites-like at 32 × 32 (rho -1.00" in words
+    assert "accuracy of kNN on mu at a fifth of the training on dSprites-like at 32 × 32 (ρ −1.00" in words
     assert study.closest(table_of(**drawn).iloc[:8]) == ""
 
 

@@ -33,7 +33,9 @@ from vaekit.studies.across.relations import (
     Relation,
     answer,
     closest,
+    interval,
     matrix,
+    number,
     p_in_words,
     relations,
     values,
@@ -51,7 +53,7 @@ class Block:
     question: Question
     answer: str
     picture: pages.Picture | None
-    sentences: list[str]
+    tested: dict[str, list[Relation]]  # by the titles of the image sets
 
 
 class AcrossPage(pages.TablePage):
@@ -106,11 +108,13 @@ class AcrossPage(pages.TablePage):
     def _block(self, question: Question) -> Block:
         own = [relation for relation in self.relations if (relation.a, relation.b) in question.pairs]
         picture = self._draw(getattr(figures, question.figure), self.long, sharp=True)
-        tested = any(not relation.lacking for relation in own)  # else the answer says what all sentences would
+        by_set = _by_set(own)
+        # Of a set on which nothing is tested the answer, or the status box, says why.
+        tested = {title: pairs for title, pairs in by_set.items() if not all(pair.lacking for pair in pairs)}
         words = answer(question, own)
         if question.figure == "diagnostics" and tested:
             words = f"{words} {closest(self.values)}"
-        return Block(question, words, picture, [relation.sentence for relation in own if tested])
+        return Block(question, words, picture, tested)
 
     def _whole(self, name: str) -> int:
         networks = self._networks(self.study.Settings.at("published"))
@@ -141,9 +145,10 @@ def _summary(title: str, relations: Sequence[Relation]) -> str:
     found = sorted((pair for pair in tested if pair.found), key=lambda pair: -abs(pair.partial[0]))
     if not found:
         return f"{title}: of {len(tested)} pairs none could be shown to be related given β."
-    named = [f"{SHORT[pair.a]} with {SHORT[pair.b]} (ρ {pair.partial[0]:.2f})" for pair in found[:NAMED]]
+    named = [f"{SHORT[pair.a]} with {SHORT[pair.b]} (ρ {number(pair.partial[0])})" for pair in found[:NAMED]]
+    named += [f"{len(found) - NAMED} more"] * (len(found) > NAMED)
     count = f"{len(found)} of {len(tested)} tested pairs {'is' if len(found) == 1 else 'are'} related given β"
-    return f"{title}: {count}: {', '.join(named)}{', …' * (len(found) > NAMED)}."
+    return f"{title}: {count}: {', '.join(named)}."
 
 
 def _pairs(relations: Sequence[Relation]) -> list[dict[str, Any]]:
@@ -153,19 +158,14 @@ def _pairs(relations: Sequence[Relation]) -> list[dict[str, Any]]:
             "pair": f"{SHORT[pair.a]}, {SHORT[pair.b]}",
             "seeds": pair.n_seeds,
             "betas": pair.n_betas,
-            "ρ within a seed": _interval(pair.plain),
-            "ρ given β": _interval(pair.partial),
+            "ρ within a seed": interval(pair.plain),
+            "ρ given β": interval(pair.partial),
             "p": p_in_words(pair.p),
             "p, Holm": p_in_words(pair.adjusted),
             "lacking": pair.lacking,
         }
         for pair in relations
     ]
-
-
-def _interval(of: tuple[float, float, float]) -> str:
-    mean, low, high = of
-    return f"{mean:.2f} ({low:.2f} to {high:.2f})" if math.isfinite(low) else ""
 
 
 class _Matrix:
@@ -198,7 +198,7 @@ class _Cell:
 
     @property
     def text(self) -> str:
-        return "" if math.isnan(self.value) else f"{round(self.value, 2) + 0.0:.2f}".replace("-", "−")
+        return "" if math.isnan(self.value) else number(self.value)
 
     @property
     def strength(self) -> int:

@@ -117,19 +117,13 @@ class Relation:
         return self.adjusted < LEVEL
 
     @property
-    def sentence(self) -> str:
-        """The relation in words."""
-        first, second = WORDS[self.a], WORDS[self.b]
+    def brief(self) -> str:
+        """The relation in a line."""
+        pair = f"{SHORT[self.a]}, {SHORT[self.b]}"
         if self.lacking:
-            return f"{data.title(self.data)}: {first} and {second} cannot be compared: {self.lacking}."
-        rho, low, high = self.partial
-        finding = "go together" if rho > 0 else "go against each other"
-        finding = finding if self.found else "could not be shown to be related"
-        p = f"p {p_in_words(self.adjusted)} by Holm's method over {self.family} pairs"
+            return f"{pair}: not compared, {self.lacking}"
         return (
-            f"{data.title(self.data)}: given beta, {first} and {second} {finding} (rho {rho:.2f}, 95 % interval "
-            f"{low:.2f} to {high:.2f}, {p}; over beta alone {self.plain[0]:.2f}; {self.n_seeds} seeds at "
-            f"{self.n_betas} betas)."
+            f"{pair}: ρ {interval(self.partial)}, p {p_in_words(self.adjusted)}; over β alone {number(self.plain[0])}"
         )
 
 
@@ -321,17 +315,17 @@ def answer(question: Question, relations: Sequence[Relation]) -> str:
     if not tested:
         reasons = dict.fromkeys(pair.lacking for pair in pairs) or ["nothing is trained"]
         return f"Cannot be told yet: {', and '.join(reasons)}."
-    ways = {True: "goes with", False: "goes against"}
-    found = [
-        f"{WORDS[pair.a]} {ways[pair.partial[0] > 0]} {WORDS[pair.b]} on {data.title(pair.data)}"
-        for pair in tested
-        if pair.found
-    ]
-    rest = len(tested) - len(found)
+    found: dict[str, list[str]] = {}
+    for pair in tested:
+        if pair.found:
+            way = "goes with" if pair.partial[0] > 0 else "goes against"
+            found.setdefault(f"{WORDS[pair.a]} {way} {WORDS[pair.b]}", []).append(f"on {data.title(pair.data)}")
     if not found:
         return f"No relation beyond beta's own could be shown, in {len(tested)} test{'s' * (len(tested) > 1)}."
+    rest = sum(not pair.found for pair in tested)
     none = f"; {rest} of {len(tested)} pairs show{'s' * (rest == 1)} none" if rest else ""
-    return f"Given beta, {'; '.join(found)}{none}."
+    relations_found = "; ".join(f"{words} {' and '.join(sets)}" for words, sets in found.items())
+    return f"Given beta, {relations_found}{none}."
 
 
 def closest(measured: pd.DataFrame) -> str:
@@ -344,8 +338,7 @@ def closest(measured: pd.DataFrame) -> str:
         pairs = [relation(rows, str(name), early, "distortion") for early in EARLY]
         if tested := [pair for pair in pairs if not pair.lacking]:
             best = max(tested, key=lambda pair: abs(pair.partial[0]))
-            rho, low, high = best.partial
-            named.append(f"{SHORT[best.a]} on {data.title(str(name))} (rho {rho:.2f}, {low:.2f} to {high:.2f})")
+            named.append(f"{SHORT[best.a]} on {data.title(str(name))} (ρ {interval(best.partial)})")
     if not named:
         return ""
     return f"Closest to it given beta, of {len(EARLY)} described and not tested: {'; '.join(named)}."
@@ -361,6 +354,17 @@ def matrix(measured: pd.DataFrame, name: str) -> pd.DataFrame:
     if not of_seeds:
         return pd.DataFrame(math.nan, index=names, columns=names)
     return pd.concat(of_seeds).groupby(level=0).mean().loc[names, names]
+
+
+def number(rho: float) -> str:
+    """A correlation of two digits; never minus nothing."""
+    return f"{round(rho, 2) + 0.0:.2f}".replace("-", "−")
+
+
+def interval(of: tuple[float, float, float]) -> str:
+    """Mean, low and high of a correlation; nothing where there is no interval."""
+    mean, low, high = map(number, of)
+    return f"{mean} ({low} to {high})" if math.isfinite(of[1]) else ""
 
 
 def p_in_words(p: float) -> str:
