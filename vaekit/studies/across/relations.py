@@ -338,7 +338,8 @@ def closest(measured: pd.DataFrame) -> str:
         pairs = [relation(rows, str(name), early, "distortion") for early in EARLY]
         if tested := [pair for pair in pairs if not pair.lacking]:
             best = max(tested, key=lambda pair: abs(pair.partial[0]))
-            named.append(f"{SHORT[best.a]} on {data.title(str(name))} (ρ {interval(best.partial)})")
+            measure = SHORT[best.a.removeprefix("early_")]
+            named.append(f"{measure} on {data.title(str(name))}, ρ {interval(best.partial)}")
     if not named:
         return ""
     return f"Closest to it given beta, of {len(EARLY)} described and not tested: {'; '.join(named)}."
