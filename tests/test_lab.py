@@ -125,7 +125,7 @@ def test_a_cell_that_trains_has_one_bar_and_is_interrupted_in_a_line(lab, place)
         assert last.endswith(" %: kept; run the cell again")
         assert "Traceback" not in lab.text()
         assert not lab.tab.evaluate("document.querySelector('.jp-OutputArea progress')")
-    assert 0 < shares[0] < shares[1]
+    assert 0 < shares[0] <= shares[1]  # it goes on from where it was stopped, maybe at once
 
 
 MOVES = """
