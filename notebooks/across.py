@@ -44,9 +44,9 @@ page.status()
 page.scheme()
 
 # %% [markdown]
-# The network is study 4's {cite}`shneider2023impact`: a VAE whose latent is also classified, which minimises $D + \beta R + \lambda H$. Each is trained at eight $\beta$, then pruned to a tenth of its weights (*gradual*) and, beside it, tuned as long without pruning (*dense*). Each trained network gets the measures of all four studies; {doc}`Notation <../notation>` has their words.
+# The network is study 4's {cite}`shneider2023impact`: a VAE whose latent is also classified, which minimises $D + \beta R + \lambda H$ with $\lambda = 100$. Each is trained at eight $\beta$, then pruned to a tenth of its weights (*gradual*) and, beside it, tuned as long without pruning (*dense*). Each trained network gets the measures of all four studies; {doc}`Notation <../notation>` has their words.
 #
-# $\beta$ drives every measure, so over $\beta$ any two of them go together, and their correlation says only that. The tests ask what is left *given* $\beta$, among networks that differ in nothing but their seed.
+# $\beta$ drives every measure, so over $\beta$ any two of them go together, and their correlation says only that. The tests ask what is left *given* $\beta$, among networks that differ in nothing but their seed. That may go the other way than over $\beta$, which is what the figures show first.
 #
 # <details><summary>How the tests work, and what they can find</summary>
 #
@@ -94,7 +94,7 @@ from vaekit.studies.across.relations import relation
 
 trend, random = -np.linspace(0, 3, 8), np.random.default_rng(0)
 one, other = (trend + random.normal(0, 0.2, (5, 8)) for _ in range(2))
-networks = {"beta": np.tile(study.BETAS, 5), "seed": np.repeat(range(5), 8)}
+networks = {"data": "mnist", "beta": np.tile(study.BETAS, 5), "seed": np.repeat(range(5), 8)}
 measured = networks | {"id_z": one.ravel(), "rate": other.ravel()}
 pair = relation(pd.DataFrame(measured), "mnist", "id_z", "rate")
 print("over beta: ", np.round(pair.plain, 2))

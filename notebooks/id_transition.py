@@ -56,7 +56,7 @@ page.scheme()
 #
 # - Epochs: the paper has 200; each figure names its own. Below them nothing is decided but claim 1.1, which needs no training.
 # - A JPEG copy of CIFAR-10 stands for the original where that is not at hand; it decides claims about the network alone.
-# - Noise is fresh at every step. The authors' loop seems to repeat it at every epoch, so a second phase here cannot come from fitting it.
+# - Noise is fresh at every step. The authors' loop seems to repeat it at every epoch, so a second phase here cannot come from fitting it; `-p noise frozen` repeats it, and {doc}`Across the papers <across>` compares both.
 # - Two of the published numbers say something else than the text, and then the numbers decide: the encoder's hump is there for every $K$, and the decoder's grows gradually.
 # - $K = 16$ is no target: its published numbers look stale.
 

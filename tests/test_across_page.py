@@ -158,7 +158,7 @@ def test_the_quick_scale_is_folded_and_the_page_says_that_nothing_can_be_told():
     assert "Nothing is trained beyond the quick scale yet." in text(soup(page.status()))
     assert not soup(page.answers()).select("figure, .vk-sure")
     assert soup(page.answers()).get_text().count("Cannot be told yet") == len(relations.QUESTIONS)
-    assert "No network is trained beyond the quick scale yet" in text(soup(page.matrix()))
+    assert "A correlation is shown of at least 4 betas, and no image set has them yet" in text(soup(page.matrix()))
     folds = soup(page.rest()).select("details.vk-fold")
     assert [text(fold.select_one("summary")) for fold in folds] == ["The quick scale's figures: 32 of 5,000 steps"]
     assert not folds[0].has_attr("open")
@@ -167,6 +167,10 @@ def test_the_quick_scale_is_folded_and_the_page_says_that_nothing_can_be_told():
 def test_what_results_hold_makes_the_page():
     page = page_of()
     assert len(page.values) >= 4
+    quick = page.study.members(page.study.Settings.at("quick"))
+    assert {member.key for member in quick} <= {
+        *page.table["key"]
+    }  # the command on the page trains its own betas alone
     for part in ("status", "scheme", "answers", "matrix", "noise", "rest"):
         assert getattr(page, part)()._repr_html_() == getattr(page, part)()._repr_html_() != ""
 

@@ -116,6 +116,26 @@ def test_a_cell_of_the_matrix_is_spearmans_rho_of_the_networks_that_have_both():
     assert study.matrix(table, "dsprites_like32").loc["id_z", "rate"] == pytest.approx(np.mean(wanted))
 
 
+def test_a_correlation_of_fewer_than_four_networks_is_not_shown():
+    table = table_of(**made_up(0, "bent", "normal"))
+    assert study.matrix(table[table["beta"] > 2], "dsprites_like32").isna().all(axis=None)
+    assert math.isfinite(study.matrix(table[table["beta"] > 1], "dsprites_like32").loc["id_z", "rate"])
+
+
+def test_an_image_set_that_is_not_there_and_a_table_of_another_study_are_named(tidy):
+    table = table_of(**made_up(0, "bent", "normal"))
+    both = pd.concat([table, table.assign(data="mnist", key="m" + table["key"])])
+    assert study.relation(both, "mnist", "id_z", "rate").partial == pair_of(table).partial
+    for asks in (study.matrix, lambda rows, name: study.relation(rows, name, "id_z", "rate")):
+        with pytest.raises(ValueError, match="no network was trained on 'mnistt'; there are dsprites_like32, mnist"):
+            asks(both, "mnistt")
+    with pytest.raises(ValueError, match="a table of study across is wanted"):
+        study.values(tidy.drop(columns="beta"))
+    twice = tidy[tidy["arm"].isna()].assign(objective="another", key="another " + tidy["key"])
+    with pytest.raises(ValueError, match="one network for each image set, seed and beta"):
+        study.values(pd.concat([tidy, twice]))
+
+
 def test_values_that_are_equal_stay_equal_less_their_mean():
     """Counts and accuracies have ties, which an error in the last bit would break in the same way in every seed."""
     draw = np.random.default_rng(0)
@@ -191,7 +211,7 @@ def test_an_answer_says_what_is_found_and_what_is_not():
     assert study.answer(study.QUESTIONS[1], both) == (
         "Given beta, Δ(out → in) goes against the distortion on dSprites-like at 32 × 32 and on MNIST."
     )
-    assert found[0].brief.startswith("ID of z, rate: ρ −0.90 (−1.00 to −0.80), p 0.01; over β alone ")
+    assert found[0].brief.startswith("ID of z, rate: ρ −0.90 (−1.00 to −0.80), p 0.01; over β ")
 
 
 def test_the_closest_measure_at_a_fifth_of_the_training_is_named():

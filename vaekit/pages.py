@@ -161,9 +161,11 @@ class TablePage:
         deepest = max(self._networks(papers), key=lambda member: dict(member.model_args).get("depth", 0))
         figure = figures.scheme(deepest.build())
         grid = f"{self.GRID}: {_grid_in_words(papers, self._networks(papers))}"
+        several = len({member.data for member in self._networks(papers)}) > 1
+        network = f"The network{f' for {data.title(deepest.data)}' if several else ''}, layer by layer."
         alt = "The network from left to right, a bar for each layer, as high as the layer has numbers."
         place = ("scheme",)
-        drawn = self._pictures.get(place) or self._picture(place, figure, f"The network, layer by layer. {grid}", alt)
+        drawn = self._pictures.get(place) or self._picture(place, figure, f"{network} {grid}", alt)
         return _page("picture", drawn)
 
     def rest(self) -> Page:
@@ -653,9 +655,10 @@ def _grid_in_words(chosen: Any, members: Sequence[Any]) -> str:
             axes.append(
                 f"{words} {', '.join(shown)}" if few else f"{words} from {shown[0]} to {shown[-1]}, {len(shown)} values"
             )
-    steps = sorted({member.steps for member in members if not member.arm})
-    trained = " or ".join(f"{step:,}" for step in steps)
-    return f"{len(members):,} networks ({'; '.join(axes)}), each of {trained} steps."
+    trained = [member for member in members if not member.arm]
+    steps = " or ".join(f"{step:,}" for step in sorted({member.steps for member in trained}))
+    pruned = f", and {len(members) - len(trained):,} pruned or tuned from them" if len(trained) < len(members) else ""
+    return f"{len(trained):,} networks ({'; '.join(axes)}), each of {steps} steps{pruned}."
 
 
 def _network(arguments: Mapping[str, Any], member: Any) -> tuple:

@@ -4,6 +4,13 @@ Study 4's classifier VAE over beta, each trained network with its pruned and its
 dimension, Information Imbalance, rate, mutual information, disentanglement and prunability go together? Nothing of it
 is a paper's claim: the questions are those that the papers leave open, `relations` beside it answers them from the tidy
 table, `figures` draws it.
+
+    from vaekit.studies import across
+    from vaekit.studies.across import figures, relations
+
+    table = across.run(across.Settings.at("quick", betas=(0.1, 0.3, 1, 3, 10)))
+    relations.relations(relations.values(table))
+    figures.dimension_of_z(table)
 """
 
 from collections.abc import Callable, Iterable, Iterator

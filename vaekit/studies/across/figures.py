@@ -14,8 +14,8 @@ from vaekit.figures import GREY, ORANGE
 from vaekit.store.table import commented
 from vaekit.studies.across.relations import CHEAP, EARLY, MEASURES, relation, values
 
-COLOURS = "viridis"  # of beta: told apart by the colour-blind, and in grey
-MARKERS = "osD^vPX*"  # of the seeds
+COLOURS = "plasma"  # of beta, from blue over red to yellow as in page.html: told apart by the colour-blind, in grey
+MARKERS = "os^DvPX*"  # of the seeds, as in page.html
 LEAST_POINTS = 3  # of a panel
 NOTHING = "too few networks have both"
 

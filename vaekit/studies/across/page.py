@@ -24,6 +24,7 @@ from vaekit.store.table import frame
 from vaekit.studies import id_transition
 from vaekit.studies.across import figures
 from vaekit.studies.across.relations import (
+    LEAST_POINTS,
     LEAST_SEEDS,
     MEASURES,
     PAIRS,
@@ -64,6 +65,7 @@ class AcrossPage(pages.TablePage):
     """
 
     TEMPLATES = "studies/across/page.html"
+    GRID = 'The grid of scale "paper"'
     QUESTION = (
         "How do intrinsic dimension, Information Imbalance, rate, mutual information, disentanglement and prunability "
         "go together on the same network?"
@@ -97,7 +99,7 @@ class AcrossPage(pages.TablePage):
         """For each image set the rank correlations of all measures, and the networks behind the one that is chosen."""
         tested = {frozenset(pair) for pair in PAIRS}
         sets = [_Matrix(name, own, tested) for name, own in self.values.groupby("data")]
-        return self._page("matrix", [each for each in sets if each.rows])
+        return self._page("matrix", [each for each in sets if each.rows], LEAST_POINTS)
 
     def noise(self) -> Page:
         """Study 1 with frozen beside fresh noise, from results/; how to train it where no network has frozen noise."""

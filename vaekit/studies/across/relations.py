@@ -85,6 +85,7 @@ EARLY = {f"early_{name}": f"{MEASURES[name]}, at a fifth of the training" for na
 WORDS |= {f"early_{name}": f"{WORDS[name]} at a fifth of the training" for name in CHEAP}
 SHORT |= {f"early_{name}": f"{SHORT[name]} at a fifth of the training" for name in CHEAP}
 LEAST_SEEDS, LEAST_BETAS, LEVEL = 4, 5, 0.05
+LEAST_POINTS = 4  # of a rank correlation that is shown: of two it is always 1 or -1
 
 
 @dataclass(frozen=True)
@@ -122,9 +123,7 @@ class Relation:
         pair = f"{SHORT[self.a]}, {SHORT[self.b]}"
         if self.lacking:
             return f"{pair}: not compared, {self.lacking}"
-        return (
-            f"{pair}: ρ {interval(self.partial)}, p {p_in_words(self.adjusted)}; over β alone {number(self.plain[0])}"
-        )
+        return f"{pair}: ρ {interval(self.partial)}, p {p_in_words(self.adjusted)}; over β {number(self.plain[0])}"
 
 
 @dataclass(frozen=True)
@@ -179,14 +178,23 @@ def values(table: pd.DataFrame) -> pd.DataFrame:
     It is the largest that has the seeds and betas of a test, else the largest. Columns "key", "data", "seed", "beta",
     those of `MEASURES` and `EARLY`, and "ceiling", the most that the mutual information can be; NaN where it was not
     measured.
+
+    Raises:
+        ValueError: the table is of another study.
     """
     columns = ["key", "data", "seed", "beta", *MEASURES, *EARLY, "ceiling"]
     trained = table[table["parent"].isna()] if "parent" in table else table
+    if len(trained) and "beta" not in trained:
+        raise ValueError(
+            f"a table of study {SPEC.name} is wanted, as `across.run(settings)` gives it; this has no beta"
+        )
     by_set: dict[str, list[pd.DataFrame]] = {}
     for rows in budgets(trained, SPEC.axes):
         by_set.setdefault(str(rows["data"].iloc[0]), []).append(rows)
     chosen = [next(filter(_testable, own), own[0]) for _, own in sorted(by_set.items())]
     parts = [_of_budget(rows, table).reindex(columns=columns) for rows in chosen]
+    if any(part.duplicated(["seed", "beta"]).any() for part in parts):
+        raise ValueError(f"a table of study {SPEC.name} is wanted, with one network for each image set, seed and beta")
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 
 
@@ -246,7 +254,11 @@ def relation(rows: pd.DataFrame, name: str, a: str, b: str) -> Relation:
     """A pair of measures on one image set, from its rows of `values`; not adjusted.
 
     Betas that fewer than half of the seeds have are left out, then seeds that lack one of the others.
+
+    Raises:
+        ValueError: no row is of the image set.
     """
+    rows = _of_set(rows, name)
     both = [rows.pivot(index="seed", columns="beta", values=measure) for measure in (a, b)]
     there = both[0].notna() & both[1].notna()
     there = there.loc[there.any(axis=1)]
@@ -348,13 +360,26 @@ def closest(measured: pd.DataFrame) -> str:
 def matrix(measured: pd.DataFrame, name: str) -> pd.DataFrame:
     """Spearman's rho over beta within a seed, its mean over seeds, of all pairs of `MEASURES` on an image set.
 
-    It describes and tests nothing: beta drives all of them. NaN where one was not measured, or is constant.
+    It describes and tests nothing: beta drives all of them. NaN where a seed has fewer than four networks with both, or
+    one is constant.
+
+    Raises:
+        ValueError: no row is of the image set.
     """
-    rows, names = measured[measured["data"] == name], list(MEASURES)
-    of_seeds = [own[names].astype(float).corr("spearman") for _, own in rows.groupby("seed")]
-    if not of_seeds:
-        return pd.DataFrame(math.nan, index=names, columns=names)
+    names = list(MEASURES)
+    of_seeds = [
+        own[names].astype(float).corr("spearman", min_periods=LEAST_POINTS)
+        for _, own in _of_set(measured, name).groupby("seed")
+    ]
     return pd.concat(of_seeds).groupby(level=0).mean().loc[names, names]
+
+
+def _of_set(measured: pd.DataFrame, name: str) -> pd.DataFrame:
+    rows = measured[measured["data"] == name]
+    if not len(rows):
+        sets = ", ".join(sorted(measured["data"].unique())) or "none"
+        raise ValueError(f"no network was trained on {name!r}; there are {sets}")
+    return rows
 
 
 def number(rho: float) -> str:
