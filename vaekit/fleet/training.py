@@ -184,7 +184,7 @@ def stopping(watch: Stoppable, checkpoints: bool) -> Iterator[None]:
     if signal.SIGTERM in came[:1]:
         _end(signal.SIGTERM)
     if came or (watch.stopped.is_set() and watch.share < 1):
-        raise Stopped(watch.share, kept=checkpoints and watch.share > 0)
+        raise Stopped(watch.share, kept=checkpoints)
 
 
 def _in_main_thread() -> bool:
