@@ -174,9 +174,9 @@ def test_networks_beyond_the_grid_cost_no_seed():
 @pytest.mark.parametrize(
     ("cut", "reason"),
     [
-        (lambda table: table[table["seed"] < 1], "1 seed is complete over beta, and a test needs 4"),
-        (lambda table: table[table["seed"] < 3], "3 seeds are complete over beta, and a test needs 4"),
-        (lambda table: table[table["beta"] < 1], "4 betas are trained, and a test needs 5"),
+        (lambda table: table[table["seed"] < 1], "1 of the 4 seeds that a test needs is complete over beta"),
+        (lambda table: table[table["seed"] < 3], "3 of the 4 seeds that a test needs are complete over beta"),
+        (lambda table: table[table["beta"] < 1], "4 of the 5 betas that a test needs are trained"),
         (lambda table: table.assign(id_z=10.0, rate=1.0), "given beta, one of them is constant"),
         (lambda table: table.assign(id_z=table["beta"], rate=1.0), "given beta, one of them is constant"),
     ],
@@ -188,7 +188,7 @@ def test_too_little_is_not_tested_and_the_answer_says_why(cut, reason):
     assert math.isnan(pair.p)
     assert not pair.found
     assert pair.brief == f"ID of z, rate: not compared, {reason}"
-    assert study.answer(question, pairs) == f"Cannot be told yet: {reason}."
+    assert study.answer(question, pairs) == f"Cannot be told yet: on dSprites-like at 32 × 32 {reason}."
 
 
 def test_holm_is_over_the_pairs_that_are_tested():

@@ -277,9 +277,11 @@ def relation(rows: pd.DataFrame, name: str, a: str, b: str) -> Relation:
 def _lacking(seeds: int, betas: int, varied: int) -> str:
     """What a test lacks, in words, or "" for nothing; `varied`: seeds in which neither measure is constant."""
     if seeds < LEAST_SEEDS:
-        return f"{seeds} seed{' is' if seeds == 1 else 's are'} complete over beta, and a test needs {LEAST_SEEDS}"
+        return (
+            f"{seeds} of the {LEAST_SEEDS} seeds that a test needs {'is' if seeds == 1 else 'are'} complete over beta"
+        )
     if betas < LEAST_BETAS:
-        return f"{betas} beta{' is' if betas == 1 else 's are'} trained, and a test needs {LEAST_BETAS}"
+        return f"{betas} of the {LEAST_BETAS} betas that a test needs {'is' if betas == 1 else 'are'} trained"
     return "" if varied >= LEAST_SEEDS else "given beta, one of them is constant"
 
 
@@ -325,8 +327,10 @@ def answer(question: Question, relations: Sequence[Relation]) -> str:
     pairs = [pair for pair in relations if (pair.a, pair.b) in question.pairs]
     tested = [pair for pair in pairs if not pair.lacking]
     if not tested:
-        reasons = dict.fromkeys(pair.lacking for pair in pairs) or ["nothing is trained"]
-        return f"Cannot be told yet: {', and '.join(reasons)}."
+        reasons = dict.fromkeys(f"on {data.title(pair.data)} {pair.lacking}" for pair in pairs) or [
+            "nothing is trained"
+        ]
+        return f"Cannot be told yet: {'; '.join(reasons)}."
     found: dict[str, list[str]] = {}
     for pair in tested:
         if pair.found:
