@@ -177,7 +177,6 @@ class _Matrix:
         shares = matrix(own, name)
         names = [each for each in MEASURES if shares[each].drop(each).notna().any()]
         self.title, self.names = data.title(name), [SHORT[each] for each in names]
-        self.seeds = own["seed"].nunique()
         self.rows = [
             (SHORT[a], [None if a == b else _Cell(shares.loc[a, b], {a, b} in tested) for b in names]) for a in names
         ]

@@ -176,8 +176,8 @@ def values(table: pd.DataFrame) -> pd.DataFrame:
     """A row for each network that was trained from nothing, of one budget of each image set of a tidy table.
 
     It is the largest that has the seeds and betas of a test, else the largest. Columns "key", "data", "seed", "beta",
-    those of `MEASURES` and `EARLY`, and "ceiling", the most that the mutual information can be; NaN where it was not
-    measured.
+    those of `MEASURES` and `EARLY`, in their units, and "ceiling", the most nats that the mutual information can be; NaN
+    where it was not measured.
 
     Raises:
         ValueError: the table is of another study.
@@ -199,6 +199,7 @@ def values(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _testable(rows: pd.DataFrame) -> bool:
+    """Whether enough betas have the seeds of a test."""
     seeds = rows.groupby("beta")["seed"].nunique()
     return (seeds >= LEAST_SEEDS).sum() >= LEAST_BETAS
 
@@ -260,10 +261,10 @@ def relation(rows: pd.DataFrame, name: str, a: str, b: str) -> Relation:
     """
     rows = _of_set(rows, name)
     both = [rows.pivot(index="seed", columns="beta", values=measure) for measure in (a, b)]
-    there = both[0].notna() & both[1].notna()
-    there = there.loc[there.any(axis=1)]
-    there = there.loc[:, there.mean() >= 0.5]
-    seeds, betas = there.index[there.all(axis=1)], there.columns
+    has_both = both[0].notna() & both[1].notna()
+    has_both = has_both.loc[has_both.any(axis=1)]
+    has_both = has_both.loc[:, has_both.mean() >= 0.5]
+    seeds, betas = has_both.index[has_both.all(axis=1)], has_both.columns
     first, second = (measure.loc[seeds, betas].to_numpy(dtype=float) for measure in both)
     plain, partial = _within(first, second), _within(_centred(first), _centred(second))
     lacking = _lacking(len(seeds), len(betas), len(partial))
