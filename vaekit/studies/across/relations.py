@@ -176,8 +176,8 @@ def values(table: pd.DataFrame) -> pd.DataFrame:
     """A row for each network that was trained from nothing, of one budget of each image set of a tidy table.
 
     It is the largest that has the seeds and betas of a test, else the largest. Columns "key", "data", "seed", "beta",
-    those of `MEASURES` and `EARLY`, in their units, and "ceiling", the most nats that the mutual information can be; NaN
-    where it was not measured.
+    those of `MEASURES` and `EARLY`, in their units, and "ceiling", the most nats that the mutual information can be;
+    NaN where it was not measured.
 
     Raises:
         ValueError: the table is of another study.
