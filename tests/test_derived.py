@@ -90,6 +90,13 @@ def test_a_parent_known_from_results_alone_is_trained_again_where_a_child_needs_
     todo = plan_sweep(design(), [parent(), child(parent())], empty)
     assert todo.missing == [parent(), child(parent())]
     assert todo.known == []
+    assert todo.again == [parent()]
+    assert sweep.report(design(), todo, "cpu", empty, timed=False).splitlines()[-1] == (
+        "  1 of them is in results/, and is trained again, for the weights that derived members start from"
+    )
+    anew = plan_sweep(design(), [parent(1), child(parent(1))], empty)
+    assert anew.again == []
+    assert "trained again" not in sweep.report(design(), anew, "cpu", empty, timed=False)
 
 
 def test_a_diverged_parent_has_diverged_children(store):

@@ -492,6 +492,25 @@ def test_frozen_noise_is_drawn_beside_fresh_noise():
     assert_drawn_whatever_the_range(plots.frozen_noise, rows)
 
 
+def test_frozen_noise_in_words_has_the_numbers_at_the_end_of_the_seeds_that_have_both():
+    rows = with_frozen()
+    words = plots.frozen_noise_in_words(rows)
+    assert words.startswith("After 10 epochs, of 2 seeds, Δ(output → image) is ")
+    of_both = tidy.having(rows, latent_dim=32, step=rows["step"].max())
+    delta = tidy.select(of_both, "information_imbalance", part="test", **plots.BACK)
+    rates = tidy.select(of_both, "rate", part="train", layer=None)
+    for own in (delta, rates):
+        fresh, frozen = (tidy.having(own, noise=noise)["value"] for noise in (None, "frozen"))
+        assert len(fresh) == len(frozen) == 2
+        assert f"{fresh.mean():.3g} with fresh noise and {frozen.mean():.3g} with frozen noise" in words
+    one_frozen = rows[(rows["noise"] != "frozen") | (rows["seed"] == 0)]
+    of_one = plots.frozen_noise_in_words(one_frozen)
+    assert "of 1 seed," in of_one
+    assert of_one == plots.frozen_noise_in_words(one_frozen[one_frozen["seed"] == 0])
+    assert plots.frozen_noise_in_words(rows[rows["noise"] == "frozen"]) == ""
+    assert plots.frozen_noise_in_words(rows[rows["noise"] != "frozen"]) == ""
+
+
 def test_without_frozen_members_a_sentence_says_how_to_have_them(all_measures):
     for rows in (all_measures, all_measures.iloc[:0]):
         nothing = drawn(plots.frozen_noise(rows))

@@ -123,6 +123,7 @@ class TablePage:
 
     GRID, OTHERS = "The grid", "The other figures"  # as they are called on the page
     TEMPLATES = "pages.html"  # the file in the package whose macros the page shows
+    PLAN = "the paper"  # whose number of seeds the budgets are beside
 
     def __init__(self, study: ModuleType, settings: Any, table: pd.DataFrame | None = None):
         self.study, self.settings = study, settings
@@ -148,11 +149,11 @@ class TablePage:
         budgets = rows.assign(steps=steps).groupby(["steps", "data"])["seed"].nunique()
         return [
             {
-                "text": f"{steps:,.0f} of {whole:,} steps, {_of_seeds(seeds, len(papers.seeds))}, {data.title(name)}",
+                "text": f"{steps:,.0f} of {whole:,} steps, {of_seeds}, {data.title(name)}",
                 "share": f"{100 * min(1.0, steps / whole):.3g}",
             }
             for (steps, name), seeds in budgets.sort_index(ascending=False).head(2).items()
-            for whole in [self._whole(name)]
+            for whole, of_seeds in [(self._whole(name), _of_seeds(seeds, len(papers.seeds), self.PLAN))]
         ]
 
     def scheme(self) -> Page:
@@ -637,10 +638,10 @@ def _interval(verdict: Verdict) -> str:
     return f" ({first.name}: {100 * first.level:.3g} % interval {low:.3g} to {high:.3g}{unit})"
 
 
-def _of_seeds(seeds: int, papers: int) -> str:
-    if seeds > papers:
-        return f"{seeds} seeds (the paper: {papers})"
-    return f"{seeds} of {papers} seed{'s' * (papers > 1)}"
+def _of_seeds(seeds: int, planned: int, plan: str) -> str:
+    if seeds > planned:
+        return f"{seeds} seeds ({plan}: {planned})"
+    return f"{seeds} of {planned} seed{'s' * (planned > 1)}"
 
 
 def _grid_in_words(chosen: Any, members: Sequence[Any]) -> str:

@@ -62,6 +62,11 @@ class Plan:
         """The members to train."""
         return [member for group in self.groups for member in group]
 
+    @property
+    def again(self) -> list[Member]:
+        """Those members to train that `results/` knows, without the weights that others are derived from."""
+        return [member for member in self.missing if member.key in self.listed.members]
+
 
 def plan_sweep(spec: StudySpec, members: Iterable[Member], store: Store) -> Plan:
     """Sort members into what is known and what is missing.
@@ -252,6 +257,9 @@ def report(spec: StudySpec, plan: Plan, device: str, store: Store | None = None,
         if unknown:
             lasts = "" if unknown == len(plan.groups) else f"{lasts}without those whose time is not known, "
         lines.append(f"  {len(plan.missing)} in all: {lasts}{megabytes:,.0f} MB")
+    if again := len(plan.again):
+        known = "is in results/, and is" if again == 1 else "are in results/, and are"
+        lines.append(f"  {again} of them {known} trained again, for the weights that derived members start from")
     return "\n".join(lines)
 
 

@@ -65,7 +65,7 @@ class AcrossPage(pages.TablePage):
     """
 
     TEMPLATES = "studies/across/page.html"
-    GRID = 'The grid of scale "paper"'
+    GRID, PLAN = 'The grid of scale "paper"', 'scale "paper"'
     QUESTION = (
         "How do intrinsic dimension, Information Imbalance, rate, mutual information, disentanglement and prunability "
         "go together on the same network?"

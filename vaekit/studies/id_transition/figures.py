@@ -188,24 +188,27 @@ def frozen_dim(rows: pd.DataFrame, latent_dim: int | None = None) -> int:
 
 
 def frozen_noise_in_words(table: pd.DataFrame) -> str:
-    """What `frozen_noise` shows at the end of the training of the largest budget; nothing where nothing is frozen."""
-    if not (both := frozen_budgets(table)):
-        return ""
-    _, rows = both[0]
-    rows, epochs = having(rows, latent_dim=frozen_dim(rows)), rows["epoch"].max()
-    delta, kl = (
-        select(rows, "information_imbalance", part="test", **BACK),
-        select(rows, "rate", part="train", layer=None),
-    )
-    ends = [
-        " and ".join(f"{having(own, noise=noise)['value'].mean():.3g} with {noise} noise" for noise in NOISES)
-        for own in (delta, kl)
-    ]
-    seeds = rows["seed"].nunique()
-    return (
-        f"After {epochs:g} epochs, of {seeds} seed{'s' * (seeds > 1)}, Δ(output → image) is {ends[0]}; the KL on "
-        f"training images is {ends[1]}, in nats."
-    )
+    """What `frozen_noise` shows at the end of the training of the largest budget, of the seeds that have both noises.
+
+    Nothing where no seed has both.
+    """
+    for _, rows in frozen_budgets(table)[:1]:
+        rows = having(rows, latent_dim=frozen_dim(rows))
+        seeds = set.intersection(*(set(having(rows, noise=noise)["seed"]) for noise in NOISES))
+        rows = rows[rows["seed"].isin(seeds)]
+        if not seeds:
+            break
+        delta = select(rows, "information_imbalance", part="test", **BACK)
+        kl = select(rows, "rate", part="train", layer=None)
+        delta_ends, kl_ends = (
+            " and ".join(f"{having(own, noise=noise)['value'].mean():.3g} with {noise} noise" for noise in NOISES)
+            for own in (delta, kl)
+        )
+        return (
+            f"After {rows['epoch'].max():g} epochs, of {len(seeds)} seed{'s' * (len(seeds) > 1)}, Δ(output → image) is "
+            f"{delta_ends}; the KL on training images is {kl_ends}, in nats."
+        )
+    return ""
 
 
 @figures.described(
