@@ -4,6 +4,7 @@
 """
 
 import importlib
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -85,6 +86,14 @@ def test_each_outcome_is_said_and_what_undecided_leans_to():
     assert "on the other side" in findings.answer(judged("{0}", table(1, 3, seeds=2)))
     short = judged("{0}", table(3, 1, steps=400))
     assert "400 of at least 500 steps" in findings.answer(short)
+
+
+def test_a_claim_of_one_image_set_by_name_lacks_what_one_without_a_name_lacks():
+    by_name = {"mnist": replace(PAPER, data=())}
+    for few in (table(3, 1, seeds=2), table(3, 1, steps=400), table(3, 1, steps=400, seeds=2)):
+        named, plain = judged("{0}", few.assign(data="mnist"), scale=by_name), judged("{0}", few)
+        assert named.outcome == plain.outcome == UNDECIDED
+        assert findings.lacking(named) == findings.lacking(plain)
 
 
 def test_near_is_what_a_fifth_of_the_least_steps_has_measured():

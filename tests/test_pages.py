@@ -138,7 +138,7 @@ def test_decided_claims_come_first_and_the_one_that_matters_most_before_others(r
 
 def test_a_store_without_evidence_says_so(rates):
     empty = pages.StudyPage(rates.study, rates.settings, rates.table[:0])
-    assert empty.ours == "Nothing has the steps and the seeds to tell."
+    assert empty.ours == "No trained network has the steps and the seeds to tell yet."
     assert "Nothing has been trained for long enough" in soup(empty.found()).get_text()
     assert len(soup(empty.not_run()).select("tbody tr")) == 16
     assert empty.rest()._repr_html_() == ""

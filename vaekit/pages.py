@@ -351,7 +351,7 @@ class StudyPage(TablePage):
         """The one finding that matters most, in words."""
         trained = [verdict for verdict in self.near if verdict.claim.steps]
         if not trained:
-            return "Nothing has the steps and the seeds to tell."
+            return "No trained network has the steps and the seeds to tell yet."
         return f"{findings.headline(trained[0])}{_interval(trained[0])}."
 
     @property
@@ -525,7 +525,7 @@ def _tally(outcomes: Mapping[str, int], claims: int) -> str:
     if undecided := outcomes.get(UNDECIDED, 0):
         texts.append(f"{undecided} cannot be told yet")
     if waiting:
-        texts.append(f"{waiting} wait for compute or data")
+        texts.append(f"{waiting} wait{'s' * (waiting == 1)} for compute or data")
     return f"Of {claims} claims {', '.join(texts)}."
 
 

@@ -129,7 +129,8 @@ def answer(verdict: Verdict) -> str:
         case "not reproduced":
             return "The claim does not hold here."
         case "undecided":
-            return f"It cannot be told yet. {leaning(verdict)} What is lacking: {lacking(verdict)}."
+            texts = ["It cannot be told yet.", leaning(verdict), f"What is lacking: {lacking(verdict)}."]
+            return " ".join(filter(None, texts))
         case "needs data":
             return f"It needs {lacking(verdict)}."
     return f"Not run yet: {lacking(verdict)}."

@@ -425,8 +425,8 @@ def _on_all_sets(claim: Claim, sets: Mapping[str, Verdict]) -> Verdict:
     criteria, reasons = [], []
     for name, verdict in sets.items():
         if verdict.outcome not in (REPRODUCED, NOT_REPRODUCED):
-            why = verdict.reason if name in ran or not several else verdict.outcome
-            reasons.append(Reason("set", f"{name}: {why}" if several else why))
+            of_set = Reason("set", f"{name}: {verdict.reason if name in ran else verdict.outcome}")
+            reasons += [of_set] if several else verdict.reasons
         if verdict.scope or verdict.outcome == UNDECIDED:
             prefix = f"{name}, " if several else ""
             criteria += [criterion.named(prefix + criterion.name) for criterion in verdict.criteria]
