@@ -188,7 +188,7 @@ def test_too_little_is_not_tested_and_the_answer_says_why(cut, reason):
     assert math.isnan(pair.p)
     assert not pair.found
     assert pair.brief == f"ID of z, rate: not compared, {reason}"
-    assert study.answer(question, pairs) == f"Cannot be told yet: on dSprites-like at 32 × 32 {reason}."
+    assert study.answer(question, pairs) == f"Cannot be told yet: on dSprites-like at 32 × 32, {reason}."
 
 
 def test_holm_is_over_the_pairs_that_are_tested():

@@ -85,8 +85,10 @@ class Block:
     @property
     def foremost(self) -> list[str]:
         """The first of them; and how many there are, where there are more."""
-        more = len(self.measured) - MEASURED
-        return [*self.measured[:MEASURED], *[f"{more} more intervals are folded below"] * (more > 0)]
+        shown, more = self.measured[:MEASURED], len(self.measured) - MEASURED
+        if more > 0:
+            shown.append(f"{more} more {'interval is' if more == 1 else 'intervals are'} folded below")
+        return shown
 
     @property
     def sureness(self) -> str:

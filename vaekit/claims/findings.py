@@ -225,7 +225,7 @@ def sureness(verdict: Verdict) -> str:
     scopes = [of_set.scope for of_set in verdict.sets.values() if of_set.scope] or [verdict.scope]
     texts = []
     for scope in filter(None, scopes):
-        seeds = f"{scope.seeds} of the paper's {scope.paper.seeds} seeds"
+        seeds = f"{scope.seeds} of the paper's {scope.paper.seeds} seed{'s' * (scope.paper.seeds != 1)}"
         steps = f"{scope.steps:,} of {scope.paper.steps:,} steps, " if scope.steps and scope.paper.steps else ""
         texts.append(f"{_sets(scope.data)}: {steps}{seeds}" if len(scopes) > 1 else f"{steps}{seeds}")
     return ". ".join([*texts, overturns(verdict)])

@@ -117,8 +117,8 @@ def playground(
         shown.append(one)
     if not any(pair for point in shown for _, at in point["at"] for pair in at):
         raise ValueError("no point has coordinates; give one at least an (x, y)")
-    if carried["left_out"]:
-        more = f"Pictures of {carried['left_out']} members are left out, to keep the page small."
+    if left_out := carried["left_out"]:
+        more = f"Pictures of {left_out} member{'s' * (left_out > 1)} are left out, to keep the page small."
         caption = f"{caption} {more}".strip()
     data = {"caption": caption, "axes": axes, "budgets": budgets, "points": shown, "series": series, "x": x, "y": y}
     data |= {

@@ -328,7 +328,7 @@ def answer(question: Question, relations: Sequence[Relation]) -> str:
     pairs = [pair for pair in relations if (pair.a, pair.b) in question.pairs]
     tested = [pair for pair in pairs if not pair.lacking]
     if not tested:
-        reasons = dict.fromkeys(f"on {data.title(pair.data)} {pair.lacking}" for pair in pairs) or [
+        reasons = dict.fromkeys(f"on {data.title(pair.data)}, {pair.lacking}" for pair in pairs) or [
             "nothing is trained"
         ]
         return f"Cannot be told yet: {'; '.join(reasons)}."
