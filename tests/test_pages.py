@@ -136,6 +136,30 @@ def test_decided_claims_come_first_and_the_one_that_matters_most_before_others(r
     assert rates.ours.startswith(findings.headline(rates.near[0]))
 
 
+def test_where_no_claim_is_near_the_largest_budget_s_figures_of_those_that_matter_most_stand_open(rates, monkeypatch):
+    monkeypatch.setattr(findings, "is_near", lambda verdict: False)
+    page = pages.StudyPage(rates.study, rates.settings, rates.table)
+    assert page.near == []
+    found = soup(page.found())
+    assert "Nothing has been trained for long enough to decide" in found.get_text()
+    captions = [figure.figcaption.get_text() for figure in found.select("figure")]
+    matter_most = (verdict for number in page.claims.headline for verdict in page.verdicts if verdict.number == number)
+    functions = dict.fromkeys(function for verdict in matter_most if (function := page._figure_of(verdict)))
+    wanted = [each.caption for each in functions if page._draw(each, page.long, thumbnail=True)][: pages.SO_FAR]
+    assert len(captions) == len(wanted) == pages.SO_FAR
+    for caption, of_function in zip(captions, wanted, strict=True):
+        assert of_function in caption
+        assert of_function not in soup(page.rest()).select_one("details").get_text()
+    assert page.thumbnail.startswith("data:image/png")
+    assert "vk-block" not in str(found.select("section"))
+
+
+def test_a_claim_that_is_near_keeps_them_folded(rates):
+    assert rates.near
+    assert rates.so_far == []
+    assert "or to lean to an answer" not in soup(rates.found()).get_text()
+
+
 def test_a_store_without_evidence_says_so(rates):
     empty = pages.StudyPage(rates.study, rates.settings, rates.table[:0])
     assert empty.ours == "No trained network has the steps and the seeds to tell yet."

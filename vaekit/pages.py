@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from itertools import islice
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -40,6 +41,7 @@ from vaekit.store.table import budget_numbers, budgets
 from vaekit.widgets import Page
 
 OPEN = 6  # blocks of decided claims that are open; where none is decided, two others are
+SO_FAR = 2  # figures in the open where no claim is near
 MEASURED = 2  # criteria whose intervals stand in the open
 GPU = "NVIDIA|CUDA|H100|H200|A100"  # in the name of the hardware of a stored member
 _STYLE = Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
@@ -394,7 +396,8 @@ class StudyPage(TablePage):
             blocks.append(Block(verdict, picture, also))
         decided = sum(verdict.outcome != UNDECIDED for verdict in self.near)
         opened = min(decided, OPEN) or 2
-        return _page("blocks", blocks[:opened], blocks[opened:])
+        so_far = _there(self._draw(function, self.long, sharp=True) for function in self.so_far)
+        return _page("blocks", blocks[:opened], blocks[opened:], so_far)
 
     def not_run(self) -> Page:
         """What would decide the claims that no block shows: a row a claim, with its command and its hours."""
@@ -412,18 +415,27 @@ class StudyPage(TablePage):
         command = f".venv/bin/python -m vaekit train {self.name} --scale {self.claims.deciding}"
         return _page("not_run", rows, self._machine, command)
 
+    @cached_property
+    def so_far(self) -> list[Any]:
+        """Where no claim is near that takes training: the figures of those that matter most, as far as there is one."""
+        if any(verdict.claim.steps for verdict in self.near):
+            return []
+        place = {verdict.number: verdict for verdict in self.verdicts}
+        functions = dict.fromkeys(self._figure_of(place[number]) for number in self.claims.headline)
+        drawn = (each for each in functions if each and self._draw(each, self.long, thumbnail=True))
+        return list(islice(drawn, SO_FAR))
+
     @property
     def thumbnail(self) -> str:
         """The picture of the claim that matters most; "" without one."""
-        for verdict in self.near:
-            for each in self._figures():
-                if verdict.number in each.claims and (picture := self._draw(each, self.long, thumbnail=True)):
-                    return picture.source
+        for each in [*map(self._figure_of, self.near), *self.so_far]:
+            if each and (picture := self._draw(each, self.long, thumbnail=True)):
+                return picture.source
         return ""
 
     @property
     def _above(self) -> set[Any]:
-        return {self._figure_of(verdict) for verdict in self.near}
+        return {*map(self._figure_of, self.near), *self.so_far}
 
     def _figure_of(self, verdict: Verdict) -> Any:
         """The figure that bears on a claim; None where none does."""
