@@ -11,7 +11,7 @@ from tiny import member
 from vaekit import sweep
 from vaekit.fleet import State
 from vaekit.store import Store, StoreError, checkpoints, maintenance
-from vaekit.store.checkpoints import Checkpoints, begun
+from vaekit.store.checkpoints import Checkpoints, reached
 from vaekit.sweep import Measure, StudySpec, Value, plan, plan_sweep, train
 
 
@@ -105,7 +105,7 @@ def test_a_sweep_goes_on_from_its_last_state_to_the_same_bits(store, place, back
     assert states(store)
     stopped = 2
     if backend == "cores":
-        stopped = sum(begun(store, [m], "cpu", backend) for m in members)
+        stopped = sum(reached(store, [m], "cpu", backend)[0] for m in members)
     lines = sweep.report(SPEC, plan_sweep(SPEC, members, store), "cpu", store)
     assert f"({stopped} of them have a checkpoint)" in lines
     steps.clear()

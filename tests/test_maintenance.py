@@ -1,5 +1,6 @@
 """`python -m vaekit runs …`: what people see of a store, and that verify names every damaged file and nothing else."""
 
+import dataclasses
 import os
 import re
 import shutil
@@ -84,6 +85,11 @@ def test_status_says_what_trains_where_and_how_far(stopped, capsys, monkeypatch)
         assert shown(capsys, "status").out.splitlines()[1].startswith("not known  ")
     sweep.run(study.SPEC, [member(0.1, steps=4_000)], stopped, progress=False, say=lambda line: None)
     assert "nothing trains into" in shown(capsys, "status").out
+
+
+def test_a_run_without_weights_of_its_objective_is_listed_by_its_seed_alone(store, capsys):
+    store.commit(run_of(dataclasses.replace(member(0.1, seed=3), weights=(), objective="cross_entropy")))
+    assert any(line.endswith(", full; seed 3") for line in shown(capsys, "list").out.splitlines())
 
 
 def test_status_knows_a_training_from_its_first_step_and_counts_its_measures(stopped, capsys, monkeypatch):

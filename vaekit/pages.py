@@ -36,7 +36,6 @@ from vaekit import data, figures
 from vaekit.claims import Claims, Verdict, findings, verdicts
 from vaekit.claims.findings import BADGES
 from vaekit.claims.rules import CONSTRUCTED, NEEDS_DATA, NOT_REPRODUCED, NOT_RUN, REPRODUCED, UNDECIDED
-from vaekit.claims.scope import Scope
 from vaekit.store.table import budget_numbers, budgets
 from vaekit.widgets import Page
 
@@ -75,11 +74,6 @@ class Block:
     also: str
 
     @property
-    def headline(self) -> str:
-        """The finding."""
-        return findings.headline(self.verdict)
-
-    @property
     def measured(self) -> list[str]:
         """Each criterion with its interval."""
         return [findings.measured(criterion) for criterion in self.verdict.criteria if criterion.has_value]
@@ -91,11 +85,6 @@ class Block:
         if more > 0:
             shown.append(f"{more} more {'interval is' if more == 1 else 'intervals are'} folded below")
         return shown
-
-    @property
-    def sureness(self) -> str:
-        """Seeds, budget, and what could overturn it."""
-        return findings.sureness(self.verdict)
 
     @property
     def method(self) -> str:
@@ -321,26 +310,6 @@ class StudyPage(TablePage):
 
     # What was found ---------------------------------------------------------------------------------------------------
 
-    @property
-    def title(self) -> str:
-        """The study's name in words."""
-        return self.claims.title
-
-    @property
-    def question(self) -> str:
-        """What the paper asks."""
-        return self.claims.question
-
-    @property
-    def answer(self) -> str:
-        """What the paper says."""
-        return self.claims.answer
-
-    @property
-    def caution(self) -> str:
-        """What a reader must know before all else."""
-        return self.claims.caution
-
     @cached_property
     def near(self) -> list[Verdict]:
         """The claims that are shown as results: decided ones first, those that matter most before others."""
@@ -509,7 +478,7 @@ def strip(verdicts: Iterable[Verdict]) -> Page:
     counts = Counter(findings.outcome(verdict) for verdict in verdicts)
     decided = f"{counts[REPRODUCED]} reproduced, {counts[NOT_REPRODUCED]} refused"
     title = f"{len(verdicts)} claims, {decided}, the rest waiting for compute or data"
-    return _page("strip", verdicts, _address, title, counts=[(name, counts[name]) for name in BADGES if counts[name]])
+    return _page("strip", verdicts, _address, title, [(name, counts[name]) for name in BADGES if counts[name]])
 
 
 def cards(shown: Iterable[StudyPage]) -> Page:
@@ -551,15 +520,13 @@ def _templates(name: str) -> Any:
     """The macros of a file of the package. Text is escaped in all of them."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    functions = {"anchor": anchor, "answer": findings.answer, "brief": findings.brief, "outcome": findings.outcome}
-    return environment.get_template(
-        name, globals={**functions, "names": BADGES, "counts": [], "CONSTRUCTED": CONSTRUCTED}
-    )
+    said = {name: getattr(findings, name) for name in ("answer", "brief", "headline", "outcome", "sureness")}
+    given = {**said, "anchor": anchor, "names": BADGES, "CONSTRUCTED": CONSTRUCTED}
+    return environment.get_template(name, globals=given)
 
 
-def _render(macro: str, *parts: Any, counts: Any = (), file: str = "pages.html", **named: Any) -> str:
-    module = _templates(file).make_module({"counts": counts})
-    return str(getattr(module, macro)(*parts, **named))
+def _render(macro: str, *parts: Any, file: str = "pages.html", **named: Any) -> str:
+    return str(getattr(_templates(file).module, macro)(*parts, **named))
 
 
 def _page(macro: str, *parts: Any, **named: Any) -> Page:
@@ -631,11 +598,6 @@ def _described(study: ModuleType) -> list[Any]:
 
 def _order(number: str) -> list[int]:
     return [int(part) for part in number.split(".")]
-
-
-def _scopes(verdict: Verdict) -> list[Scope]:
-    of_sets = [of_set.scope for of_set in verdict.sets.values()] or [verdict.scope]
-    return [scope for scope in of_sets if scope]
 
 
 def _paper_scales(claim: Any) -> list[Any]:

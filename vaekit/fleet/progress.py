@@ -91,7 +91,7 @@ class Progress:
         bar = f'<progress value="{self.share:.4f}" style="width: 16em" aria-label="share of the steps"></progress>'
         names = list(self._columns())
         rows = [
-            f"<tr><td>{html.escape(_named(newest.member))}</td><td>{newest.step:,}</td>"
+            f"<tr><td>{html.escape(named(newest.member))}</td><td>{newest.step:,}</td>"
             + "".join(f"<td>{newest.values[name]:.4g}</td>" for name in names)
             + "</tr>"
             for newest in self.newest
@@ -261,8 +261,8 @@ def _percent(share: float) -> str:
     return f"{100 * share:.0f} %"
 
 
-def _named(member: Any) -> str:
-    """A member among those of its fleet: its weights and seed."""
+def named(member: Any) -> str:
+    """A member among those of its fleet, for people: its weights and seed."""
     weights = [f"{name} {value:g}" for name, value in dict(member.weights).items()]
     return ", ".join([*weights, f"seed {member.seed}"])
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.special import entr
 
 from vaekit import checks, randomness
 from vaekit.distributions import Gaussian
@@ -66,8 +67,8 @@ def mig(latents: Tensor, factors: Tensor, bins: int = 20) -> MIG:
             continue
         joint = torch.stack([torch.bincount(column * count + labels, minlength=bins * count) for column in cells.T])
         p = joint.reshape(-1, bins, count).double() / len(latents)
-        entropy = _entropy(p[0].sum(0))
-        information = entropy + _entropy(p.sum(2)) - _entropy(p.flatten(1))
+        entropy = entr(p[0].sum(0)).sum()
+        information = entropy + entr(p.sum(2)).sum(1) - entr(p.flatten(1)).sum(1)
         best = torch.cat((information, torch.zeros(1))).topk(2).values  # a single dimension has no rival
         gaps.append(((best[0] - best[1]) / entropy).item())
     finite = [gap for gap in gaps if not math.isnan(gap)]
@@ -165,16 +166,11 @@ def _discrete(latents: Tensor, factors: Tensor) -> list[tuple[Tensor, int]]:
     return [(labels, count) for (_, labels), count in zip(columns, counts, strict=True)]
 
 
-def _entropy(p: Tensor) -> Tensor:
-    """Entropy in nats of distributions along the last axis."""
-    return -torch.xlogy(p, p).sum(-1)
-
-
 def _concentration(importance: Tensor) -> float:
     """1 minus the entropy of each row as a share of its most, averaged with each row's weight; 0 for nothing at all."""
     weight = importance.sum(1)
     if weight.sum() == 0:
         return 0.0
     rows = importance / torch.where(weight > 0, weight, 1.0).unsqueeze(1)
-    concentrations = 1 - _entropy(rows) / math.log(importance.shape[1])
+    concentrations = 1 - entr(rows).sum(1) / math.log(importance.shape[1])
     return ((concentrations * weight).sum() / weight.sum()).item()

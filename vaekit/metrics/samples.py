@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.special import entr
 
 from vaekit import checks, randomness
 from vaekit.distributions import as_float
@@ -145,11 +146,6 @@ def inception_score(probabilities: Tensor, splits: int = 5) -> InceptionScore:
     if n % splits:
         raise ValueError(f"{n} samples do not divide into {splits} splits; give a multiple")
     parts = rows.unflatten(0, (splits, n // splits))
-    of_mean, mean_of = _entropy(parts.mean(1)), _entropy(parts).mean(1)
+    of_mean, mean_of = entr(parts.mean(1)).sum(-1), entr(parts).sum(-1).mean(1)
     score, diversity, sharpness = (of_mean - mean_of).exp(), of_mean.exp(), (-mean_of).exp()
     return InceptionScore(*mean_and_se(score), *mean_and_se(diversity), *mean_and_se(sharpness), n)
-
-
-def _entropy(p: Tensor) -> Tensor:
-    """H of distributions over the last axis, in nats."""
-    return -torch.xlogy(p, p).sum(-1)

@@ -203,23 +203,17 @@ def folders(store: Store, members: Sequence[Member], device: str, backend: str) 
         yield store.root / "work" / track.copy().hexdigest()
 
 
-def begun(store: Store, members: Sequence[Member], device: str, backend: str) -> int:
-    """How many of the first members a track with a state holds; 0 where there is none. Nothing is verified."""
-    sizes = [
-        size
-        for size, folder in enumerate(folders(store, members, device, backend), start=1)
-        if any(step <= members[0].steps for step, _ in _states(folder))
-    ]
-    return max(sizes, default=0)
-
-
 def reached(store: Store, members: Sequence[Member], device: str, backend: str) -> tuple[int, int]:
-    """How many of the first members a track with a state holds (see `begun`), and the step that it has reached."""
-    size = begun(store, members, device, backend)
-    if not size:
-        return 0, 0
-    *_, folder = folders(store, members[:size], device, backend)
-    return size, next(step for step, _ in _states(folder) if step <= members[0].steps)
+    """How many of the first members a track with a state holds, and the step that it has reached; 0, 0 without one.
+
+    Nothing is verified.
+    """
+    held = 0, 0
+    for size, folder in enumerate(folders(store, members, device, backend), start=1):
+        steps = (step for step, _ in _states(folder) if step <= members[0].steps)
+        if (newest := next(steps, None)) is not None:
+            held = size, newest
+    return held
 
 
 def stored(store: Store, members: Sequence[Member], device: str, backend: str) -> list[Path]:

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from vaekit.fleet.progress import duration
+from vaekit.fleet.progress import duration, named
 from vaekit.store import checkpoints
 from vaekit.store.files import StoreError, entries, exists
 from vaekit.store.member import SHORT, Member, describe, member_of
@@ -43,9 +43,8 @@ def listing(store: Store, study: str | None = None, diverged: bool = False) -> t
         if (study and record.get("study") != study) or (diverged and record["status"] != "diverged"):
             continue
         measures = " ".join(f"{name}-{version}" for name, version in store.measures(key).items())
-        weights = ", ".join(f"{name} {value:g}" for name, value in member.weights)
         origin, status, backend = (str(record.get(name) or "-") for name in ("study", "status", "backend"))
-        what = f"{describe(member)}; {weights}, seed {member.seed}"
+        what = f"{describe(member)}; {named(member)}"
         rows.append((key[:SHORT], origin, status, backend, _size(store.path(key)), measures or "-", what))
     return _columns(rows), damaged
 
@@ -87,8 +86,7 @@ def status(store: Store, measuring: Callable[[Member, int], float | None]) -> li
         known = step == first.steps or (step > 0 and spent >= _TOLD)
         left = duration(spent * (first.steps / step - 1) + (measures or 0.0)) if known else "not known yet"
         left += " and its measures" * (known and measures is None)
-        weights = ", ".join(f"{name} {value:g}" for name, value in first.weights)
-        what = f"{describe(first)}; {weights}, seed {first.seed}"
+        what = f"{describe(first)}; {named(first)}"
         what += f", and {training.members - 1} like it" * (training.members > 1)
         rows.append((
             state[training.runs], f"{training.host}, process {training.pid}",

@@ -382,24 +382,12 @@ def write(
 ) -> None:
     """Write tables and bundles to a results folder, each file by a rename, provenance last.
 
-    `carried` are the contents of all bundles by name. A cut between the renames leaves hashes that do not match, which
-    `read` reports: check the folder out again, then export.
+    The files are the same for the same tables, whatever their order. `carried` are the contents of all bundles by name.
+    A cut between the renames leaves hashes that do not match, which `read` reports: check the folder out again, then
+    export.
 
     Raises:
         StoreError: The disk refuses, or what was to be written could not be read again.
-    """
-    for name, content in contents_of(tables, provenance, carried or {}).items():
-        if _content(path / name) != content:
-            files.replace(path / name, content)
-
-
-def contents_of(
-    tables: Tables, provenance: Mapping[str, Any], carried: Mapping[str, bytes] | None = None
-) -> dict[str, bytes]:
-    """The files of a results folder, by name: the same for the same tables, whatever their order; provenance last.
-
-    Raises:
-        StoreError: They could not be read again.
     """
     fields = sorted({name for row in tables.members.values() for name in row} - {"key", *RECORDED})
     rows = sorted(tables.members.values(), key=lambda row: _order(row, [*fields, "key"]))
@@ -422,8 +410,10 @@ def contents_of(
         hashes["bundles"] = {name: digest(content) for name, content in bundled.items()}
     text = json.dumps({**provenance, **hashes}, indent=1, sort_keys=True).encode() + b"\n"
     contents |= {**bundled, PROVENANCE: text}
-    parse(Path(), contents)
-    return contents
+    parse(Path(), contents)  # before the first of them replaces what is there
+    for name, content in contents.items():
+        if _content(path / name) != content:
+            files.replace(path / name, content)
 
 
 def _order(row: Mapping[str, Any], fields: list[str]) -> tuple:

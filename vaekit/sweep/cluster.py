@@ -24,9 +24,9 @@ from typing import Any
 import torch
 
 from vaekit.fleet import Newest, Progress, default_backend
-from vaekit.fleet.progress import EVERY, Tell, duration, shown
+from vaekit.fleet.progress import EVERY, Tell, duration, named, shown
 from vaekit.fleet.training import stopping
-from vaekit.store import SHORT, Member, Store, checkpoints, default_store, describe
+from vaekit.store import SHORT, Member, Store, default_store, describe
 from vaekit.sweep import plan, train
 from vaekit.sweep.hosts import Cluster, ClusterError, Workers, check, opened
 from vaekit.sweep.jobs import TOPIC, Job, end, problem, spec_of, work
@@ -438,13 +438,10 @@ class Feeder:
                 return piece
         if self.measured:
             kind = self.measured[0][0]
-            alike = [one for one in self.measured if one[0] == kind]
-            size = _size(len(alike), len(alike), workers, threads, self.first.device)
+            waiting = sum(one[0] == kind for one in self.measured)  # all of a kind stand together
+            size = _size(waiting, waiting, workers, threads, self.first.device)
             taken, self.measured = self.measured[:size], self.measured[size:]
-            taken, back = [one for one in taken if one[0] == kind], [one for one in taken if one[0] != kind]
-            self.measured = back + self.measured
-            longer: list[Member] = [one[2] for one in taken if one[2] is not None]
-            return Piece(kind, [one[1] for one in taken], longer)
+            return Piece(kind, [member for _, member, _ in taken], [longer for *_, longer in taken if longer])
         total = sum(map(len, self.ready))
         for group in filter(None, self.ready):
             size = _size(len(group), total, workers, threads, self.first.device)
@@ -507,11 +504,9 @@ class Feeder:
 
     def reached(self, piece: Piece) -> float:
         """The steps that a piece's checkpoints, and what is stored of it, have reached."""
-        backend, device = default_backend(self.first.device), self.first.device
         fresh = [member for member in piece.members if member.key not in self.store]
-        teams = [[member] for member in fresh] if backend == "cores" else [fresh] * bool(fresh)
-        at = (checkpoints.reached(self.store, team, device, backend) for team in teams)
-        return sum(size * step for size, step in at) + sum(m.steps for m in piece.members if m.key in self.store)
+        of_tracks = sum(size * step for size, step in plan.reached(fresh, self.store, self.first.device))
+        return of_tracks + sum(member.steps for member in piece.members if member.key in self.store)
 
     def fail(self, piece: Piece, words: str) -> None:
         """Name a job that failed."""
@@ -519,9 +514,8 @@ class Feeder:
             if member.key not in self.store:
                 self.lost += len(self.children.pop(member.key, ()))
         first = next((member for member in piece.members if member.key not in self.store), piece.members[0])
-        weights = ", ".join([*(f"{name} {value:g}" for name, value in first.weights), f"seed {first.seed}"])
         several = f" and {len(piece.members) - 1} more" if len(piece.members) > 1 else ""
-        self.failures.append(f"{describe(first)}; {weights}{several} ({first.key[:SHORT]}): {words}")
+        self.failures.append(f"{describe(first)}; {named(first)}{several} ({first.key[:SHORT]}): {words}")
         self.overview.failed += sum(member.key not in self.store for member in piece.members)
         self.say(f"failed: {self.failures[-1]}")
 

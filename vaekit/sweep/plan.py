@@ -287,9 +287,7 @@ def _seconds(
         how = "by a like one" if like else "as timed now"
     # A member a core: fewer than cores take as long as a full fleet.
     steps = (max(len(group), fleet_size(device)) if cores else len(group)) * first.steps
-    teams = [[member] for member in group] if cores else [group[:LARGEST_STACK]]
-    reached = (checkpoints.reached(store, team, device, default_backend(device)) for team in teams)
-    steps -= sum(size * step for size, step in reached)
+    steps -= sum(size * step for size, step in reached(group, store, device))
     measures = seen.seconds_of_measures(first, len(group))
     if measures is None:
         with suppress(data.DataError):
@@ -299,15 +297,20 @@ def _seconds(
     return seconds_each * steps, measures or 0.0, how
 
 
-def begun_members(members: list[Member], store: Store, device: str) -> int:
-    """How many of a group have a checkpoint: on *cores* of all, of a *stack* of the first.
+def reached(members: list[Member], store: Store, device: str) -> list[tuple[int, int]]:
+    """How many members each track holds that a group can go on with, and its step: of *cores* a member's, or a stack's.
 
     A stack that was stopped goes on in its own composition alone. What is free of a card's memory, and the time that is
     left, are never the same twice, so neither is the size that a stack would have.
     """
-    if default_backend(device) == "cores":
-        return sum(checkpoints.begun(store, [member], device, "cores") for member in members)
-    return checkpoints.begun(store, members[:LARGEST_STACK], device, "stack")
+    backend = default_backend(device)
+    teams = [[member] for member in members] if backend == "cores" else [members[:LARGEST_STACK]] * bool(members)
+    return [checkpoints.reached(store, team, device, backend) for team in teams]
+
+
+def begun_members(members: list[Member], store: Store, device: str) -> int:
+    """How many of a group have a checkpoint."""
+    return sum(size for size, _ in reached(members, store, device))
 
 
 def bytes_per_run(spec: StudySpec, member: Member, checkpoint: bool = True) -> int:

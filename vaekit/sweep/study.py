@@ -47,7 +47,6 @@ class Examples:
     test_rows: Tensor
     train_labels: Tensor | None = None
     test_labels: Tensor | None = None
-    train_factors: Tensor | None = None
     test_factors: Tensor | None = None
 
     def parts(self) -> Iterator[tuple[str, Tensor, Tensor]]:
@@ -137,8 +136,8 @@ def examples(name: str, split: str, n_train: int | None, n_test: int | None, dev
     images = data.load(name)
     parts = images.split(split, n_train)
     test = parts.test if n_test is None else parts.test[:n_test]
-    described = (images.labels, images.factors)
-    known = [None if of is None else of[rows] for of in described for rows in (parts.train, test)]
+    described = (images.labels, parts.train), (images.labels, test), (images.factors, test)
+    known = [None if of is None else of[rows] for of, rows in described]
     return Examples(images.take(parts.train).to(device), images.take(test).to(device), parts.train, test, *known)
 
 

@@ -13,9 +13,8 @@ table, `figures` draws it.
     figures.dimension_of_z(table)
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import wraps
 from typing import Any, ClassVar
 
 from torch import nn
@@ -78,29 +77,19 @@ class Settings(pruning.Settings):
 members, networks = pruning.members, pruning.networks
 
 
-def ends(member: Member) -> tuple[int, int]:
-    """A fifth of a member's steps, and all of them: what a measure foretells, and of what."""
-    return fifths(member.steps)[0], member.steps
+def ends(member: Member) -> tuple[int, ...]:
+    """A fifth of a member's steps, and all of them: what a measure foretells, and of what.
+
+    None of what is derived, which has no decoder.
+    """
+    return () if member.arm else (fifths(member.steps)[0], member.steps)
 
 
 def saved_steps(member: Member) -> tuple[int, ...]:
     """The steps whose weights are stored: those of study 4, and of what is trained from nothing its first fifth."""
-    saved = pruning.SPEC.saved_steps(member)
-    return saved if member.arm else tuple(sorted({ends(member)[0], *saved}))
+    return tuple(sorted({*ends(member)[:1], *pruning.SPEC.saved_steps(member)}))
 
 
-def _of_trained(take: Callable[..., Iterable[Value]]) -> Callable[..., Iterator[Value]]:
-    """A measure of what is trained from nothing: what is derived from it has no decoder."""
-
-    @wraps(take)
-    def taken(model: nn.Module, member: Member, step: int, images: Examples) -> Iterator[Value]:
-        if not member.arm:
-            yield from take(model, member, step, images)
-
-    return taken
-
-
-@_of_trained
 def clouds(model: nn.Module, member: Member, step: int, images: Examples) -> Iterator[Value]:
     """2NN's intrinsic dimension of the first 2,000 test images in each layer, and of mu; two Information Imbalances.
 
@@ -120,7 +109,6 @@ def clouds(model: nn.Module, member: Member, step: int, images: Examples) -> Ite
         yield Value("test", "information_imbalance", f"from={a},to={b}", delta.value, delta.se, delta.n)
 
 
-@_of_trained
 def probes(model: nn.Module, member: Member, step: int, images: Examples) -> Iterator[Value]:
     """Accuracy of classifiers that are fitted on the means of the test images' latents, by `probe_accuracy`."""
     assert images.test_labels is not None  # all sets of study 4 have labels
@@ -139,7 +127,7 @@ SPEC = StudySpec(
     name="across",
     measures=(
         *(measure for measure in pruning.SPEC.measures if measure.name != "speed"),
-        Measure("rate_parts", 1, _of_trained(rate_generalisation.rate_parts), at=ends),
+        Measure("rate_parts", 1, rate_generalisation.rate_parts, at=ends),
         Measure("clouds", 1, clouds, at=ends, images=lambda member: CLOUD),
         Measure("probes", 1, probes, at=ends),
     ),

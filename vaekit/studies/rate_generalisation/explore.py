@@ -1,6 +1,6 @@
 """Study 3's data, its members' pictures, and its explorer."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -114,14 +114,6 @@ def figure_2(n_train: int = 16_384, shown: int = 1_200) -> Figure:
 # The members
 
 
-class _Budget(NamedTuple):
-    """Members of one budget and training set; `grids`: by depth a seed, and its pictures by beta."""
-
-    label: str
-    rows: pd.DataFrame
-    grids: dict[int, tuple[int, dict[float, ImageGrid]]]
-
-
 @figures.described(
     "The paper's figure 3, its pictures: test images that are hard to reconstruct, at the 90th percentile of "
     "the distance to the nearest training image; what members of one seed make of them, by beta; and, below, "
@@ -135,10 +127,10 @@ def figure_3_pictures(table: pd.DataFrame, settings: Settings, images: int = 3) 
     Below each reconstruction is the training image that is nearest to it. A panel for each depth, of the largest budget
     that has two betas or more and pictures.
     """
-    shown = _budgets(table, settings)[:1]
-    if not shown or not shown[0].grids:
+    by_size = ((label, _grids(rows, settings)) for label, rows in _largest_first(table))
+    label, by_depth = next((budget for budget in by_size if budget[1]), ("", {}))
+    if not by_depth:
         return figures.nothing("No pictures are stored of these members.")
-    label, _, by_depth = shown[0]
     figure, axes = panels(len(by_depth), 1, width=8, height=0.9 * 2 * images)
     for ax, (depth, (seed, grids)) in zip(axes[:, 0], by_depth.items(), strict=True):
         tiles = [grid.images[:, :images] for grid in grids.values()]
@@ -232,27 +224,20 @@ def _point(place: tuple[int, float], places: dict[float, Any], rows: pd.DataFram
     }
 
 
-def _budgets(table: pd.DataFrame, settings: Settings) -> list[_Budget]:
-    """Each budget and training set with its pictures.
-
-    The first is the largest with two betas or more and pictures; without pictures, with two betas. The others follow,
-    the largest first. A budget of a single beta has no curve: it is there where no other is.
-    """
+def _largest_first(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Each budget and training set of two betas or more, the largest first; where there is none, those of one beta."""
 
     def betas(rows: pd.DataFrame) -> int:
         ends = select(rows, "distortion", part="test", samples=1)
         return ends.loc[ends["value"].notna(), "beta"].nunique()
 
-    def size(budget: _Budget) -> tuple[int, int]:
-        return int(budget.rows["steps"].iloc[0]), len(budget.rows.drop_duplicates(["depth", "beta"]))
+    def size(group: tuple[str, pd.DataFrame]) -> tuple[int, int]:
+        _, rows = group
+        return int(rows["steps"].iloc[0]), len(rows.drop_duplicates(["depth", "beta"]))
 
     groups = training_sets(table[table["beta"].notna()])
     groups = [(label, rows) for label, rows in groups if betas(rows) >= 2] or groups
-    shown = [_Budget(label, rows, _grids(rows, settings)) for label, rows in groups]
-    shown.sort(key=size, reverse=True)
-    if pictured := [i for i, budget in enumerate(shown) if budget.grids]:
-        shown.insert(0, shown.pop(pictured[0]))
-    return shown
+    return sorted(groups, key=size, reverse=True)
 
 
 def _grids(rows: pd.DataFrame, settings: Settings) -> dict[int, tuple[int, dict[float, ImageGrid]]]:
