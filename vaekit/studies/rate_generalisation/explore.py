@@ -25,23 +25,6 @@ MEMORISATION: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 SHOWN = ("test", "train")  # in the order of their looks
-# Those that the points rest on: of all columns, each of their rows would be copied many times.
-COLUMNS = [
-    "key",
-    "seed",
-    "asked",
-    "step",
-    "steps",
-    "part",
-    "measure",
-    "samples",
-    "among",
-    "value",
-    "data",
-    "split",
-    "depth",
-    "beta",
-]
 LEAST = 20_000  # steps: the least that a claim rests on
 
 
@@ -172,7 +155,6 @@ def points(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _points(rows: pd.DataFrame) -> list[dict[str, Any]]:
     """The members of one budget and training set: a point for each depth and beta."""
-    rows = rows[[name for name in COLUMNS if name in rows]]
     placed = playing.places_of(_rates(rows), ["depth", "beta"])
     return [_point(place, placed.get(place, {}), own) for place, own in rows.groupby(["depth", "beta"])]
 
