@@ -5,6 +5,7 @@ import os
 import platform
 import re
 import subprocess
+import threading
 import time
 from types import SimpleNamespace
 
@@ -148,6 +149,23 @@ def test_a_measure_is_taken_when_it_says(store, trained):
     sweep.run(both, [member(1)], store, say=quiet)
     assert values(store, member(1), 2) == {}
     assert len(trained) == 1
+
+
+def test_the_steps_of_a_member_that_is_alone_are_measured_side_by_side(store):
+    """On two cores two steps are at work at once: either waits for the other."""
+    met = threading.Barrier(2, timeout=60)
+
+    def meets(model, member, step, images):
+        met.wait()
+        yield from weight(model, member, step, images)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        sweep.run(dataclasses.replace(spec(), measures=(Measure("probe", 1, meets),)), [member(1)], store, say=quiet)
+    finally:
+        torch.set_num_threads(before)
+    assert [row["step"] for row in store.measure(member(1).key, "probe", 1)] == [10, 20]
 
 
 def test_a_new_measure_is_taken_from_stored_weights(store, trained):

@@ -188,33 +188,31 @@ def _commit(
         "commit": provenance.commit(),
     }
 
-    def take_all(i: int) -> tuple[dict[str, list[dict]], float]:
-        begun = time.monotonic()
-        values: dict[str, list[dict]] = {measure.name: [] for measure in spec.measures}
-        for step in sorted(fleet[i].snapshots):
-            if stopped.is_set():
-                break
-            if measures := spec.measures_at(step, members[i]):
-                model = fleet.model(i, step).to(device)
-                for measure in measures:
-                    values[measure.name] += _take(measure, model, members[i], step, images)
-        return values, round(time.monotonic() - begun, 2)
+    def take(i: int, step: int) -> tuple[dict[str, list[dict]], float]:
+        begun, values = time.monotonic(), {}
+        if (measures := spec.measures_at(step, members[i])) and not stopped.is_set():
+            model = fleet.model(i, step).to(device)
+            values = {measure.name: _take(measure, model, members[i], step, images) for measure in measures}
+        return values, time.monotonic() - begun
 
     saved, stopped = {*spec.saved_steps(members[0])}, threading.Event()
     with workers(None if device == "cpu" else 1) as pool:
-        measured = [pool.submit(take_all, i) for i in range(len(members))]
-        for member, trained, ends, spent in zip(members, fleet, measured, seconds, strict=True):
+        # Step by step, so that a member that is alone has all cores, too.
+        taken = [[pool.submit(take, i, step) for step in sorted(one.snapshots)] for i, one in enumerate(fleet)]
+        for member, trained, of_steps, spent in zip(members, fleet, taken, seconds, strict=True):
             try:
                 course.measures()
-                while not wait([ends], _LOOK).done:
+                while wait(of_steps, _LOOK).not_done:
                     course.measures()
             except BaseException:
                 stopped.set()  # the others end with the step at hand
                 raise
-            values, measuring = ends.result()
+            results = [one.result() for one in of_steps]
             # The run comes last: where it is there, so are its measures, those at steps that are not saved included.
             for measure in spec.measures:
-                store.commit_measure(member.key, measure.name, measure.version, values[measure.name])
+                rows = [row for values, _ in results for row in values.get(measure.name, ())]
+                store.commit_measure(member.key, measure.name, measure.version, rows)
+            measuring = round(sum(took for _, took in results), 2)
             weights = {step: state for step, state in trained.snapshots.items() if step in saved}
             own = record | {"wall_time": spent, "measure_time": measuring}
             store.commit(Run(member, trained.status, trained.reason, trained.history, weights, own))
