@@ -82,12 +82,17 @@ def points(table: pd.DataFrame, store: Store | None = None) -> list[dict[str, An
 
 
 def _start(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """A network that was tuned without pruning, and the same one pruned: the fair comparison."""
-    first = points[0]["axes"]
-    like = {name: value for name, value in first.items() if name not in ("network", PRUNED)}
-    alike = [point["axes"] for point in points if point["axes"].items() >= like.items()]
-    ends = [next((axes for axes in alike if axes["network"] == _label(name)), first) for name in ("dense", "gradual")]
-    return ends
+    """The trained networks of the least and of the largest beta: they have decoders, which what is tuned has not."""
+    first = points[0]
+    alike = {"network": _label("before"), "reading": first["axes"].get("reading")}
+    trained = [
+        point["axes"]
+        for point in points
+        if point.get("budget") == first.get("budget")
+        and all(point["axes"].get(name) == value for name, value in alike.items())
+    ]
+    ends = sorted(trained or [first["axes"]], key=lambda axes: axes["beta"])
+    return [ends[0], ends[-1]]
 
 
 def _points(rows: pd.DataFrame, store: Store | None) -> list[dict[str, Any]]:
