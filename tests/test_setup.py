@@ -1,5 +1,6 @@
 """The files that set the project up say the same thing, and name no machine."""
 
+import importlib
 import importlib.metadata
 import itertools
 import os
@@ -498,3 +499,18 @@ def test_what_the_front_pages_point_to_is_there(name):
     made_by_the_reader = {"notebooks/X.py", "vaekit/studies/X/"}
     missing = [path for path in set(paths) - made_by_the_reader if not (ROOT / path).exists()]
     assert not missing
+
+
+def test_what_the_api_pages_list_is_there():
+    """Else the book is not built; told here without building it."""
+    listed = re.compile(r"^\.\. automodule:: (\S+)\n   :members: (.+)$", re.M)
+    named = [found for page in (ROOT / "book" / "api").glob("*.md") for found in listed.findall(page.read_text())]
+    assert len(named) > 5
+    modules = {name: importlib.import_module(name) for name, _ in named}
+    lacking = [
+        f"{module}.{name}"
+        for module, names in named
+        for name in names.split(", ")
+        if not hasattr(modules[module], name)
+    ]
+    assert lacking == []
