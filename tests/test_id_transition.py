@@ -506,6 +506,8 @@ def test_frozen_noise_in_words_has_the_numbers_at_the_end_of_the_seeds_that_have
     one_frozen = rows[(rows["noise"] != "frozen") | (rows["seed"] == 0)]
     of_one = plots.frozen_noise_in_words(one_frozen)
     assert "of 1 seed," in of_one
+    assert of_one.endswith("from chance.")
+    assert words.endswith("in nats.")
     assert of_one == plots.frozen_noise_in_words(one_frozen[one_frozen["seed"] == 0])
     assert plots.frozen_noise_in_words(rows[rows["noise"] == "frozen"]) == ""
     assert plots.frozen_noise_in_words(rows[rows["noise"] != "frozen"]) == ""

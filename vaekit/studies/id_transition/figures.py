@@ -204,10 +204,11 @@ def frozen_noise_in_words(table: pd.DataFrame) -> str:
             " and ".join(f"{having(own, noise=noise)['value'].mean():.3g} with {noise} noise" for noise in NOISES)
             for own in (delta, kl)
         )
-        return (
+        words = (
             f"After {rows['epoch'].max():g} epochs, of {len(seeds)} seed{'s' * (len(seeds) > 1)}, Δ(output → image) is "
             f"{delta_ends}; the KL on training images is {kl_ends}, in nats."
         )
+        return words + " One seed does not tell a difference from chance." * (len(seeds) == 1)
     return ""
 
 
