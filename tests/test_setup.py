@@ -504,7 +504,7 @@ def test_what_the_front_pages_point_to_is_there(name):
 def test_what_the_api_pages_list_is_there():
     """Else the book is not built; told here without building it."""
     listed = re.compile(r"^\.\. automodule:: (\S+)\n   :members: (.+)$", re.M)
-    named = [found for page in (ROOT / "book" / "api").glob("*.md") for found in listed.findall(page.read_text())]
+    named = [entry for page in (ROOT / "book" / "api").glob("*.md") for entry in listed.findall(page.read_text())]
     assert len(named) > 5
     modules = {name: importlib.import_module(name) for name, _ in named}
     lacking = [

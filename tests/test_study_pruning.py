@@ -546,3 +546,13 @@ def test_members_that_diverged_leave_their_place_empty():
         bars.lines[0].get_xdata().tolist()
         for bars in figures.accuracy(made_up(diverged=lost, **chosen)).axes[0].containers
     ]
+
+
+def test_the_explorer_begins_with_trained_networks_of_the_least_and_the_largest_beta_in_its_first_budget():
+    def point(network, beta, budget="first"):
+        return {"budget": budget, "axes": {"network": network, "beta": beta, "pruned (%)": 0.0}}
+
+    trained = [point("before pruning", beta) for beta in (3.0, 1.0, 10.0)]
+    others = [point("pruned", 0.1), point("before pruning", 50.0, "second")]
+    assert explore._start([others[0], *trained, others[1]]) == [trained[1]["axes"], trained[2]["axes"]]
+    assert explore._start(others[:1]) == [others[0]["axes"]] * 2  # none was trained

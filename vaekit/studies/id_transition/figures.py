@@ -192,24 +192,26 @@ def frozen_noise_in_words(table: pd.DataFrame) -> str:
 
     Nothing where no seed has both.
     """
-    for _, rows in frozen_budgets(table)[:1]:
-        rows = having(rows, latent_dim=frozen_dim(rows))
-        seeds = set.intersection(*(set(having(rows, noise=noise)["seed"]) for noise in NOISES))
-        rows = rows[rows["seed"].isin(seeds)]
-        if not seeds:
-            break
-        delta = select(rows, "information_imbalance", part="test", **BACK)
-        kl = select(rows, "rate", part="train", layer=None)
-        delta_ends, kl_ends = (
-            " and ".join(f"{having(own, noise=noise)['value'].mean():.3g} with {noise} noise" for noise in NOISES)
-            for own in (delta, kl)
+    if not (both := frozen_budgets(table)):
+        return ""
+    _, rows = both[0]
+    rows = having(rows, latent_dim=frozen_dim(rows))
+    seeds = set.intersection(*(set(having(rows, noise=noise)["seed"]) for noise in NOISES))
+    if not seeds:
+        return ""
+    rows = rows[rows["seed"].isin(seeds)]
+    delta, kl = (
+        " and ".join(f"{having(own, noise=noise)['value'].mean():.3g} with {noise} noise" for noise in NOISES)
+        for own in (
+            select(rows, "information_imbalance", part="test", **BACK),
+            select(rows, "rate", part="train", layer=None),
         )
-        words = (
-            f"After {rows['epoch'].max():g} epochs, of {len(seeds)} seed{'s' * (len(seeds) > 1)}, Δ(output → image) is "
-            f"{delta_ends}; the KL on training images is {kl_ends}, in nats."
-        )
-        return words + " One seed does not tell a difference from chance." * (len(seeds) == 1)
-    return ""
+    )
+    words = (
+        f"After {rows['epoch'].max():g} epochs, of {len(seeds)} seed{'s' * (len(seeds) > 1)}, Δ(output → image) is "
+        f"{delta}; the KL on training images is {kl}, in nats."
+    )
+    return words + " One seed does not tell a difference from chance." * (len(seeds) == 1)
 
 
 @figures.described(
