@@ -124,13 +124,13 @@ fleet = vaekit.train_fleet(
 # %% [markdown]
 # ## Your turn
 #
-# <details><summary>Which of two networks with the same total rate reconstructs better: the one with more rate in $z_1$, or in $z_2$?</summary>
+# <details><summary>Which of two networks with the same total rate reconstructs better: the one with more rate in <em>z</em><sub>1</sub>, or in <em>z</em><sub>2</sub>?</summary>
 #
 # The paper says in $z_1$, from which the image is decoded: rate in $z_2$ reaches the image through $z_1$ alone.
 #
 # </details>
 #
-# <details><summary>Why can a small $R(z_2)$ be fatal for a classifier of $z_2$?</summary>
+# <details><summary>Why can a small R(<em>z</em><sub>2</sub>) be fatal for a classifier of <em>z</em><sub>2</sub>?</summary>
 #
 # The accuracy is bounded by what $z_2$ says of the label, and that is at most $R(z_2)$: with 0.1 nats no classifier is much better than guessing.
 #

@@ -122,7 +122,7 @@ layers = fleet.model(0).representations(test / 255, {"z": torch.zeros(len(test),
 # %% [markdown]
 # ## Your turn
 #
-# <details><summary>The dimension of $z$ for $K = 8$ is about 8. Is that a finding about the images?</summary>
+# <details><summary>The dimension of <em>z</em> for <em>K</em> = 8 is about 8. Is that a finding about the images?</summary>
 #
 # No. 2NN finds about $K$ dimensions in Gaussian noise of $K$ dimensions, too, and in the latents of untrained networks.
 #

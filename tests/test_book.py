@@ -603,6 +603,9 @@ FACTS = """(() => {
         formulas: all(".math").length,
         unset: all(".math").filter((e) => !e.querySelector("mjx-container")).map((e) => e.textContent.slice(0, 80)),
         faulty: all("[data-mjx-error], mjx-merror").map((e) => e.dataset.mjxError || e.textContent),
+        dollars: all("main :is(p, li, summary, td, th, h1, h2, h3)").map((e) => e.cloneNode(true))
+            .map((e) => (e.querySelectorAll("pre, code, .math").forEach((c) => c.remove()), e.textContent))
+            .filter((text) => /\\$[^$]+\\$/.test(text)),
         pictures: [...document.images].map((i) => [i.src, i.alt.trim(), i.complete && i.naturalWidth > 0]),
         headings: all(".bd-article h1").length,
     };
@@ -704,7 +707,7 @@ class TestPages:
 
     def test_every_formula_is_set(self, visits):
         assert visits["book/studies/index.html"]["formulas"] > 0
-        assert not wrong(visits, lambda facts: facts["unset"] + facts["faulty"])
+        assert not wrong(visits, lambda facts: facts["unset"] + facts["faulty"] + facts["dollars"])
 
     def test_every_picture_loads_and_says_what_it_shows(self, visits):
         assert visits["book/studies/index.html"]["pictures"]
