@@ -104,6 +104,22 @@ def test_each_question_has_its_block_with_its_answer_and_each_pair(page):
     assert not blocks[2].select("figure")  # nothing was pruned: no empty axes
 
 
+def test_a_pair_that_cannot_be_tested_keeps_its_line_beside_those_that_can():
+    """Also where nothing else of its question is tested on its image set; of a lone set the status says why."""
+    page = page_of(world())
+    one = page.values["data"] == "mnist"
+    page.__dict__["values"] = page.values.assign(id_z=page.values["id_z"].mask(one, 7.0))
+    lines = [text(line) for line in soup(page.answers()).select("section.vk-block")[0].select(".vk-sure")]
+    assert len(lines) == 2
+    assert "rate: ρ" in lines[0]
+    assert "ID of z, rate: not tested, the ID of z differs among seeds at no beta" in lines[1]
+    alone = page_of(world(steps={"mnist": STEPS["mnist"]}))
+    alone.__dict__["values"] = alone.values.assign(id_z=7.0)
+    assert alone.ours == "MNIST: nothing can be tested, the ID of z differs among seeds at no beta."
+    few = page_of(world(seeds=3, steps={"mnist": STEPS["mnist"]}))
+    assert few.ours == "MNIST: nothing can be tested, 3 of the 4 seeds that a test needs are complete over beta."
+
+
 def test_a_cell_of_the_matrix_is_the_correlation_and_what_is_tested_is_marked(page):
     shown = soup(page.matrix())
     tables = shown.select("table")
@@ -279,6 +295,16 @@ def test_a_click_shows_the_networks_behind_a_cell(tab, tmp_path, page):
     opened.assert_shows("mnist", "id_z", "rate")
     assert not tab.errors()
     assert len([url for url in tab.requests() if not url.startswith("data:")]) == 1  # the page itself
+
+
+@pytest.mark.browser
+def test_a_seed_in_which_a_measure_is_constant_is_not_counted(tab, tmp_path):
+    page = page_of(world())
+    values = page.values
+    constant = (values["data"] == "dsprites_like32") & (values["seed"] == 1)
+    page.__dict__["values"] = values.assign(id_z=values["id_z"].mask(constant, 7.0))
+    opened = Opened(tab, tmp_path / "page.html", page)
+    assert opened("document.querySelector('figcaption').textContent").endswith("mean over 4 seeds.")
 
 
 @pytest.mark.browser

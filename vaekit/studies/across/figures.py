@@ -16,7 +16,7 @@ from vaekit.studies.across.relations import CHEAP, EARLY, MEASURES, relation, va
 
 COLOURS = "plasma"  # of beta, from blue over red to yellow as in page.html: told apart by the colour-blind, in grey
 MARKERS = "os^DvPX*"  # of the seeds, as in page.html
-LEAST_POINTS = 3  # of a panel
+PANEL_POINTS = 3
 NOTHING = "too few networks have both"
 
 
@@ -31,7 +31,8 @@ def dimension_of_z(table: pd.DataFrame) -> Figure:
 
 
 @figures.described(
-    "What of the image the reconstruction lacks, Δ(out → in), over the distortion and over the generalisation gap.",
+    "What of the image the reconstruction lacks, Δ(out → in), over the distortion and over the generalisation gap. A "
+    "point's colour is beta, its shape the seed.",
     "Scatter plots of the Information Imbalance from output to input over distortion and gap, a row an image set.",
 )
 def imbalance_of_the_output(table: pd.DataFrame) -> Figure:
@@ -41,7 +42,7 @@ def imbalance_of_the_output(table: pd.DataFrame) -> Figure:
 
 @figures.described(
     "What pruning costs, the accuracy of the dense child less that of the pruned one, over MIG (where factors are "
-    "known) and over the active units of the network that was pruned.",
+    "known) and over the active units of the network that was pruned. A point's colour is beta, its shape the seed.",
     "Scatter plots of the cost of pruning over MIG and over active units, a row an image set.",
 )
 def cost_of_pruning(table: pd.DataFrame) -> Figure:
@@ -51,7 +52,7 @@ def cost_of_pruning(table: pd.DataFrame) -> Figure:
 
 @figures.described(
     "How well each measure at a fifth of the training foretells the test distortion at its end: Spearman's rho over "
-    "beta within a seed (grey), which beta alone makes large, and given beta (orange); means over seeds with 95 % "
+    "beta within a seed (grey), which beta alone can make large, and given beta (orange); means over seeds with 95 % "
     "intervals, which are not adjusted for their number.",
     "Intervals of two correlations for each of thirteen measures, a panel for each image set.",
 )
@@ -100,7 +101,7 @@ def _sets(measured: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 def _scatters(table: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> Figure:
     """A panel for each pair (x, y) and image set."""
     sets = _sets(values(table))
-    if not any(rows[list(pair)].notna().all(axis=1).sum() >= LEAST_POINTS for _, rows in sets for pair in pairs):
+    if not any(rows[list(pair)].notna().all(axis=1).sum() >= PANEL_POINTS for _, rows in sets for pair in pairs):
         return figures.nothing(NOTHING)
     figure, axes = figures.panels(len(sets), len(pairs), width=3.4, height=2.3)
     betas = pd.concat([rows["beta"] for _, rows in sets])
@@ -121,11 +122,12 @@ def _scatters(table: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> Figure:
 
 def _scatter(ax: Axes, measured: pd.DataFrame, x: str, y: str, norm: Normalize) -> None:
     rows = measured.dropna(subset=[x, y])
-    if len(rows) < LEAST_POINTS:
+    if len(rows) < PANEL_POINTS:
         ax.set_visible(False)
         return
-    for i, (_, of_seed) in enumerate(rows.groupby("seed")):
-        marker = MARKERS[i % len(MARKERS)]
+    seeds = sorted(measured["seed"].unique())
+    for seed, of_seed in rows.groupby("seed"):
+        marker = MARKERS[seeds.index(seed) % len(MARKERS)]
         look = {"c": of_seed["beta"], "norm": norm, "cmap": COLOURS, "s": 18, "edgecolors": "none"}
         ax.scatter(of_seed[x], of_seed[y], marker=marker, **look)
     if x == "mutual_information":

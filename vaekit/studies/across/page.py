@@ -25,7 +25,6 @@ from vaekit.studies import id_transition
 from vaekit.studies.across import figures
 from vaekit.studies.across.relations import (
     LEAST_POINTS,
-    LEAST_SEEDS,
     MEASURES,
     PAIRS,
     QUESTIONS,
@@ -54,7 +53,7 @@ class Block:
     question: Question
     answer: str
     picture: pages.Picture | None
-    tested: dict[str, list[Relation]]  # by the titles of the image sets
+    lines: dict[str, list[Relation]]  # by the titles of the image sets; none where nothing is tested
 
 
 class AcrossPage(pages.TablePage):
@@ -65,7 +64,7 @@ class AcrossPage(pages.TablePage):
     """
 
     TEMPLATES = "studies/across/page.html"
-    GRID, PLAN = 'The grid of scale "paper"', 'scale "paper"'
+    GRID, PLAN = 'The grid of scale "paper", of which the bars above show what is trained', 'scale "paper"'
     QUESTION = (
         "How do intrinsic dimension, Information Imbalance, rate, mutual information, disentanglement and prunability "
         "go together on the same network?"
@@ -110,13 +109,11 @@ class AcrossPage(pages.TablePage):
     def _block(self, question: Question) -> Block:
         own = [relation for relation in self.relations if (relation.a, relation.b) in question.pairs]
         picture = self._draw(getattr(figures, question.figure), self.long, sharp=True)
-        by_set = _by_set(own)
-        # Of a set on which nothing is tested the answer, or the status box, says why.
-        tested = {title: pairs for title, pairs in by_set.items() if not all(pair.lacking for pair in pairs)}
+        lines = {} if all(pair.lacking for pair in own) else _by_set(own)  # else the answer says what is lacking
         words = answer(question, own)
-        if question.figure == "diagnostics" and tested:
+        if question.figure == "diagnostics" and lines:
             words = f"{words} {closest(self.values)}"
-        return Block(question, words, picture, tested)
+        return Block(question, words, picture, lines)
 
     def _whole(self, name: str) -> int:
         networks = self._networks(self.study.Settings.at("published"))
@@ -129,31 +126,31 @@ class AcrossPage(pages.TablePage):
 
     def _tables(self, table: pd.DataFrame) -> list[tuple[str, list[dict[str, Any]]]]:
         """Those of the study's figures, and the tested pairs."""
-        pairs = _pairs(relations(values(table))) if len(table) else []
-        return [*super()._tables(table), *([("The tested pairs", pairs)] if pairs else [])]
+        rows = _rows(relations(values(table))) if len(table) else []
+        return [*super()._tables(table), *([("The tested pairs", rows)] if rows else [])]
 
 
-def _by_set(relations: Sequence[Relation]) -> dict[str, list[Relation]]:
-    """Relations by the titles of their image sets."""
-    names = dict.fromkeys(relation.data for relation in relations)
-    return {data.title(name): [each for each in relations if each.data == name] for name in names}
+def _by_set(pairs: Sequence[Relation]) -> dict[str, list[Relation]]:
+    """Pairs by the titles of their image sets."""
+    names = dict.fromkeys(pair.data for pair in pairs)
+    return {data.title(name): [pair for pair in pairs if pair.data == name] for name in names}
 
 
-def _summary(title: str, relations: Sequence[Relation]) -> str:
-    tested = [pair for pair in relations if not pair.lacking]
+def _summary(title: str, pairs: Sequence[Relation]) -> str:
+    tested = [pair for pair in pairs if not pair.lacking]
     if not tested:
-        seeds = max(pair.n_seeds for pair in relations)
-        return f"{title}: too few seeds to test, {seeds} of at least {LEAST_SEEDS}."
+        return f"{title}: nothing can be tested, {'; '.join(dict.fromkeys(pair.lacking for pair in pairs))}."
     found = sorted((pair for pair in tested if pair.found), key=lambda pair: -abs(pair.partial[0]))
     if not found:
-        return f"{title}: of {len(tested)} pairs none could be shown to be related given β."
+        return f"{title}: no relation given β could be shown, in {len(tested)} test{'s' * (len(tested) > 1)}."
     named = [f"{SHORT[pair.a]} with {SHORT[pair.b]} (ρ {number(pair.partial[0])})" for pair in found[:NAMED]]
     named += [f"{len(found) - NAMED} more"] * (len(found) > NAMED)
-    count = f"{len(found)} of {len(tested)} tested pairs {'is' if len(found) == 1 else 'are'} related given β"
+    pairs_tested = f"{len(tested)} tested pair{'s' * (len(tested) > 1)}"
+    count = f"{len(found)} of {pairs_tested} {'is' if len(found) == 1 else 'are'} related given β"
     return f"{title}: {count}: {', '.join(named)}."
 
 
-def _pairs(relations: Sequence[Relation]) -> list[dict[str, Any]]:
+def _rows(pairs: Sequence[Relation]) -> list[dict[str, Any]]:
     return [
         {
             "images": data.title(pair.data),
@@ -166,7 +163,7 @@ def _pairs(relations: Sequence[Relation]) -> list[dict[str, Any]]:
             "p, Holm": p_in_words(pair.adjusted),
             "lacking": pair.lacking,
         }
-        for pair in relations
+        for pair in pairs
     ]
 
 
@@ -174,11 +171,12 @@ class _Matrix:
     """The matrix of one image set. `points` is what the script draws: the networks' values, in the measures' order."""
 
     def __init__(self, name: str, own: pd.DataFrame, tested: set[frozenset[str]]):
-        shares = matrix(own, name)
-        names = [each for each in MEASURES if shares[each].drop(each).notna().any()]
+        correlations = matrix(own, name)
+        names = [each for each in MEASURES if correlations[each].drop(each).notna().any()]
         self.title, self.names = data.title(name), [SHORT[each] for each in names]
         self.rows = [
-            (SHORT[a], [None if a == b else _Cell(shares.loc[a, b], {a, b} in tested) for b in names]) for a in names
+            (SHORT[a], [None if a == b else _Cell(correlations.loc[a, b], {a, b} in tested) for b in names])
+            for a in names
         ]
         self.points = {
             "title": self.title,
