@@ -4,6 +4,7 @@ import json
 import math
 import re
 import shlex
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -234,6 +235,21 @@ def test_frozen_noise_is_shown_where_there_is_some_and_else_how_to_train_it(page
     shown = soup(page_of(world()).noise())
     assert shown.select_one("figure")["id"] == "A1"
     assert not shown.select("pre:not(details pre)")
+
+
+def test_your_turn_says_what_the_cell_by_hand_gives(capsys):
+    source = (Path(__file__).parents[1] / "notebooks" / "across.py").read_text()
+    (cell,) = [part for part in source.split("# %%") if "import relation\n" in part]
+    (line,) = re.findall(r"<code>(other = [^<]*)</code>", source)
+    before, after = cell.split("networks = ", 1)
+    said = []
+    for change in ("", line, line.replace("2 *", "1 *")):
+        exec(f"{before}\n{change}\nnetworks = {after}", {"study": studies.study("across")})
+        said.append(re.findall(r"-?\d\.\d*", capsys.readouterr().out))
+    by_chance, follows, follows_less = ([*map(float, numbers[3:])] for numbers in said)
+    assert by_chance[3] > 0.05
+    assert follows == [0.56, 0.33, 0.79, 0.004]
+    assert follows_less[0] == 0.14
 
 
 class Opened:
