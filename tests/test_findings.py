@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from vaekit import studies
-from vaekit.claims import NOT_RUN, REPRODUCED, UNDECIDED, Claims, PaperScale, effect, findings, verdict
+from vaekit.claims import NOT_RUN, REPRODUCED, UNDECIDED, Claims, PaperScale, complete, effect, findings, verdict
 from vaekit.claims.statistics import Statistic, difference
 
 PAPER = PaperScale(steps=1_000, batch_size=128, seeds=5, data=("tetrominoes",), grid={"beta": (0.1, 1.0)})
@@ -70,9 +70,55 @@ def test_a_template_says_what_was_measured(template, low, high, said):
 def test_where_nothing_was_measured_the_claim_stands_in_brief():
     absent = judged("It is {0}", table(3, 1)[:0])
     assert (absent.outcome, findings.finding(absent), findings.headline(absent)) == (NOT_RUN, "", "It falls")
-    assert findings.answer(absent) == "Not run yet: no members at 500 steps."
+    assert findings.answer(absent) == "Not run yet: no members with all measures at 500 steps."
     three_deep = judged("It is {0}", table(3, 1)[:0], train={"depths": (3,), "seeds": tuple(range(20))})
-    assert findings.answer(three_deep) == "Not run yet: no members (layers 3; seeds 0 to 19) at 500 steps."
+    assert findings.answer(three_deep) == (
+        "Not run yet: no members with all measures (layers 3; seeds 0 to 19) at 500 steps."
+    )
+
+
+def test_an_open_interval_says_of_what_it_is():
+    frame = table(3, 3 - 0.001)
+    frame["value"] += np.where(frame["beta"] == 1, 0.2 * (frame["seed"] - 1), 0)
+    open_one = judged("It is {0}", frame)
+    low, high = map(findings.text_of, open_one.criteria[0].interval)
+    assert open_one.outcome == UNDECIDED
+    assert findings.headline(open_one).endswith(f" (not told apart: difference, interval {low} to {high})")
+
+
+def test_what_is_missing_names_the_steps_it_is_wanted_at_and_k_by_its_name():
+    def lacking(points, wanted):
+        claims = Claims(scale=PAPER, steps=500, axes=("latent_dim",))
+
+        @claims.claim("9.1", "It falls", brief="It falls", paper="it does")
+        def falls(evidence):
+            curve = evidence.curve("m", part="test", over="latent_dim")
+            return [effect(difference("difference", *complete(curve, **wanted), 0.1, 1.0), above=0)]
+
+        return findings.lacking(verdict(claims["9.1"], points))
+
+    frame = table(3, 1).rename(columns={"beta": "latent_dim"})
+    assert lacking(frame, {"holding": [2]}) == "no K 2 with all measures at 500 steps"
+    assert lacking(frame, {"points": 5}) == "2 of at least 5 values of K, each of at least 500 steps"
+
+
+def test_a_larger_budget_that_lacks_settings_is_said():
+    """Else a reader sees 400 steps in the list beside 1,000 in a bar."""
+
+    def of(frame):
+        claims = Claims(scale=PAPER, steps=500, axes=("beta",))
+
+        @claims.claim("9.1", "It falls", brief="It falls", paper="it does", finding="{0}")
+        def falls(evidence):
+            (curve,) = complete(evidence.curve("m", part="test"), holding=(0.1, 1.0))
+            return [effect(difference("difference", curve, 0.1, 1.0), above=0)]
+
+        return findings.lacking(verdict(claims["9.1"], frame))
+
+    short, long = table(3, 1, steps=400), table(3, 1)
+    assert of(short) == "400 of at least 500 steps"
+    both = pd.concat([short, long[long["beta"] == 0.1].assign(key="long")])
+    assert of(both) == "400 of at least 500 steps, and what is trained for longer lacks settings"
 
 
 def test_each_outcome_is_said_and_what_undecided_leans_to():

@@ -13,10 +13,11 @@ from bs4 import BeautifulSoup
 from made_up import members as rows_of_members
 from PIL import Image
 
-from vaekit import figures, models, pages, studies
+from vaekit import data, figures, models, pages, studies
 from vaekit.claims import REPRODUCED, UNDECIDED, effect, findings
 from vaekit.claims.statistics import Statistic
 from vaekit.store.table import having
+from vaekit.studies.rate_generalisation import figures as rates_figures
 
 
 @pytest.fixture(scope="module", params=studies.PAPERS)
@@ -78,6 +79,40 @@ def test_what_cannot_be_told_yet_is_folded_to_its_finding_where_others_are_decid
     ]
 
 
+def test_what_keeps_a_claim_open_stands_before_what_holds(rates):
+    for verdict in rates.near:
+        kept = [criterion for criterion in verdict.criteria if criterion.has_value and criterion.outcome != REPRODUCED]
+        block = pages.Block(verdict, None, "")
+        assert [*map(findings.measured, kept)] == block.measured[: len(kept)]
+    assert any(verdict.criteria[0].outcome == REPRODUCED != verdict.outcome for verdict in rates.near)
+
+
+def test_a_count_is_whole_in_the_table_of_seeds():
+    study = studies.study("hierarchical_rates")
+    page = pages.StudyPage(study, study.Settings.at("published"))
+    (counts,) = [verdict for verdict in page.near if verdict.number == "2.1"]
+    assert "475,811" in pages.Block(counts, None, "").seeds[0].values()
+
+
+def test_a_bar_stands_beside_the_steps_of_its_own_image_set(page):
+    networks = page._networks(page.study.Settings.at("published"))
+    for bar in page.bars:
+        (name,) = [name for name in {*page.table["data"]} if bar["text"].endswith(f", {data.title(name)}")]
+        own = {each.steps for each in networks if each.data in (name, data.about(name).copy_of) and not each.arm}
+        assert f" of {max(own):,} steps" in bar["text"]
+
+
+def test_a_caption_says_that_panels_are_left_out(rates):
+    fresh = pages.StudyPage(rates.study, rates.settings, rates.table)
+    function = rates_figures.figure_4
+    assert len(function(rates.long).axes) > 1
+    picture = fresh._draw(function, rates.long)
+    assert picture.caption.endswith(" Panels of what is not trained yet are left out.")
+    assert picture.alt.endswith(" Panels of what is not trained yet are left out.")
+    whole = fresh._draw(rates_figures.figure_8, rates.long)
+    assert "left out" not in whole.caption
+
+
 def test_a_figure_is_shown_once_and_its_data_is_what_it_draws(rates):
     fresh = pages.StudyPage(rates.study, rates.settings, rates.table)
     blocks = soup(fresh.found())
@@ -101,7 +136,9 @@ def test_the_quick_scale_is_folded_stamped_and_grey(page):
     quick = folds[-1].select("figure")
     assert len(page.quick)
     assert quick
-    steps = f"{int(page.quick['steps'].max()):,} of "
+    untuned = page.quick[page.quick["parent"].isna()] if "parent" in page.quick else page.quick
+    whole = max(page._whole(name) for name in untuned["data"])
+    steps = f"{int(untuned['steps'].max()):,} of {whole:,} steps"
     for figure in quick:
         assert figure.select_one("figcaption").get_text(" ").partition(". ")[2].strip().startswith(steps)
         image = Image.open(io.BytesIO(base64.b64decode(figure.select_one("img")["src"].partition(",")[2])))
@@ -141,7 +178,7 @@ def test_where_no_claim_is_near_the_largest_budget_s_figures_of_those_that_matte
     page = pages.StudyPage(rates.study, rates.settings, rates.table)
     assert page.near == []
     found = soup(page.found())
-    assert "Nothing has been trained for long enough to decide" in found.get_text()
+    assert "No budget has the steps, the seeds and the settings that a claim needs" in found.get_text()
     captions = [figure.figcaption.get_text() for figure in found.select("figure")]
     matter_most = (verdict for number in page.claims.headline for verdict in page.verdicts if verdict.number == number)
     functions = dict.fromkeys(function for verdict in matter_most if (function := page._figure_of(verdict)))
@@ -162,7 +199,7 @@ def test_a_claim_that_is_near_keeps_them_folded(rates):
 
 def test_a_store_without_evidence_says_so(rates):
     empty = pages.StudyPage(rates.study, rates.settings, rates.table[:0])
-    assert empty.ours == "No trained network has the steps and the seeds to tell yet."
+    assert empty.ours == "No budget has the steps, the seeds and the settings to tell yet."
     assert "Nothing has been trained for long enough" in soup(empty.found()).get_text()
     assert len(soup(empty.not_run()).select("tbody tr")) == 16
     assert empty.rest()._repr_html_() == ""

@@ -116,6 +116,10 @@ def test_a_look_that_is_no_axis_is_refused(how):
 def test_it_starts_where_it_is_told():
     assert held(play())["value"] == [0, len(POINTS) - 1]
     assert held(play(start=[{"layers": 3, "beta": np.float64(1)}, {"beta": 0.3}]))["value"] == [6, 1]
+    first = [dict(POINTS[0], budget=LONG)]
+    assert held(play(first))["value"] == [0, 0]
+    others = [dict(point, budget=SHORT) for point in POINTS[1:3]]
+    assert held(play([*first, *others]))["value"] == [0, 1]  # two, where the first budget has but one
     for start in ({"layers": 2}, {"depth": 1}):
         with pytest.raises(ValueError, match="values of a point's layers, beta"):
             play(start=[start])

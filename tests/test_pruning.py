@@ -189,3 +189,17 @@ def test_a_model_without_a_decoder_gives_none_and_the_baseline_draws_nothing():
     options = {"budget": Budget(30, 8), "progress": False}
     fleet = train_fleet(baseline, cross_entropy_objective, [FleetMember(0)], IMAGES, LABELS, **options)
     assert fleet[0].history["loss"][-1] < 1.2
+
+
+@pytest.mark.parametrize("arm", ["gradual", "both", "one_shot"])
+def test_the_share_of_a_baseline_is_of_the_weights_that_it_uses(arm):
+    """It never uses its variances, whose weights stay as they began: pruned first, they would save the others."""
+    model = make(sampled=False)
+    project = pruning.projection(model, arm, 10)
+    state = dict(model.state_dict())
+    state["logvar.weight"] = 1e-6 * state["logvar.weight"]
+    pruned = project(state, {"sparsity": torch.tensor(0.5)}, 0 if arm == "one_shot" else 10)
+    names = [name for name in pruned_names(arm) if name != "logvar.weight"]
+    gone = sum(int((pruned[name] == 0).sum()) for name in names)
+    assert gone == round(sum(pruned[name].numel() for name in names) / 2)
+    assert torch.equal(pruned["logvar.weight"], state["logvar.weight"])

@@ -288,7 +288,12 @@ def test_a_run_from_an_empty_store_gives_a_table_that_figures_and_claims_read(ca
     store = default_store()
     for key in left.index:
         state = store.weights(key, int(left.loc[key, "steps"]))
-        masks = [value for name, value in state.items() if name.endswith("weight_mask") and "classifier" not in name]
+        outside = ["classifier", *["logvar"] * (not left.loc[key, "sampled"])]  # a baseline draws nothing
+        masks = [
+            value
+            for name, value in state.items()
+            if name.endswith("weight_mask") and not any(part in name for part in outside)
+        ]
         total, kept = sum(mask.numel() for mask in masks), sum(int(mask.sum()) for mask in masks)
         assert kept == total - round(0.5 * total)
         assert all(not state[n.removesuffix("_mask")][~m].any() for n, m in state.items() if n.endswith("_mask"))
@@ -423,7 +428,8 @@ def test_a_published_page_explores_nothing_but_its_table(place):
 
 
 def test_accuracy_has_a_panel_a_reading_and_shows_the_tables_means():
-    figure = drawn(figures.accuracy(made_up()))
+    table = made_up()
+    figure = drawn(figures.accuracy(table))
     assert [ax.get_title() for ax in figure.axes] == ["sum, lambda 100", "sum, lambda 1", "pixel mean, lambda 1"]
     assert figure.axes[0].texts[0].get_text().startswith("14,062 + 938 steps of 128, MNIST, 2 seeds")
     values = errorbars(figure.axes[0])
@@ -440,7 +446,14 @@ def test_accuracy_has_a_panel_a_reading_and_shows_the_tables_means():
     wanted = [100 * (0.95 - 0.02 * beta - 0.05 - 1 / 1038 + 0.0005) for beta in (1, 3, 5, 10)]
     assert values["pruned, 50 %"] == [[1, 3, 5, 10], pytest.approx(wanted)]
     assert figure.axes[0].get_xticks().tolist() == [1, 3, 5, 10]
-    (line,) = [line for line in figure.axes[0].lines if line.get_label() == "baseline, not pruned"]
+    (line,) = [line for line in figure.axes[0].lines if "baseline" in str(line.get_label())]
+    assert line.get_label() == "baseline, tuned, not pruned"  # as long as what is beside it
+    dense = table[(table["arm"] == "dense") & ~table["sampled"].astype(bool)]
+    accuracy = select(dense, "accuracy", part="test")["value"].mean()
+    assert line.get_ydata()[0] == pytest.approx(100 * accuracy)
+    untuned = table[~(table["key"].isin(dense["key"]))]
+    (line,) = [each for each in drawn(figures.accuracy(untuned)).axes[0].lines if "baseline" in str(each.get_label())]
+    assert line.get_label() == "baseline, not tuned"
     assert line.get_ydata()[0] == pytest.approx(100 * (0.95 - 0.01 - 1 / 14_162 + 0.0005))
 
 

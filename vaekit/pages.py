@@ -34,8 +34,9 @@ from PIL import Image
 
 from vaekit import data, figures
 from vaekit.claims import Claims, Verdict, findings, verdicts
+from vaekit.claims.curves import COPIES
 from vaekit.claims.findings import BADGES
-from vaekit.claims.rules import CONSTRUCTED, NEEDS_DATA, NOT_REPRODUCED, NOT_RUN, REPRODUCED, UNDECIDED
+from vaekit.claims.rules import CONSTRUCTED, NEEDS_DATA, NOT_REPRODUCED, NOT_RUN, REPRODUCED, UNDECIDED, text_of
 from vaekit.store.table import budget_numbers, budgets
 from vaekit.widgets import Page
 
@@ -75,15 +76,16 @@ class Block:
 
     @property
     def measured(self) -> list[str]:
-        """Each criterion with its interval."""
-        return [findings.measured(criterion) for criterion in self.verdict.criteria if criterion.has_value]
+        """Each criterion with its interval; those that the claim does not hold by come first."""
+        criteria = sorted(self.verdict.criteria, key=lambda criterion: criterion.outcome == REPRODUCED)
+        return [findings.measured(criterion) for criterion in criteria if criterion.has_value]
 
     @property
     def foremost(self) -> list[str]:
         """The first of them; and how many there are, where there are more."""
         shown, more = self.measured[:MEASURED], len(self.measured) - MEASURED
         if more > 0:
-            shown.append(f"{more} more {'interval is' if more == 1 else 'intervals are'} folded below")
+            shown.append(f"{more} more {'is' if more == 1 else 'are'} folded below")
         return shown
 
     @property
@@ -98,7 +100,7 @@ class Block:
         values = {criterion.name: criterion.statistic.values.dropna().to_dict() for criterion in shown}
         seeds = sorted({seed for by_seed in values.values() for seed in by_seed})
         return [
-            {"value of": name} | {f"seed {seed}": f"{by_seed[seed]:.4g}" if seed in by_seed else "–" for seed in seeds}
+            {"value of": name} | {f"seed {seed}": text_of(by_seed[seed]) if seed in by_seed else "–" for seed in seeds}
             for name, by_seed in values.items()
         ]
 
@@ -114,9 +116,8 @@ class TablePage:
         table: the table to show; None: `study.run(settings)`, which trains what is missing.
     """
 
-    GRID, OTHERS = "The grid", "The other figures"  # as they are called on the page
+    OTHERS = "The other figures"  # as they are called on the page
     TEMPLATES = "pages.html"  # the file in the package whose macros the page shows
-    PLAN = "the paper"  # whose number of seeds the budgets are beside
 
     def __init__(self, study: ModuleType, settings: Any, table: pd.DataFrame | None = None):
         self.study, self.settings = study, settings
@@ -138,15 +139,14 @@ class TablePage:
         """The two largest budgets of networks trained from nothing, beside those of scale "paper": steps and seeds."""
         papers = self.study.Settings.at("published")
         rows = self.table.drop_duplicates("key")
-        steps = rows["parent_steps"].fillna(rows["steps"]) if "parent_steps" in rows else rows["steps"]
-        budgets = rows.assign(steps=steps).groupby(["steps", "data"])["seed"].nunique()
+        budgets = rows.assign(steps=_training_steps(rows)).groupby(["steps", "data"])["seed"].nunique()
         return [
             {
                 "text": f"{steps:,.0f} of {whole:,} steps, {of_seeds}, {data.title(name)}",
                 "share": f"{100 * min(1.0, steps / whole):.3g}",
             }
             for (steps, name), seeds in budgets.sort_index(ascending=False).head(2).items()
-            for whole, of_seeds in [(self._whole(name), _of_seeds(seeds, len(papers.seeds), self.PLAN))]
+            for whole, of_seeds in [(self._whole(name), _of_seeds(seeds, len(papers.seeds)))]
         ]
 
     def scheme(self) -> Page:
@@ -154,7 +154,7 @@ class TablePage:
         papers = self.study.Settings.at("published")
         deepest = max(self._networks(papers), key=lambda member: dict(member.model_args).get("depth", 0))
         figure = figures.scheme(deepest.build())
-        grid = f"{self.GRID}: {_grid_in_words(papers, self._networks(papers))}"
+        grid = f'Scale "paper" is {_grid_in_words(papers, self._networks(papers))} The bars above say what is trained.'
         several = len({member.data for member in self._networks(papers)}) > 1
         network = f"The network{f' for {data.title(deepest.data)}' if several else ''}, layer by layer."
         alt = "The network from left to right, a bar for each layer, as high as the layer has numbers."
@@ -171,7 +171,7 @@ class TablePage:
             _render("fold", [], self._tables(self.long), summary="The numbers"),
         ]
         if len(self.quick):
-            steps = f"{int(self.quick['steps'].max()):,} of {self._steps:,} steps"
+            steps = f"{int(_training_steps(self.quick).max()):,} of {max(map(self._whole, self.quick['data'])):,} steps"
             note = "These networks show that everything runs. They were hardly trained, and decide nothing."
             of_table = [each for each in self._figures() if "table" in inspect.signature(each).parameters]
             quick = [self._draw(each, self.quick, stamp=steps) for each in of_table]
@@ -215,13 +215,10 @@ class TablePage:
         return (self.table["steps"] <= most) & (before <= most)
 
     def _whole(self, name: str) -> int:
-        """The steps of a whole training on an image set, at scale "paper"."""
-        return max(each.steps for each in self._networks(self.study.Settings.at("published")) if not each.arm)
-
-    @property
-    def _steps(self) -> int:
-        """The steps beside which those of the quick scale are told."""
-        return self._whole("")
+        """The steps of a whole training on an image set, or what it is a copy of, at scale "paper"; else the most."""
+        trained = [each for each in self._networks(self.study.Settings.at("published")) if not each.arm]
+        own = [each for each in trained if each.data in (name, COPIES.get(name))]
+        return max(each.steps for each in own or trained)
 
     def _networks(self, settings: Any) -> list[Any]:
         """The members of settings, whether or not their images are here."""
@@ -258,14 +255,17 @@ class TablePage:
         figure = function(**{name: given[name] for name in given if name in inspect.signature(function).parameters})
         if figures.is_empty(figure):
             return None
+        panels = len(figure.axes)
         figure = figures.trimmed(figure)
+        left_out = " Panels of what is not trained yet are left out." * (len(figure.axes) < panels)
         if thumbnail:
             return Picture("", _png(figure, 50), 0, "", "", "", "")
         if stamp:
             figures.stamp(figure, stamp)
         caption = f"{stamp}. {function.caption}" if stamp else function.caption
         place = function, stamp
-        return self._picture(place, figure, caption, function.alt, _code(function), stamped=bool(stamp), sharp=sharp)
+        texts = caption + left_out, function.alt + left_out
+        return self._picture(place, figure, *texts, _code(function), stamped=bool(stamp), sharp=sharp)
 
     def _picture(
         self,
@@ -301,7 +301,7 @@ class StudyPage(TablePage):
         study, settings, table: as of `TablePage`; the study's module `claims` is read, too.
     """
 
-    GRID, OTHERS = "The paper's grid", "The other figures of the paper"
+    OTHERS = "The other figures of the paper"
 
     def __init__(self, study: ModuleType, settings: Any, table: pd.DataFrame | None = None):
         super().__init__(study, settings, table)
@@ -324,7 +324,7 @@ class StudyPage(TablePage):
         """The one finding that matters most, in words."""
         trained = [verdict for verdict in self.near if verdict.claim.steps]
         if not trained:
-            return "No trained network has the steps and the seeds to tell yet."
+            return "No budget has the steps, the seeds and the settings to tell yet."
         return f"{findings.headline(trained[0])}{_interval(trained[0])}."
 
     @property
@@ -418,11 +418,6 @@ class StudyPage(TablePage):
             return {"hours": "–", "gpu": "–"}
         members = self._networks(self._deciding_settings(verdict))
         return {"hours": self._text_of_hours(members, gpu=False), "gpu": self._text_of_hours(members, gpu=True)}
-
-    @property
-    def _steps(self) -> int:
-        scales = [scale for claim in self.claims for scale in _paper_scales(claim)]
-        return max(scale.steps for scale in scales)
 
     def _deciding_settings(self, verdict: Verdict) -> Any:
         """The settings of the members that a claim needs at the least; "published" asks for no image to be here."""
@@ -600,10 +595,6 @@ def _order(number: str) -> list[int]:
     return [int(part) for part in number.split(".")]
 
 
-def _paper_scales(claim: Any) -> list[Any]:
-    return list(claim.scale.values()) if isinstance(claim.scale, Mapping) else [claim.scale]
-
-
 def _interval(verdict: Verdict) -> str:
     """The interval of a claim's first criterion, in parentheses."""
     first = next((each for each in verdict.criteria if each.has_value), None)
@@ -611,12 +602,18 @@ def _interval(verdict: Verdict) -> str:
         return ""
     low, high = first.interval
     unit = f" {first.statistic.unit}" if first.statistic.unit else ""
-    return f" ({first.name}: {100 * first.level:.3g} % interval {low:.3g} to {high:.3g}{unit})"
+    value = f"{first.name}: {first.estimate:.3g}{unit}"
+    return f" ({value}, {100 * first.level:.3g} % interval {low:.3g} to {high:.3g})"
 
 
-def _of_seeds(seeds: int, planned: int, plan: str) -> str:
+def _training_steps(rows: pd.DataFrame) -> pd.Series:
+    """The steps from nothing: of what is pruned or tuned those before that."""
+    return rows["parent_steps"].fillna(rows["steps"]) if "parent_steps" in rows else rows["steps"]
+
+
+def _of_seeds(seeds: int, planned: int) -> str:
     if seeds > planned:
-        return f"{seeds} seeds ({plan}: {planned})"
+        return f'{seeds} seeds (scale "paper": {planned})'
     return f"{seeds} of {planned} seed{'s' * (planned > 1)}"
 
 

@@ -132,7 +132,8 @@ def projection(
     if arm == "structured" and (not convolutions or any(isinstance(layer, nn.Linear) for layer in encoder)):
         wanted = "one whose encoder has convolutions, and no linear layer between them and the heads: structured prunes"
         raise checks.refusal("model", model, f"{wanted} the channels, and what the heads would multiply of them")
-    heads = ("mu.", "logvar.", *(["classifier."] if arm == "both" else []))
+    # A model that draws nothing never uses its variances: pruning them first would leave it more of what it uses.
+    heads = ("mu.", *["logvar."] * bool(model.noise_sites), *["classifier."] * (arm == "both"))
     weights_masked = [name.removesuffix(_MASK) for name in masked if name.endswith("weight" + _MASK)]
     pruned = [name for name in weights_masked if name.startswith(("encoder.", *heads))]
 

@@ -42,6 +42,7 @@ WORDS = {
     "depths": "layers",
     "models": "network",
     "latent_dims": "latent dimensions",
+    "latent_dim": "K",
     "arms": "pruning",
     "lambdas": "lambda",
     "readings": "reading",

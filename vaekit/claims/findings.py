@@ -97,7 +97,7 @@ def headline(verdict: Verdict) -> str:
         open_ones = [each for each in verdict.criteria if any(reason.kind == "interval" for reason in each.reasons)]
         if open_ones:
             low, high = map(text_of, open_ones[0].interval)
-            sentence += f" (interval {low} to {high}: not told apart)"
+            sentence += f" (not told apart: {open_ones[0].name}, interval {low} to {high})"
     return sentence or brief(verdict)
 
 
@@ -175,6 +175,10 @@ def _lacks(verdict: Verdict) -> Iterator[str]:
                 yield f"{data.title(name)}: {text.removeprefix('budget: ').replace('seeds: ', 'seeds, ')}"
             case "missing" if "(" in text or text == "no member of it":
                 yield _members_lacking(verdict)
+            case "missing" if verdict.claim.steps:
+                text = text.replace("latent_dim", setting("latent_dim"))
+                where = " with all measures at" if text.startswith("no ") else ", each of at least"
+                yield f"{text}{where} {verdict.claim.steps:,} steps"
             case _:
                 yield text
 
@@ -185,7 +189,7 @@ def _members_lacking(verdict: Verdict) -> str:
     named = [f"{setting(name)} {_listed(values)}" for name, values in claim.train.items()]
     of = f" ({'; '.join(named)})" if named else ""
     at = f" at {claim.steps:,} steps" if claim.steps else ""
-    return f"no members{of}{at}"
+    return f"no members with all measures{of}{at}"
 
 
 def _listed(values: Any) -> str:

@@ -460,7 +460,8 @@ def _on_one_scale(claim: Claim, paper: PaperScale, evidences: list[Evidence], av
             break
     outcome, reasons = conjunction(criteria, claim.quorum)
     if best is not None and claim.steps and outcome != NOT_RUN:
-        outcome, reasons = _budgeted(claim, paper, best, criteria)
+        is_largest = all(evidence.budget["steps"] <= best.budget["steps"] for evidence in evidences)
+        outcome, reasons = _budgeted(claim, paper, best, criteria, is_largest)
 
     *_, was_run = rank
     scope = None
@@ -491,13 +492,14 @@ def conjunction(criteria: Sequence[Criterion], quorum: float = 1.0) -> tuple[str
 
 
 def _budgeted(
-    claim: Claim, paper: PaperScale, evidence: Evidence, criteria: Sequence[Criterion]
+    claim: Claim, paper: PaperScale, evidence: Evidence, criteria: Sequence[Criterion], is_largest: bool
 ) -> tuple[str, tuple[Reason, ...]]:
     """Rule 4: least budget, agreement of 0.8 and 1.0 of the steps, and what may still come or go."""
     outcome, reasons = conjunction(criteria, claim.quorum)
     if not _reaches(evidence.budget, claim.steps, claim.batch_size):
         images = f" of {claim.batch_size} images" if claim.batch_size else ""
-        few = f"budget: {evidence.budget['steps']:,} of at least {claim.steps:,} steps{images}"
+        larger = "" if is_largest else ", and what is trained for longer lacks settings"
+        few = f"budget: {evidence.budget['steps']:,} of at least {claim.steps:,} steps{images}{larger}"
         return UNDECIDED, (Reason("budget", few), *reasons)
     early, _ = conjunction(claim.judge(evidence.at(0.8)), claim.quorum)
     if early != outcome:

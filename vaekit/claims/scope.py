@@ -53,8 +53,8 @@ class Scope:
             # A table may have a set that this version does not know.
             origins = {name: about(name).origin if name in NAMES else "original" for name in self.data}
             says.append(", ".join(f"{name} ({origin})" for name, origin in origins.items()))
-        says.append(f"{self.seeds} seed{'s' * (self.seeds != 1)} (paper {self.paper.seeds})")
-        for axis, values in self.grid.items():
+        says.append(f"{self.seeds or 'no whole'} seed{'s' * (self.seeds > 1)} (paper {self.paper.seeds})")
+        for axis, values in ((axis, values) for axis, values in self.grid.items() if values):
             wanted = self.paper.grid[axis]
             says.append(f"{axis} {_list(values)} ({len(_held(values, wanted))} of the paper's {len(wanted)})")
         says += [*self.remarks, *["at the paper's scale"] * self.at_the_papers_scale]

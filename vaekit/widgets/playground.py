@@ -67,7 +67,8 @@ def playground(
         stations: the names of the places along a line, which stand beside its numbers.
         diagonals: what x + y is, e.g. "D + R", for lines of equal sum; "" for none.
         caption: a line below it.
-        start: the axes of A and of B at first; where there are none, the ends of the first budget.
+        start: the axes of A and of B at first; where there are none, the ends of the first budget, or
+            its one point and the next.
         answer: what a kernel does for what is asked of it, see `Movable`; None: nothing is asked.
         trains: the names of the numbers that "Train here" asks for.
 
@@ -266,7 +267,8 @@ def _start(
     """The points that A and B are pinned to at first."""
     if not start:
         first = [i for i, point in enumerate(shown) if point["budget"] == 0]
-        return [first[0], first[-1]]
+        last = first[-1] if len(first) > 1 else min(first[0] + 1, len(shown) - 1)
+        return [first[0], last]
     pinned = []
     for wanted in start:
         alike = [

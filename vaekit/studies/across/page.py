@@ -64,7 +64,6 @@ class AcrossPage(pages.TablePage):
     """
 
     TEMPLATES = "studies/across/page.html"
-    GRID, PLAN = 'The grid of scale "paper", of which the bars above show what is trained', 'scale "paper"'
     QUESTION = (
         "How do intrinsic dimension, Information Imbalance, rate, mutual information, disentanglement and prunability "
         "go together on the same network?"
@@ -114,11 +113,6 @@ class AcrossPage(pages.TablePage):
         if question.figure == "diagnostics" and lines:
             words = f"{words} {closest(self.values)}"
         return Block(question, words, picture, lines)
-
-    def _whole(self, name: str) -> int:
-        networks = self._networks(self.study.Settings.at("published"))
-        own = [each.steps for each in networks if each.data == name and not each.arm]
-        return max(own) if own else super()._whole(name)
 
     @property
     def _above(self) -> set[Any]:

@@ -358,7 +358,7 @@ def _by_reduction(
         for ax, reduction in zip(axes, reductions, strict=True):
             own = of_reduction(rows, reduction)
             if len(select(own, "accuracy")):  # where all diverged, there is nothing to draw
-                draw(ax, own, having(rows, variant="baseline"))
+                draw(ax, own, having(rows, variant=("baseline", "baseline, dense")))
                 ax.set(title=title_of(reduction))
 
     if not reductions:
@@ -373,5 +373,9 @@ def _on_test(rows: pd.DataFrame, measure: str) -> pd.DataFrame:
 
 
 def _baseline(ax: Axes, rows: pd.DataFrame) -> None:
-    if len(rows := select(rows, "accuracy", part="test")):
-        ax.axhline(100 * rows["value"].mean(), color="black", ls=":", lw=1, label="baseline, not pruned")
+    """A line for the baseline, tuned as long as what is beside it where it was."""
+    values = select(rows, "accuracy", part="test")
+    for variant, label in (("baseline, dense", "baseline, tuned, not pruned"), ("baseline", "baseline, not tuned")):
+        if len(own := having(values, variant=variant)):
+            ax.axhline(100 * own["value"].mean(), color="black", ls=":", lw=1, label=label)
+            return
