@@ -156,6 +156,7 @@ WRONG = {
     "maker": {"a text": lambda: "a model", "nothing": lambda: None},
     "classifier": {"None": None, "the class": ClassifierVAE, "another": nn.Linear(2, 2)} | {
         what: classifier(layer) for what, layer in LAYERS.items()},
+    "no encoder": {"None": None, "another": nn.Linear(2, 2)},
     "unmasked": {"without masks": ClassifierVAE(channels=(4, 8))},
     "maskable": {"nothing to mask": nn.Sequential(nn.ReLU()), "no bias": nn.Sequential(nn.Conv2d(1, 2, 3, bias=False))},
     "weights": {"none": {}, "a list": [LATENTS], "numpy's": {"a": LATENTS.numpy()}, "masks": {"a": LATENTS > 0}},
@@ -267,6 +268,7 @@ CALLS = {
                              {"logits": "logits", "labels": "labels|classes"}),
     "pruning.add_masks": (pruning.add_masks, {"model": ClassifierVAE(channels=(4, 8))}, {"model": "maskable"}),
     "pruning.ramp": (pruning.ramp, {"step": 3, "steps": 10}, {"step": "step", "steps": "count"}),
+    "pruning.encoder_weights": (pruning.encoder_weights, {"model": CLASSIFIER}, {"model": "no encoder"}),
     "pruning.magnitude_masks": (pruning.magnitude_masks, {"weights": {"a": LATENTS}, "sparsity": 0.5},
                                 {"weights": "weights", "sparsity": "share|one share"}),
     "pruning.channel_mask": (pruning.channel_mask, {"weight": LATENTS, "sparsity": 0.5},

@@ -67,6 +67,20 @@ def ramp(step: int, steps: int) -> float:
     return 1 - (1 - step / steps) ** 3
 
 
+def encoder_weights(model: nn.Module) -> list[str]:
+    """The names of the weights that are pruned: the encoder's and its heads'.
+
+    A model that draws nothing never uses its variances: pruned first, they would save the weights that it uses.
+
+    Raises:
+        ValueError: a model without an encoder, or without `noise_sites`.
+    """
+    if not (hasattr(model, "encoder") and hasattr(model, "noise_sites")):  # in training mode, too
+        raise checks.refusal("model", model, "one with an encoder and noise_sites, e.g. models.ClassifierVAE")
+    used = ("encoder.", "mu.", *["logvar."] * bool(model.noise_sites))
+    return [name for name, _ in model.named_parameters() if name.startswith(used) and name.endswith("weight")]
+
+
 def magnitude_masks(weights: Mapping[str, Tensor], sparsity: Tensor | float) -> dict[str, Tensor]:
     """Masks that leave out the share `sparsity` of all the weights together that is smallest in magnitude.
 
@@ -132,10 +146,8 @@ def projection(
     if arm == "structured" and (not convolutions or any(isinstance(layer, nn.Linear) for layer in encoder)):
         wanted = "one whose encoder has convolutions, and no linear layer between them and the heads: structured prunes"
         raise checks.refusal("model", model, f"{wanted} the channels, and what the heads would multiply of them")
-    # A model that draws nothing never uses its variances: pruning them first would leave it more of what it uses.
-    heads = ("mu.", *["logvar."] * bool(model.noise_sites), *["classifier."] * (arm == "both"))
-    weights_masked = [name.removesuffix(_MASK) for name in masked if name.endswith("weight" + _MASK)]
-    pruned = [name for name in weights_masked if name.startswith(("encoder.", *heads))]
+    pruned = [name for name in encoder_weights(model) if name + _MASK in masked]
+    pruned += ["classifier.weight"] * (arm == "both")
 
     def project(state: dict[str, Tensor], weights: Mapping[str, Tensor], step: int) -> dict[str, Tensor]:
         checks.names("the member's weights", weights, ["sparsity"])

@@ -11,7 +11,7 @@ import torch
 from vaekit import data, sweep
 from vaekit.data import DataError
 from vaekit.figures import mean_sd
-from vaekit.pruning import magnitude_masks
+from vaekit.pruning import encoder_weights, magnitude_masks
 from vaekit.store import Member, Store, StoreError, UnreadableError, load, member_of
 from vaekit.store.table import having, select
 from vaekit.studies import playing
@@ -210,8 +210,7 @@ def _untuned(store: Store | None, shares: tuple[float, ...], keys: pd.Series) ->
         return {}, f"{error}"
     assert images.test_labels is not None  # the study's sets have labels
     x = images.test[:1000].to(next(model.parameters()).dtype) / 255
-    encoder = [name for name, _ in model.named_parameters() if name.startswith(("encoder.", "mu.", "logvar."))]
-    weights = {name: model.get_parameter(name).clone() for name in encoder if name.endswith("weight")}
+    weights = {name: model.get_parameter(name).clone() for name in encoder_weights(model)}
     accuracy = {}
     for share in shares:
         pruned = {name: weights[name] * mask for name, mask in magnitude_masks(weights, share).items()}
