@@ -17,6 +17,7 @@ from vaekit import data, figures, models, pages, studies
 from vaekit.claims import REPRODUCED, UNDECIDED, effect, findings
 from vaekit.claims.statistics import Statistic
 from vaekit.store.table import having
+from vaekit.studies.rate_generalisation import explore
 from vaekit.studies.rate_generalisation import figures as rates_figures
 
 
@@ -111,6 +112,15 @@ def test_a_caption_says_that_panels_are_left_out(rates):
     assert picture.alt.endswith(" Panels of what is not trained yet are left out.")
     whole = fresh._draw(rates_figures.figure_8, rates.long)
     assert "left out" not in whole.caption
+
+
+@pytest.mark.parametrize("rows", ["long", "quick"])
+def test_the_labels_of_pictures_are_whole_however_many_stand_beside_each_other(rates, rows):
+    figure = explore.figure_3_pictures(getattr(rates, rows), rates.settings)
+    figure.draw_without_rendering()
+    labels = [label for ax in figure.axes for label in ax.get_yticklabels()]
+    assert labels
+    assert all(label.get_window_extent().x0 >= 0 for label in labels)
 
 
 def test_a_figure_is_shown_once_and_its_data_is_what_it_draws(rates):
