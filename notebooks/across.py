@@ -52,7 +52,7 @@ page.scheme()
 #
 # - From each value the mean over the seeds at that $\beta$ is taken. What is left, in standard deviations over the seeds at that $\beta$, is ranked and correlated over $\beta$, within a seed (Spearman's $\rho$). A $\beta$ at which all seeds have the same value is left out; a test needs five others, and four seeds.
 # - What sets a seed off by as much at every $\beta$ is not seen: only where it lies higher or lower than elsewhere.
-# - The division by the standard deviation was decided after MNIST's numbers were seen, and before there were enough seeds of dSprites-like to test. Without it MNIST shows no relation either.
+# - The division by the standard deviation was decided after MNIST's numbers were seen, and before there were enough seeds of dSprites-like to test. Without it neither set shows a relation.
 # - The seeds' $\rho$ have a mean and a 95 % $t$ interval, which pays for the means that the seeds share.
 # - Holm's method adjusts $p$, not the interval, for all pairs that are tested on an image set. Where nothing is related, that image set shows a relation in at most 5 of 100 cases.
 # - Five seeds find close relations only: of 100 pairs that correlate by 0.9 given $\beta$ they find 82, by 0.8 52, by 0.7 28, by 0.5 8. What could not be shown may be there.
