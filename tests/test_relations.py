@@ -124,6 +124,11 @@ def test_a_beta_at_which_all_seeds_are_alike_is_left_out():
     alike[:, :6] = 10.0
     pair = study.relation(table_of(**drawn | {"active_units": alike}), "dsprites_like32", "id_z", "active_units")
     assert pair.lacking == "the number of active units differs among seeds at 2 of the 5 betas that a test needs"
+    first, last = drawn["id_z"].copy(), drawn["rate"].copy()
+    first[:, :2], last[:, -2:] = 7.0, 7.0
+    pair = pair_of(table_of(**drawn | {"id_z": first, "rate": last}))
+    assert (pair.n_betas, pair.lacking) == (4, "both differ among seeds at 4 of the 5 betas that a test needs")
+    assert math.isnan(pair.p)
 
 
 def test_numbers_are_scipys():

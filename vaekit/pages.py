@@ -171,7 +171,8 @@ class TablePage:
             _render("fold", [], self._tables(self.long), summary="The numbers"),
         ]
         if len(self.quick):
-            steps = f"{int(_training_steps(self.quick).max()):,} of {max(map(self._whole, self.quick['data'])):,} steps"
+            whole = max(map(self._whole, self.quick["data"].unique()))
+            steps = f"{int(_training_steps(self.quick).max()):,} of {whole:,} steps"
             note = "These networks show that everything runs. They were hardly trained, and decide nothing."
             of_table = [each for each in self._figures() if "table" in inspect.signature(each).parameters]
             quick = [self._draw(each, self.quick, stamp=steps) for each in of_table]

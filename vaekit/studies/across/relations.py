@@ -97,7 +97,7 @@ class Relation:
 
     Args:
         data, a, b: the set, and names in `MEASURES` or `EARLY`.
-        n_seeds: those with both measures at all betas that most seeds have.
+        n_seeds: those with both measures at all betas that most seeds have; tested: that vary in both.
         n_betas: those of these betas at which both measures differ among the seeds, which is what a test rests on.
         plain: over beta within a seed; `partial`: given beta.
         p: of the partial one; NaN where there is too little to test, of which `lacking` says what.
@@ -277,18 +277,20 @@ def relation(rows: pd.DataFrame, name: str, a: str, b: str) -> Relation:
     differ = {a: (first != first[:1]).any(0), b: (second != second[:1]).any(0)}
     both_differ = differ[a] & differ[b]
     partial = _within(_given_beta(first[:, both_differ]), _given_beta(second[:, both_differ]))
-    lacking = _lacking(len(seeds), len(betas), {each: int(own.sum()) for each, own in differ.items()}, len(partial))
+    varied = {WORDS[each]: int(own.sum()) for each, own in differ.items()} | {"both": int(both_differ.sum())}
+    lacking = _lacking(len(seeds), len(betas), varied, len(partial))
     mean, low, high, p = _t_interval(partial, shared_trend=True)
     return Relation(
-        name, a, b, len(seeds), int(both_differ.sum()), _t_interval(_within(first, second))[:3], (mean, low, high),
-        math.nan if lacking else p, lacking,
+        name, a, b, len(seeds) if lacking else len(partial), varied["both"], _t_interval(_within(first, second))[:3],
+        (mean, low, high), math.nan if lacking else p, lacking,
     )  # fmt: skip
 
 
-def _lacking(seeds: int, betas: int, differ: dict[str, int], varied: int) -> str:
+def _lacking(seeds: int, betas: int, varied: dict[str, int], changing: int) -> str:
     """What a test lacks, in words, or "" for nothing.
 
-    `differ`: at how many betas a measure differs among the seeds; `varied`: seeds in which both change over beta then.
+    `varied`: at how many betas either measure differs among the seeds, and both; `changing`: seeds in which both change
+    over these.
     """
     if seeds < LEAST_SEEDS:
         return (
@@ -296,11 +298,11 @@ def _lacking(seeds: int, betas: int, differ: dict[str, int], varied: int) -> str
         )
     if betas < LEAST_BETAS:
         return f"{betas} of the {LEAST_BETAS} betas that a test needs {'is' if betas == 1 else 'are'} trained"
-    name = min(differ, key=lambda each: differ[each])
-    if differ[name] < LEAST_BETAS:
-        at = f"{differ[name]} of the {LEAST_BETAS} betas that a test needs" if differ[name] else "no beta"
-        return f"{WORDS[name]} differs among seeds at {at}"
-    return "" if varied >= LEAST_SEEDS else "seeds do not differ by more at one beta than at another"
+    for name, count in sorted(varied.items(), key=lambda each: (each[0] == "both", each[1])):
+        if count < LEAST_BETAS:
+            at = f"{count} of the {LEAST_BETAS} betas that a test needs" if count else "no beta"
+            return f"{name} differ{'s' * (name != 'both')} among seeds at {at}"
+    return "" if changing >= LEAST_SEEDS else "seeds do not differ by more at one beta than at another"
 
 
 def _given_beta(of_seeds: np.ndarray) -> np.ndarray:
