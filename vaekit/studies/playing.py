@@ -71,7 +71,7 @@ def shown(
         table, settings: as a notebook has them.
         points_of: makes points of a table, as `widgets.playground` takes them, each with `members` (see `members_of`).
         vary, trains: what "Train here" trains, and the names of the numbers that it asks for.
-        start: of the points, where A and B are at first; None: the ends of the first budget.
+        start: of the points, where A and B are at first; None: where `widgets.playground` puts them.
         how: for `widgets.playground`.
     """
     points = points_of(table)
