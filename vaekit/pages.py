@@ -76,7 +76,7 @@ class Block:
 
     @property
     def measured(self) -> list[str]:
-        """Each criterion with its interval; those that the claim does not hold by come first."""
+        """Each criterion with its interval; those that keep the claim from holding come first."""
         criteria = sorted(self.verdict.criteria, key=lambda criterion: criterion.outcome == REPRODUCED)
         return [findings.measured(criterion) for criterion in criteria if criterion.has_value]
 

@@ -97,7 +97,7 @@ class Relation:
 
     Args:
         data, a, b: the set, and names in `MEASURES` or `EARLY`.
-        n_seeds: those with both measures at all betas that most seeds have; tested: that vary in both.
+        n_seeds: those with both measures at all betas that most seeds have; of a test, those in which both vary.
         n_betas: those of these betas at which both measures differ among the seeds, which is what a test rests on.
         plain: over beta within a seed; `partial`: given beta.
         p: of the partial one; NaN where there is too little to test, of which `lacking` says what.
@@ -298,7 +298,7 @@ def _lacking(seeds: int, betas: int, varied: dict[str, int], changing: int) -> s
         )
     if betas < LEAST_BETAS:
         return f"{betas} of the {LEAST_BETAS} betas that a test needs {'is' if betas == 1 else 'are'} trained"
-    for name, count in sorted(varied.items(), key=lambda each: (each[0] == "both", each[1])):
+    for name, count in varied.items():
         if count < LEAST_BETAS:
             at = f"{count} of the {LEAST_BETAS} betas that a test needs" if count else "no beta"
             return f"{name} differ{'s' * (name != 'both')} among seeds at {at}"

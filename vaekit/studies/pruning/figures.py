@@ -46,7 +46,7 @@ Reduction = tuple[str, float]  # objective, lambda
 @figures.described(
     "The paper's comparison: test accuracy over beta before and after pruning. Small points: seeds; lines: "
     "their means, with standard deviations. Dotted, where it was run: the baseline, the same network trained "
-    "on the classification alone, not pruned.",
+    "on the classification alone, tuned as long where it was, and not pruned.",
     "Test accuracy in percent over beta on a logarithmic axis, with one curve for the network before pruning "
     "and one for each way to prune it, a panel for each reading.",
     claims=("4.1", "4.2", "4.3", "4.6", "4.7"),
