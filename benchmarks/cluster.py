@@ -6,17 +6,16 @@ Both contenders train the same members from nothing, into stores of their own, a
 
 import contextlib
 import dataclasses
-import re
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import torch
 
 from benchmarks import timing
+from benchmarks.peers.process import resident
 from benchmarks.records import Row
 from vaekit import sweep
 from vaekit.store import Member, Store
@@ -113,7 +112,7 @@ def _overhead(case: str, rounds: int, address: str) -> list[Row]:
 
 def _nothing(case: str, rounds: int, address: str) -> list[Row]:
     members, spans = _members(JOBS, 1), []
-    before = _megabytes("VmRSS")
+    before = resident("VmRSS") / 1e6
     for _ in range(rounds):
         with _store() as store, mock.patch.object(cluster, "work", nothing):
             begun = time.perf_counter()
@@ -122,9 +121,5 @@ def _nothing(case: str, rounds: int, address: str) -> list[Row]:
     note = f"{before:,.0f} MB of it before the first; the scheduler is in the same process"
     return [
         Row.of(case, "cluster", "s", timing.interval(spans)),
-        Row(case, "client", "MB", _megabytes("VmHWM"), note=note),
+        Row(case, "client", "MB", resident("VmHWM") / 1e6, note=note),
     ]
-
-
-def _megabytes(name: str) -> float:
-    return int(re.search(name + r":\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1e3  # pyright: ignore

@@ -26,6 +26,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from benchmarks import timing
+from benchmarks.peers.process import resident
 from benchmarks.records import Row
 from vaekit import data
 from vaekit.fleet import Budget, FleetMember, train_fleet
@@ -176,15 +177,9 @@ def _alone(take: Callable[[Layers, int], Values], folder: str) -> tuple[Values, 
     layers = {path.stem: np.load(path) for path in sorted(Path(folder).glob("*.npy"))}
     take({name: points[:50] for name, points in layers.items()}, 1)  # imports and first calls
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew, from what is resident now
-    before, begun = _resident("VmRSS"), time.perf_counter()
+    before, begun = resident("VmRSS"), time.perf_counter()
     values = take(layers, 1)
-    return values, time.perf_counter() - begun, _resident("VmHWM") - before
-
-
-def _resident(field: str) -> float:
-    """MB of this process, from Linux."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(float(line.split()[1]) for line in lines if line.startswith(field)) * 1024 / 1e6
+    return values, time.perf_counter() - begun, (resident("VmHWM") - before) / 1e6
 
 
 def _two_nn(case: str, rounds: int, points: np.ndarray) -> list[Row]:

@@ -40,7 +40,7 @@ import json, re, sys, time
 from vaekit.store import Store, table
 def megabytes(name):
     with open("/proc/self/status") as file:
-        return int(re.search(name + r":\s+(\d+) kB", file.read())[1]) / 1e3
+        return int(re.search(name + r":\s+(\d+) kB", file.read())[1]) * 1024 / 1e6
 before, begun = megabytes("VmRSS"), time.perf_counter()
 rows = table.runs(Store(sys.argv[1]))
 print(json.dumps([time.perf_counter() - begun, megabytes("VmHWM") - before, rows["key"].nunique(), len(rows)]))

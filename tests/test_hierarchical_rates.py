@@ -291,6 +291,15 @@ def test_figures_say_what_is_missing(draw):
     assert texts(draw(rates_only.iloc[:0]))
 
 
+@pytest.mark.parametrize("draw", [*FIGURES, plots.best, explore.points])
+def test_the_seed_that_is_drawn_has_been_trained(draw):
+    stored = world().assign(asked=False)
+    diverged = world().iloc[:1].assign(seed=7, key="of seed 7", status="diverged", value=math.nan)
+    both = pd.concat([stored, diverged.assign(asked=True)])
+    assert plots.drawn_seed(both) == 0
+    draw(both)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("draw", FIGURES)
 def test_figures_are_drawn_whatever_the_range_of_the_values(draw):

@@ -535,6 +535,9 @@ def test_no_other_figure_has_frozen_members_in_it(all_measures, draw):
 def test_differences_plane_and_matrix(all_measures):
     ax = drawn(plots.differences(all_measures)).axes[0]
     np.testing.assert_allclose(errorbars(ax)["K = 64"][1], [-0.3] * 5 + [0.3] * 5, atol=5e-3)
+    (one_seed,) = drawn(plots.differences(all_measures[all_measures["seed"] == 0])).axes[0].containers[:1]
+    bars = np.stack(one_seed.lines[2][0].get_segments())
+    np.testing.assert_array_equal(bars[:, 0], bars[:, 1])  # the error of one Delta is not that of their ratio
     left, right, empty = drawn(plots.plane(all_measures)).axes[:3]
     assert (left.get_title(), right.get_title()) == ("K = 2", "K = 64")
     assert not empty.axison

@@ -123,11 +123,11 @@ def _memory(task: Task) -> Memory:
     # What is loaded once, and what kernels keep for a model, is there before; what was freed is given back.
     ours.prepare(replace(task, members=1, steps=2))()
     ctypes.CDLL(None).malloc_trim(0)
-    before = _resident("VmRSS")
+    before = resident("VmRSS")
     images, labels = examples(task.of.image_shape)
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     ours.prepare(task)()
-    peak = _resident("VmHWM") - before
+    peak = resident("VmHWM") - before
 
     module, weights = next(iter(task.modules()))
     batch = task.of.batch_size
@@ -164,7 +164,7 @@ def _memory(task: Task) -> Memory:
     )
 
 
-def _resident(what: str) -> int:
+def resident(field: str) -> int:
     """A line of this process's memory in bytes: "VmRSS" is what it has, "VmHWM" the most it had."""
     lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(lines[what].split()[0]) * 1024
+    return int(lines[field].split()[0]) * 1024

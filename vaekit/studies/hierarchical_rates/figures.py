@@ -85,8 +85,8 @@ def figure_3(table: pd.DataFrame) -> Figure:
 
 
 @figures.described(
-    "The paper's figure 5: the Inception Score and its two factors over the rates. Rings as in the figure of "
-    "PSNR above.",
+    "The paper's figure 5: the Inception Score and its two factors over the rates. Black ring: both betas 1. "
+    "Orange: beta2 = beta1. Pink: upper hull over the total rate.",
     "Inception Score, diversity and sharpness as colour over the two rates, a panel each, or a note that no "
     "classifier has judged.",
     claims=("2.7", "2.8"),
@@ -339,10 +339,11 @@ def rows_of(rows: pd.DataFrame, metric: str, at: str = "end") -> pd.DataFrame:
 
 
 def drawn_seed(rows: pd.DataFrame) -> int:
-    """The seed with the most members, the lowest of several; of those asked for, where some were."""
-    counts = rows.groupby("seed")["key"].nunique().sort_index()
-    asked = counts[counts.index.isin(rows.loc[rows["asked"], "seed"])] if "asked" in rows else counts[:0]
-    return int((asked if len(asked) else counts).idxmax())
+    """The seed with the most members that have a rate, the lowest of several; of those asked for, where some have."""
+    trained = figures.finite(select(rows, "rate", layer=None))
+    if "asked" in trained and trained["asked"].any():
+        trained = having(trained, seed=tuple(trained.loc[trained["asked"], "seed"].unique()))
+    return int(trained.groupby("seed")["key"].nunique().idxmax())
 
 
 def _grid(

@@ -1,7 +1,8 @@
 """Study 1's figures (arXiv 2411.01978), each with a row for every budget and data set.
 
 Values are means over seeds. Bars are their standard deviation over seeds; of a single seed, its own error, from random
-half-subsets of the images. Members that diverged are left out, and, but for `frozen_noise`, those of frozen noise.
+half-subsets of the images (`differences` has none: its two Deltas share those). Members that diverged are left out,
+and, but for `frozen_noise`, those of frozen noise.
 """
 
 from collections.abc import Callable, Sequence
@@ -228,7 +229,7 @@ def differences(table: pd.DataFrame) -> Figure:
         pairs = _both_ways(rows)
         pairs = pairs[pairs["to_layer"] == pairs["from_layer"] + 1]
         relative = 2 * (pairs["upwards"] - pairs["downwards"]) / (pairs["upwards"] + pairs["downwards"])
-        _curves(ax, pairs.assign(value=relative), "latent_dim", "K = {:g}", over="from_layer")
+        _curves(ax, pairs.assign(value=relative), "latent_dim", "K = {:g}", over="from_layer", own_error=False)
         ax.axhline(0, color=GREY, lw=1)
         ax.axvline(LATENT - 0.5, color=GREY, ls=":", lw=1)
         ax.set_xticks(LAYERS[:-1], [f"{layer}–{layer + 1}" for layer in LAYERS[:-1]])
@@ -392,13 +393,13 @@ def _both_ways(rows: pd.DataFrame) -> pd.DataFrame:
     down = pairs[~rising].rename(columns={"from_layer": "to_layer", "to_layer": "from_layer", "value": "downwards"})
     on = ["seed", "latent_dim", "from_layer", "to_layer"]
     up = pairs[rising].rename(columns={"value": "upwards"})
-    return up[[*on, "upwards", "se"]].merge(down[[*on, "downwards"]], on=on)
+    return up[[*on, "upwards"]].merge(down[[*on, "downwards"]], on=on)
 
 
-def _curves(ax: Axes, rows: pd.DataFrame, by: str, name: str, over: str) -> None:
+def _curves(ax: Axes, rows: pd.DataFrame, by: str, name: str, over: str, own_error: bool = True) -> None:
     """The mean of `value` over a column, a curve for each value of another: see the module's docstring."""
     for value, look in looks(rows[by], name):
-        line(ax, having(rows, **{by: value}), over, own_error=True, **look)
+        line(ax, having(rows, **{by: value}), over, own_error=own_error, **look)
 
 
 def _epoch_axis(ax: Axes, rows: pd.DataFrame) -> None:

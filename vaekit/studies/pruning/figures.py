@@ -172,7 +172,7 @@ def cost(table: pd.DataFrame) -> Figure:
     "beta, a panel for each reading.",
 )
 def collapse(table: pd.DataFrame) -> Figure:
-    """Rate of by_seed dimension of the code, the largest first, with the number of active units.
+    """Rate of each dimension of the code, the largest first, with the number of active units.
 
     After pruning, by the share nearest to the paper's half; before it where nothing was pruned.
     """

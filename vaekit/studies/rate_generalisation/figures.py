@@ -229,7 +229,7 @@ def learning_curves(table: pd.DataFrame) -> Figure:
 
 
 @figures.described(
-    "What early stopping would change: distortion on one half of those test images at the end, and at the "
+    "What early stopping would change: distortion on one half of the first 10,000 test images at the end, and at the "
     "snapshot that was best on the other half; mean over seeds with standard deviation.",
     "Test distortion over beta, at the end of training and at each member's best snapshot, a panel for each "
     "depth and budget.",
