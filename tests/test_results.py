@@ -292,6 +292,20 @@ def test_merging_keeps_the_newer_version_and_what_either_measured():
         assert set(merged.members[member().key]["measures"].split()) == {"rates-2", "probes-1"}
 
 
+def test_a_newer_measure_leaves_another_whose_values_have_its_name():
+    """Study 3's rate is of two measures, `train` and `train_nested`."""
+    old, late = tables([member()]), tables([member()])
+    key = member().key
+    rates = [row for row in old.measures[key] if row["measure"] == "rate"]
+    whole = [row for row in rates if "nested" not in row["part"]]
+    nested = [{**row, "version": 2} for row in rates if "nested" in row["part"]]
+    old.measures[key], late.measures[key] = whole, nested
+    both = old.merged(late)
+    assert both.measures[key] == whole + nested
+    assert both.merged(both) == both
+    assert late.merged(old).measures[key] == nested + whole
+
+
 def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch):
     old, new = tables([member(0.1)]), tables([member(0.1), member(1)])
     for nth in itertools.count(1):

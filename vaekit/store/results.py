@@ -51,7 +51,7 @@ class Tables:
     measures: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     def merged(self, other: "Tables") -> "Tables":
-        """Both; where they share a member, the other's row, and of each measure the values of the newer version.
+        """Both; where they share a member, the other's row, and of each part of a measure the newer version's values.
 
         Of one version, values of the same step, part and arguments are the other's. What was measured of a member is
         what either measured.
@@ -64,10 +64,10 @@ class Tables:
             members[key] = members[key] | {"measures": _versions_text(versions)}
         for key, others in other.measures.items():
             rows = measures.get(key, [])
-            newest = {row["measure"]: row["version"] for row in rows}
-            taken = [row for row in others if row["version"] >= newest.get(row["measure"], row["version"])]
-            versions, places = {row["measure"]: row["version"] for row in taken}, {_place(row) for row in taken}
-            current = [row for row in rows if row["version"] >= versions.get(row["measure"], row["version"])]
+            newest = {_series(row): row["version"] for row in rows}
+            taken = [row for row in others if row["version"] >= newest.get(_series(row), row["version"])]
+            versions, places = {_series(row): row["version"] for row in taken}, {_place(row) for row in taken}
+            current = [row for row in rows if row["version"] >= versions.get(_series(row), row["version"])]
             measures[key] = [row for row in current if _place(row) not in places] + taken
         return Tables(members, measures)
 
@@ -102,6 +102,11 @@ def from_store(store: Store, measures: Mapping[str, int] | None = None, keys: It
 def _place(row: Mapping[str, Any]) -> tuple:
     """What a value of a member is of; two values of one place are measured twice."""
     return tuple(row[column] for column in ("step", "part", "measure", "arguments"))
+
+
+def _series(row: Mapping[str, Any]) -> tuple:
+    """What a measure takes at any step: two of a study may share a value's name, but then of no part."""
+    return row["part"], row["measure"]
 
 
 def _versions_text(versions: Mapping[str, int]) -> str:
