@@ -116,7 +116,12 @@ def test_status_knows_a_training_from_its_first_step_and_counts_its_measures(sto
     monkeypatch.setattr(maintenance, "_TOLD", 0.0)
     assert left().endswith(" and its measures")
     like = run_of(
-        member(5, steps=4_000), hardware=hardware("cpu"), backend="cores", fleet=1, wall_time=60.0, measure_time=7_200.0
+        member(5, steps=4_000),
+        hardware=hardware("cpu"),
+        backend="cores",
+        fleet=1,
+        wall_time=60.0,
+        measure_seconds={"rate": 7_200.0},
     )
     stopped.commit(like)
     assert left() == "2 hours"

@@ -361,7 +361,7 @@ def test_a_report_says_what_a_plan_means(store, monkeypatch):
 def took(beta, steps, seconds, measuring=None, model_args=ARGUMENTS, **others):
     """A run that took so long, on this hardware."""
     record = {"hardware": provenance.hardware("cpu"), "backend": "cores", "fleet": 1, "wall_time": seconds}
-    record |= {"measure_time": measuring} | others
+    record |= {"measure_seconds": {} if measuring is None else {"probe": measuring}} | others
     return run_of(member(beta, steps=steps, model_args=model_args), (steps,), **record)
 
 
@@ -379,6 +379,20 @@ def test_times_are_those_that_stored_runs_took(store, monkeypatch):
     lines = report(spec(), plan_sweep(spec(), [member(8, steps=100), member(9, steps=100)], store), "cpu", store)
     assert "2 to train: " in lines
     assert "about 4 min (as stored runs took)" in lines  # 2 x (20 + 90) s
+
+
+def test_measures_left_to_later_are_not_estimated(store):
+    later = dataclasses.replace(spec(), measures=())
+    for beta, measuring in ((1, {"probe": 90.0, "another": 600.0}), (2, {"another": 10.0})):
+        store.commit(took(beta, 100, 20.0, measure_seconds=measuring))
+    assert speed.observed(store, Tables(), "cpu", spec()).seconds_of_measures(member(9, steps=100)) == 90
+    assert speed.observed(store, Tables(), "cpu", later).seconds_of_measures(member(9, steps=100)) == 0
+    assert speed.observed(store, Tables(), "cpu").seconds_of_measures(member(9, steps=100)) == 10
+
+
+def test_a_run_records_the_seconds_of_each_measure(store):
+    sweep.run(spec(), [member()], store, say=quiet)
+    assert store.record(member().key)["measure_seconds"].keys() == {"probe"}
 
 
 def test_a_fleet_smaller_than_the_machine_has_longer_shares(store, monkeypatch):
@@ -481,6 +495,18 @@ def test_what_parts_took_says_what_the_whole_takes(law):
     assert speed._at_whole([(1 / 256, 1.0), (1 / 128, 2.1)]) < 1.1 * 256  # no square of what may be noise
     assert speed._at_whole([(0.5, 2.0)]) == 4.0
     assert speed._at_whole([(0.5, 2.0), (1.0, 3.0)]) == 3.0
+
+
+@pytest.mark.parametrize("parts", [4, 5])
+@pytest.mark.parametrize(("constant", "linear", "square"), [(0.08, 0.5, 35), (0.3, 5, 60)])
+def test_a_square_is_seen_behind_a_constant(parts, constant, linear, square):
+    """Neighbours of few images take no time of which the start is not most; of all of them, they take minutes."""
+
+    def law(part):
+        return constant + linear * part + square * part**2
+
+    points = [(2**power / 256, law(2**power / 256)) for power in range(parts + 1)]
+    assert speed._at_whole(points) == pytest.approx(law(1.0), rel=0.3)
 
 
 def test_bytes_of_a_run_are_those_on_the_disk(store):

@@ -24,13 +24,13 @@ from typing import Any
 import torch
 
 from vaekit.fleet import Newest, Progress, default_backend
-from vaekit.fleet.progress import EVERY, Tell, duration, named, shown
+from vaekit.fleet.progress import EVERY, Tell, named, shown
 from vaekit.fleet.training import stopping
 from vaekit.store import SHORT, Member, Store, default_store, describe
 from vaekit.sweep import plan, train
 from vaekit.sweep.hosts import Cluster, ClusterError, Workers, check, opened
 from vaekit.sweep.jobs import TOPIC, Job, end, problem, spec_of, work
-from vaekit.sweep.plan import LARGEST_STACK, Plan
+from vaekit.sweep.plan import LARGEST_STACK, Plan, about
 from vaekit.sweep.study import StudySpec
 
 Say = Callable[[str], None]
@@ -64,7 +64,7 @@ def report(spec: StudySpec, todo: Plan, workers: Workers, device: str, store: St
         jobs += math.ceil(again / _size(again, again, count, workers.threads, device))
     share = torch.get_num_threads() / (count * workers.threads) if cores else 1 / count
     known = workers.count and all(seconds)
-    lasts = f"about {duration(sum(seconds) * share)} at this machine's speed" if known else "time not known"
+    lasts = f"{about(sum(seconds) * share)} at this machine's speed" if known else "time not known"
     threads = f" of {workers.threads} threads" if workers.threads > 1 else ""
     lines.append(f"  {workers.what}: {jobs} jobs for {workers.count} workers{threads}, {lasts}")
     return "\n".join(lines)

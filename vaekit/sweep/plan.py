@@ -248,12 +248,12 @@ def report(spec: StudySpec, plan: Plan, device: str, store: Store | None = None,
         lasts = ""
         if timed:
             trains, measures, how = took[i]
-            lasts = f"{_about(trains + measures)} ({how}), " if trains else "time not known, "
+            lasts = f"{about(trains + measures)} ({how}), " if trains else "time not known, "
             training, measuring, unknown = training + trains, measuring + measures, unknown + (not trains)
         lines.append(f"  {len(group)} to train{going}: {describe(group[0])}: {lasts}{fills:,.0f} MB")
         megabytes += fills
     if plan.groups:
-        lasts = f"{_about(training + measuring)}, measures {_about(measuring)} of it, " if timed else ""
+        lasts = f"{about(training + measuring)}, measures {about(measuring)} of it, " if timed else ""
         if unknown:
             lasts = "" if unknown == len(plan.groups) else f"{lasts}without those whose time is not known, "
         lines.append(f"  {len(plan.missing)} in all: {lasts}{megabytes:,.0f} MB")
@@ -265,7 +265,7 @@ def report(spec: StudySpec, plan: Plan, device: str, store: Store | None = None,
 
 def seconds_of(spec: StudySpec, plan: Plan, store: Store, device: str) -> list[tuple[float, float, str]]:
     """Of each group of a plan the seconds to train it and to measure it, and how they are known."""
-    seen = speed.observed(store, plan.listed, device)
+    seen = speed.observed(store, plan.listed, device, spec)
     timings = speed.Timings(
         lambda member: seconds_per_step(member, device), lambda member: speed.timed_measures(spec, member, device)
     )
@@ -361,5 +361,6 @@ def budget_of(member: Member, snapshots: tuple[int, ...] = ()) -> Budget:
     return Budget(member.steps, member.batch_size, *own, snapshots, member.period)
 
 
-def _about(seconds: float) -> str:
+def about(seconds: float) -> str:
+    """An estimated time in words; of what takes less than a minute, that alone."""
     return f"about {duration(seconds)}" if seconds >= 60 else duration(seconds)

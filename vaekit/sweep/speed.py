@@ -86,11 +86,12 @@ def _undisturbed(seconds: Iterable[float]) -> float | None:
     return ordered[(len(ordered) - 1) // 4] if ordered else None
 
 
-def observed(store: Store, listed: Tables, device: str) -> Observed:
-    """What the runs of a store took on this hardware; of kinds that are not there, those of `results/`.
+def observed(store: Store, listed: Tables, device: str, spec: StudySpec | None = None) -> Observed:
+    """What the runs of a store took on this hardware; of kinds that are not there, the steps of those of `results/`.
 
     Of a card that is not in this machine those on any card. Damaged runs are left out, and on *cores* those that do not
-    say how many shared the machine.
+    say how many shared the machine. Measures are those of `spec`, of runs that took all of them; without it, all that
+    a run took.
     """
     absent = device_problem(device) is not None
     here = None if absent else provenance.hardware(device)
@@ -105,8 +106,10 @@ def observed(store: Store, listed: Tables, device: str) -> Observed:
             # A member's share of what its fleet took; of a fleet smaller than the machine, more than in a full one.
             full = min(1.0, row["fleet"] / torch.get_num_threads()) if on_cores else 1.0
             seen.steps.setdefault(kind(member), []).append((member.steps, took * full / member.steps))
-            if measured := row.get("measure_time"):
-                seen.add_measures(member, measured)
+            took_by = row.get("measure_seconds") or {}
+            wanted = spec.versions.keys() if spec else took_by.keys()
+            if took_by and wanted <= took_by.keys():
+                seen.add_measures(member, sum(took_by[name] for name in wanted))
     at_once = torch.get_num_threads() if device == "cpu" else 1
     return Observed(exported.steps | stored.steps, exported.measures | stored.measures, at_once)
 
@@ -292,7 +295,11 @@ def _at_whole(points: Iterable[tuple[float, float]]) -> float:
     shares, seconds = map(np.array, zip(*[at for at in taken if at[1]] or taken[-1:], strict=True))
     if shares[-1] == 1 or not seconds.all():
         return float(seconds[-1] / shares[-1])
-    power = math.log(seconds[-1] / seconds[0]) / math.log(shares[-1] / shares[0]) if len(shares) > 1 else 1.0
+    power = 1.0
+    if len(shares) > 2 and seconds[0] < seconds[-2] and seconds[-1] > 2 * seconds[0]:
+        # Of what grew alone: in small parts a constant hides a square.
+        grown, share = seconds[-2:] - seconds[0], shares[-2:] - shares[0]
+        power = math.log(grown[1] / grown[0]) / math.log(share[1] / share[0])
     terms = np.stack([np.ones_like(shares), shares, shares**2], 1)
     # A square that only the noise of small parts asks for would be most of what is said of the whole.
     terms = terms if power >= _SQUARES else terms[:, :2]

@@ -55,7 +55,7 @@ def run(
     if not is_work(todo):
         return todo
     with shown(progress, say) as (tell, say_between):
-        seen = speed.observed(store, todo.listed, device)
+        seen = speed.observed(store, todo.listed, device, spec)
         course = Course(todo, tell, stop, math.inf if minutes is None else 60 * minutes, seen)
         try:
             carry_out(spec, todo, store, device, course, say_between, say_between)
@@ -188,12 +188,16 @@ def _commit(
         "commit": provenance.commit(),
     }
 
-    def take(i: int, step: int) -> tuple[dict[str, list[dict]], float]:
-        begun, values = time.monotonic(), {}
+    def take(i: int, step: int) -> dict[str, tuple[list[dict], float]]:
+        """By the names of a step's measures what they took, and in how many seconds."""
+        taken = {}
         if (measures := spec.measures_at(step, members[i])) and not stopped.is_set():
             model = fleet.model(i, step).to(device)
-            values = {measure.name: _take(measure, model, members[i], step, images) for measure in measures}
-        return values, time.monotonic() - begun
+            for measure in measures:
+                begun = time.monotonic()
+                values = _take(measure, model, members[i], step, images)
+                taken[measure.name] = values, time.monotonic() - begun
+        return taken
 
     saved, stopped = {*spec.saved_steps(members[0])}, threading.Event()
     with workers(None if device == "cpu" else 1) as pool:
@@ -209,14 +213,16 @@ def _commit(
                 raise
             results = [one.result() for one in of_steps]
             # The run comes last: where it is there, so are its measures, those at steps that are not saved included.
+            measuring = {}
             for measure in spec.measures:
-                rows = [row for values, _ in results for row in values.get(measure.name, ())]
+                of_measure = [result[measure.name] for result in results if measure.name in result]
+                rows = [row for values, _ in of_measure for row in values]
                 store.commit_measure(member.key, measure.name, measure.version, rows)
-            measuring = round(sum(took for _, took in results), 2)
+                measuring[measure.name] = round(sum(took for _, took in of_measure), 2)
             weights = {step: state for step, state in trained.snapshots.items() if step in saved}
-            own = record | {"wall_time": spent, "measure_time": measuring}
+            own = record | {"wall_time": spent, "measure_seconds": measuring}
             store.commit(Run(member, trained.status, trained.reason, trained.history, weights, own))
-            course.stored(member, measuring)
+            course.stored(member, sum(measuring.values()))
 
 
 def _cut(spec: StudySpec, member: Member, longer: Member, store: Store) -> None:
