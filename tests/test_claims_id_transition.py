@@ -263,7 +263,7 @@ def test_a_value_that_could_not_be_measured_leaves_the_claims_that_read_it_not_r
         answer.number: answer for answer in verdicts(ALL_BUT_DIGITS, good.assign(value=good["value"].mask(lost)))
     }
     for number in ("1.3", "1.4"):
-        assert outcome(answers[number]) == (NOT_RUN, "no latent_dim 8")
+        assert outcome(answers[number]) == (NOT_RUN, "no K 8")
     assert {answer.outcome for number, answer in answers.items() if number not in ("1.3", "1.4")} == {REPRODUCED}
 
 
@@ -282,7 +282,7 @@ def test_k_16_is_no_target(good):
     assert set(answers.values()) == {REPRODUCED}  # a ratio of two layers is as it was
     without = {answer.number: outcome(answer) for answer in verdicts(ALL_BUT_DIGITS, good[good["latent_dim"] != 16])}
     assert {number for number, what in without.items() if what[0] != REPRODUCED} == {"1.4"}
-    assert without["1.4"] == (NOT_RUN, "no latent_dim 16")
+    assert without["1.4"] == (NOT_RUN, "no K 16")
 
 
 def test_a_copy_decides_all_but_the_datas_own_dimension(good):
@@ -513,7 +513,7 @@ def mnist(value=digits, **how):
         (mnist(but(layer(6, 7, 8, 9, dims=(128,)), times(0.7), digits)), (NOT_REPRODUCED, "")),
         (mnist(but(layer(7, 8, 9), times(0.5), digits)), (REPRODUCED, "")),  # the highest of four
         (mnist(but(layer(10, epochs=(150, 170)), times(2), digits)), (UNDECIDED, None)),
-        (mnist(dims=(64,)), (NOT_RUN, "no latent_dim 128")),
+        (mnist(dims=(64,)), (NOT_RUN, "no K 128")),
         (mnist(end=150), (UNDECIDED, "budget: 28,125 of at least 37,500 steps of 256 images")),
         (mnist(data="mnist"), (NEEDS_DATA, "mnist32")),
         (mnist(n_train=40_000), (NOT_RUN, None)),

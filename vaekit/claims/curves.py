@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from vaekit.data import NAMES, about
+from vaekit.settings import WORDS
 from vaekit.store import table as tidy
 
 COLUMNS = ("key", "seed", "steps", "step", "status", "part", "measure", "arguments", "value", "version")
@@ -207,7 +208,7 @@ def complete(*curves: Curve, points: int = 1, holding: Iterable[Points] = ()) ->
     it costs in seeds. Any other grid point that would leave fewer than three complete seeds is left out, so that one
     more beta of one seed never undoes what three seeds say. The cut depends on which members exist, never on a value.
     """
-    over, cells = curves[0].over, _present(curves)
+    axis, cells = WORDS.get(str(curves[0].over), curves[0].over), _present(curves)
     seeds_of = dict(zip(cells.columns.tolist(), cells.to_numpy().T, strict=True))
     count = {point: int(seeds.sum()) for point, seeds in seeds_of.items()}
     missing = [curve.missing for curve in curves if curve.missing]
@@ -219,7 +220,7 @@ def complete(*curves: Curve, points: int = 1, holding: Iterable[Points] = ()) ->
             point = max(inside, key=lambda point: count[point])
             keep[point], held = None, held & seeds_of[point]
         else:
-            missing.append(f"no {over} {low:g}" if low == high else f"no {over} from {low:g} to {high:g}")
+            missing.append(f"no {axis} {low:g}" if low == high else f"no {axis} from {low:g} to {high:g}")
 
     floor = min(3, int(held.sum()) if keep else max(count.values(), default=0))
     for point in sorted(count, key=lambda point: -count[point]):
@@ -227,7 +228,7 @@ def complete(*curves: Curve, points: int = 1, holding: Iterable[Points] = ()) ->
         if point not in keep and both.sum() >= floor:
             keep[point], held = None, both
     if len(keep) < points:
-        missing.append(f"{len(keep)} of at least {points} values of {over}")
+        missing.append(f"{len(keep)} of at least {points} values of {axis}")
     grid = cells.columns[cells.columns.isin(list(keep))].sort_values()
     return _cut(curves, cells.index[held], grid, cells.columns, missing, dropped=int((~held).sum()))
 
@@ -243,9 +244,9 @@ def complete_grid(*curves: Curve) -> tuple[Curve, ...]:
     full = cells.loc[count >= max(1, 0.9 * count.max())] if len(cells) else cells
     grid = cells.columns[full.all()] if len(full) else cells.columns[:0]
     missing = [curve.missing for curve in curves if curve.missing]
-    for axis, name in enumerate(curves[0].over):
-        values = grid.get_level_values(axis).nunique()
-        missing += [f"{values} of at least 5 values of {name}"] * (values < 5)
+    for name in curves[0].over:
+        values = grid.get_level_values(name).nunique()
+        missing += [f"{values} of at least 5 values of {WORDS.get(name, name)}"] * (values < 5)
     return _cut(curves, full.index, grid, cells.columns[full.any()], missing)
 
 

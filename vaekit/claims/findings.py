@@ -176,7 +176,6 @@ def _lacks(verdict: Verdict) -> Iterator[str]:
             case "missing" if "(" in text or text == "no member of it":
                 yield _members_lacking(verdict)
             case "missing" if verdict.claim.steps:
-                text = text.replace("latent_dim", setting("latent_dim"))
                 where = " with all measures at" if text.startswith("no ") else ", each of at least"
                 yield f"{text}{where} {verdict.claim.steps:,} steps"
             case _:
