@@ -50,7 +50,6 @@ from vaekit.claims.rules import (
     Claims,
     Verdict,
     absence,
-    as_table,
     effect,
     number,
     verdict,

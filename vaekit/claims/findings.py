@@ -68,16 +68,11 @@ def finding(verdict: Verdict) -> str:
     A claim is decided without it where another criterion refuses it: then the criteria stand by their own names.
     """
     if verdict.sets:
-        texts = {name: finding(of_set) for name, of_set in verdict.sets.items() if of_set.scope}
-        told = {name: text for name, text in texts.items() if text}
-        return (
-            next(iter(told.values()))
-            if len(verdict.sets) == 1 and told
-            else "; ".join(
-                f"{_sets(verdict.sets[name].scope.data) or name}: {text}"  # pyright: ignore
-                for name, text in told.items()
-            )
-        )
+        texts = {name: text for name, of_set in verdict.sets.items() if (text := finding(of_set))}
+        if len(verdict.sets) == 1:
+            return next(iter(texts.values()), "")
+        scopes = {name: verdict.sets[name].scope for name in texts}
+        return "; ".join(f"{_sets(scopes[name].data) or name}: {text}" for name, text in texts.items())  # pyright: ignore
     criteria = [criterion for criterion in verdict.criteria if criterion.has_value]
     if not verdict.claim.finding or not criteria:
         return ""
@@ -115,8 +110,7 @@ def is_near(verdict: Verdict) -> bool:
         return True
     if verdict.outcome != UNDECIDED or not finding(verdict):
         return False
-    scopes = [of_set.scope for of_set in verdict.sets.values() if of_set.scope] or [verdict.scope]
-    return all(scope and scope.steps >= NEAR * verdict.claim.steps for scope in scopes)
+    return bool(verdict.scopes) and all(scope.steps >= NEAR * verdict.claim.steps for scope in verdict.scopes)
 
 
 def answer(verdict: Verdict) -> str:
@@ -139,7 +133,7 @@ def answer(verdict: Verdict) -> str:
 def leaning(verdict: Verdict) -> str:
     """To which side the values lie so far."""
     valued = [criterion for criterion in verdict.criteria if criterion.has_value]
-    met = [_is_met(criterion) for criterion in valued]
+    met = [criterion.holds_at(criterion.estimate) for criterion in valued]
     if not valued:
         return ""
     if all(met):
@@ -147,13 +141,6 @@ def leaning(verdict: Verdict) -> str:
     if not any(met):
         return "So far the values lie on the other side."
     return f"So far {sum(met)} of {len(met)} values lie on the paper's side."
-
-
-def _is_met(criterion: Criterion) -> bool:
-    off = criterion.estimate - criterion.threshold
-    if criterion.kind == "number":
-        return abs(off) <= criterion.tolerance
-    return criterion.sign * off > 0 or (off == 0 and not criterion.strict)
 
 
 def lacking(verdict: Verdict) -> str:
@@ -164,14 +151,14 @@ def lacking(verdict: Verdict) -> str:
 
 def _lacks(verdict: Verdict) -> Iterator[str]:
     for reason in verdict.reasons:
-        text = reason.text.removeprefix("budget: ").removeprefix("seeds: ")
+        text = reason.text
         match reason.kind:
             case "interval":
                 yield "more seeds or steps, until the interval excludes one of the two answers"
             case "seeds":
                 yield f"seeds, {text}"
             case "set":  # of each set the first that it lacks
-                name, _, text = reason.text.partition("; ")[0].partition(": ")
+                name, _, text = text.partition("; ")[0].partition(": ")
                 yield f"{data.title(name)}: {text.removeprefix('budget: ').replace('seeds: ', 'seeds, ')}"
             case "missing" if "(" in text or text == "no member of it":
                 yield _members_lacking(verdict)
@@ -212,36 +199,39 @@ def _sets(names: Iterable[str]) -> str:
     return " and ".join(map(data.title, names))
 
 
-def measured(criterion: Criterion) -> str:
-    """A criterion with its interval and seeds, in words."""
+def estimated(criterion: Criterion) -> str:
+    """A criterion's value with its interval, in words."""
     statistic = criterion.statistic
     low, high = criterion.interval
     unit = f" {statistic.unit}" if statistic.unit else ""
     text = f"{criterion.name}: {text_of(criterion.estimate)}{unit}"
     if math.isfinite(low):
         text += f", {100 * criterion.level:.3g} % interval {text_of(low)} to {text_of(high)}"
-    return f"{text}; wanted {criterion.wanted}"
+    return text
+
+
+def measured(criterion: Criterion) -> str:
+    """A criterion's value with its interval, and what was wanted."""
+    return f"{estimated(criterion)}; wanted {criterion.wanted}"
 
 
 def sureness(verdict: Verdict) -> str:
     """How sure it is: seeds, budget beside the paper's, and what could overturn it."""
-    scopes = [of_set.scope for of_set in verdict.sets.values() if of_set.scope] or [verdict.scope]
     texts = []
-    for scope in filter(None, scopes):
+    for scope in verdict.scopes:
         seeds = f"{scope.seeds} of the paper's {scope.paper.seeds} seed{'s' * (scope.paper.seeds != 1)}"
         steps = f"{scope.steps:,} of {scope.paper.steps:,} steps, " if scope.steps and scope.paper.steps else ""
-        texts.append(f"{_sets(scope.data)}: {steps}{seeds}" if len(scopes) > 1 else f"{steps}{seeds}")
+        texts.append(f"{_sets(scope.data)}: {steps}{seeds}" if len(verdict.scopes) > 1 else f"{steps}{seeds}")
     return ". ".join([*texts, overturns(verdict)])
 
 
 def overturns(verdict: Verdict) -> str:
     """What could still overturn an outcome."""
-    scopes = [of_set.scope for of_set in verdict.sets.values() if of_set.scope] or [verdict.scope]
     if verdict.outcome == UNDECIDED:
         return "More seeds or steps can turn it either way"
-    if any(scope and scope.at_the_papers_scale for scope in scopes):
+    if any(scope.at_the_papers_scale for scope in verdict.scopes):
         return "At the paper's own scale: other seeds alone could overturn it"
-    if all(scope and not scope.steps for scope in scopes):
+    if verdict.scopes and not any(scope.steps for scope in verdict.scopes):
         return "No training enters it"
     return "Longer training, a finer grid or other seeds could overturn it; the same holds after 80 % of the steps"
 

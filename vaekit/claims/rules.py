@@ -106,14 +106,19 @@ class Criterion:
 
     def _outcome(self, criteria: int) -> str:
         if self.kind == "number":
-            met = abs(self.estimate - self.threshold) <= self.tolerance
-            return REPRODUCED if met else NOT_REPRODUCED
-        worst = min(self.sign * (end - self.threshold) for end in self.interval)
+            return REPRODUCED if self.holds_at(self.estimate) else NOT_REPRODUCED
+        if all(map(self.holds_at, self.interval)):
+            return REPRODUCED
         wider = self.statistic.interval(max(self.level, 1 - 0.1 / criteria))
         best = max(self.sign * (end - self.threshold) for end in wider)
-        if worst > 0 or (worst == 0 and not self.strict):
-            return REPRODUCED
         return NOT_REPRODUCED if best < 0 else UNDECIDED
+
+    def holds_at(self, value: float) -> bool:
+        """Whether a value meets the threshold."""
+        off = value - self.threshold
+        if self.kind == "number":
+            return abs(off) <= self.tolerance
+        return self.sign * off > 0 or (off == 0 and not self.strict)
 
     def __str__(self) -> str:
         if not self.has_value:
@@ -129,7 +134,7 @@ class Criterion:
 
 def _too_few_seeds(statistic: Statistic, least: int) -> Reason:
     run, diverged = len(statistic.values), max(curve.diverged for curve in statistic.curves)
-    text = f"seeds: {run} of at least {least}" if run < least else "seeds: too few have a value"
+    text = f"{run} of at least {least}" if run < least else "too few have a value"
     return Reason("seeds", f"{text}, {diverged} diverged" if diverged else text)
 
 
@@ -351,10 +356,14 @@ class Verdict:
         """Whether the claim counts in a tally (rule 7)."""
         return not self.claim.by_construction
 
+    @property
+    def scopes(self) -> list[Scope]:
+        """Its scope, or those of its sets; none of what was not run."""
+        return [verdict.scope for verdict in (self.sets.values() or [self]) if verdict.scope]
+
     def row(self) -> dict[str, str]:
-        """The verdict as the book shows it."""
+        """The verdict in words, by what they say: see `verdict_table`."""
         claim = self.claim
-        scopes = [verdict.scope for verdict in self.sets.values()] or [self.scope]
         remarks = [*map(str, self.reasons), *["by construction: not counted"] * claim.by_construction]
         ours = [str(criterion) for criterion in self.criteria if criterion.has_value]
         if valueless := [criterion for criterion in self.criteria if not criterion.has_value]:
@@ -367,7 +376,7 @@ class Verdict:
             "ours": "; ".join(ours),
             "seeds": str(self.seeds),
             "outcome": f"{self.outcome} ({'; '.join(remarks)})" if remarks else self.outcome,
-            "scope": ". ".join(str(scope) for scope in scopes if scope),
+            "scope": ". ".join(map(str, self.scopes)),
         }
 
 
@@ -383,8 +392,8 @@ def verdict(claim: Claim, table: pd.DataFrame) -> Verdict:
 def verdicts(claims: Iterable[Claim], table: pd.DataFrame) -> list[Verdict]:
     """`verdict` of each claim; the table is cut into budgets once for all that cut it alike."""
     by_cut: dict[tuple, list[Evidence]] = {}
-    made = (name for name in NAMES if not about(name).stored)
-    available = {*made, *(table["data"].unique() if "data" in table else ())}
+    available = {name for name in NAMES if not about(name).stored}
+    available |= {*table["data"].unique()} if "data" in table else set()
     judged = []
     for claim in claims:
         one_set = not isinstance(claim.scale, PaperScale)
@@ -396,14 +405,9 @@ def verdicts(claims: Iterable[Claim], table: pd.DataFrame) -> list[Verdict]:
 
 
 def verdict_table(claims: Iterable[Claim], table: pd.DataFrame) -> pd.DataFrame:
-    """The claims as the book shows them: `as_table` of their `verdicts`."""
-    return as_table(verdicts(claims, table))
-
-
-def as_table(verdicts: Iterable[Verdict]) -> pd.DataFrame:
-    """Verdicts, a row each: claim, sentence, paper, ours, seeds, outcome, scope (all text)."""
+    """The verdict on each claim, a row each: claim, sentence, paper, ours, seeds, outcome, scope (all text)."""
     columns = ["claim", "sentence", "paper", "ours", "seeds", "outcome", "scope"]
-    return pd.DataFrame([verdict.row() for verdict in verdicts], columns=columns)
+    return pd.DataFrame([verdict.row() for verdict in verdicts(claims, table)], columns=columns)
 
 
 def _verdict(claim: Claim, evidences: list[Evidence], available: Collection[str]) -> Verdict:
@@ -499,11 +503,11 @@ def _budgeted(
     if not _reaches(evidence.budget, claim.steps, claim.batch_size):
         images = f" of {claim.batch_size} images" if claim.batch_size else ""
         larger = "" if is_largest else ", and what is trained for longer lacks settings"
-        few = f"budget: {evidence.budget['steps']:,} of at least {claim.steps:,} steps{images}{larger}"
+        few = f"{evidence.budget['steps']:,} of at least {claim.steps:,} steps{images}{larger}"
         return UNDECIDED, (Reason("budget", few), *reasons)
     early, _ = conjunction(claim.judge(evidence.at(0.8)), claim.quorum)
     if early != outcome:
-        turned = f"budget: {early} at 0.8 of the steps, {outcome} at the end"
+        turned = f"{early} at 0.8 of the steps, {outcome} at the end"
         return UNDECIDED, (*reasons, Reason("budget", turned))
     if _reaches(evidence.budget, paper.steps, paper.batch_size):
         return outcome, reasons
@@ -514,7 +518,7 @@ def _below_the_papers_steps(criterion: Criterion) -> Criterion:
     unsettled, why = _UNSETTLED[criterion.kind]
     if criterion.outcome not in unsettled:
         return criterion
-    reason = Reason("budget", f"budget: below the paper's steps, {why}")
+    reason = Reason("budget", f"below the paper's steps, {why}")
     return replace(criterion, outcome=UNDECIDED, reasons=(reason,))
 
 

@@ -23,13 +23,16 @@ DRAWS = 1000  # of the block bootstrap
 
 @dataclass(frozen=True)
 class Reason:
-    """Why nothing is decided: its `kind` ("seeds", "budget", "interval", "missing", …) and its text for the reader."""
+    """Why nothing is decided: its `kind` ("seeds", "budget", "interval", "missing", …) and its text for the reader.
+
+    As a string, a text that does not say what it is about begins with the kind: "seeds: 2 of at least 3".
+    """
 
     kind: str
     text: str
 
     def __str__(self) -> str:
-        return self.text
+        return f"{self.kind}: {self.text}" if self.kind in ("budget", "seeds") else self.text
 
 
 def t_interval(values: Any, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:

@@ -84,7 +84,7 @@ def _below_the_paper(evidence: Evidence) -> tuple[Reason, ...]:
         texts.append(f"pruned after {before:,} of at least {TRAINING[data]:,} steps of training")
     if budget.get("split", "own") != "own":
         texts.append(f"{int(budget['n_train'] or 0):,} training images, not all")
-    return tuple(Reason("budget", f"budget: {text}") for text in texts)
+    return tuple(Reason("budget", text) for text in texts)
 
 
 def _in_each_reduction(
