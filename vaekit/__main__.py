@@ -30,9 +30,9 @@ def main(arguments: list[str] | None = None) -> int:
 
     parser.add_argument("--version", action="version", version=version())
     command = commands.add_parser("data", help="download an image set into VAEKIT_DATA, or list all of them")
-    what = command.add_mutually_exclusive_group(required=True)
-    what.add_argument("name", nargs="?", metavar="NAME", help=", ".join(data.NAMES))
-    what.add_argument("--list", action="store_true", help="their names, origin and size, and which are on this machine")
+    sets = command.add_mutually_exclusive_group(required=True)
+    sets.add_argument("name", nargs="?", metavar="NAME", help=", ".join(data.NAMES))
+    sets.add_argument("--list", action="store_true", help="their names, origin and size, and which are on this machine")
     command.set_defaults(run=fetch)
 
     command = commands.add_parser("train", help="train and measure what is missing of a study's members")
@@ -180,10 +180,10 @@ def train(chosen: argparse.Namespace) -> int:
     if settings.cluster == "none":
         trained = sweep.run(spec, members, store, device, chosen.minutes, say=say).missing
     else:
-        reference, how = f"{study.__name__}:SPEC", {"insecure": chosen.insecure, "later": chosen.later}
         trained = cluster.run(
-            reference, members, store, settings.cluster, device, chosen.minutes, say=say, **how
-        ).missing
+            f"{study.__name__}:SPEC", members, store, settings.cluster, device, chosen.minutes, say=say,
+            insecure=chosen.insecure, later=chosen.later,
+        ).missing  # fmt: skip
     ended = [store.record(member.key)["status"] for member in trained if member.key in store]
     left = sweep.plan_sweep(spec, members, store) if chosen.minutes else sweep.Plan()
     print(
@@ -245,8 +245,8 @@ def export(chosen: argparse.Namespace) -> int:
         decoders = keys_of_decoders(chosen.decoders, scaled, merged) if chosen.decoders is not None else []
         carried |= new_bundles(spec, exported, decoders, carried)
         if not merged.members:
-            what = f"nothing of {spec.name}" + " that was chosen" * bool(chosen.scale)
-            raise SettingsError(f"{what} is stored in {default_store().root}, and results/ has nothing; train some")
+            absent = f"nothing of {spec.name}" + " that was chosen" * bool(chosen.scale)
+            raise SettingsError(f"{absent} is stored in {default_store().root}, and results/ has nothing; train some")
     commits = sorted({row["commit"] for row in merged.members.values() if row.get("commit")})
     provenance = {"study": spec.name, "measures": spec.versions, "commits": commits}
     results.check_bundles(spec.name, carried)
@@ -258,8 +258,8 @@ def export(chosen: argparse.Namespace) -> int:
 def results_of(source: Path, study: str) -> results.Tables:
     """The tables of another machine's export. Raises StoreError for any damage, SettingsError for another study's."""
     if (other := results.study_of(source)) != study:
-        what = f"results of {other}" if other else "no results (`export --to` writes some)"
-        raise SettingsError(f"--from: {source} holds {what}; wanted those of {study}")
+        content = f"results of {other}" if other else "no results (`export --to` writes some)"
+        raise SettingsError(f"--from: {source} holds {content}; wanted those of {study}")
     if problem := next(results.damage(source), None):
         raise StoreError(problem)
     return results.read(source)

@@ -134,7 +134,7 @@ def distributions(name: str, value: Tensor) -> Tensor:
 
 def whole(name: str, value: int, least: int = 0, most: int | None = None) -> int:
     """A whole number of any kind (numpy's and torch's, too) from `least` to `most`, both included."""
-    number = None if _is_bool(value) or not hasattr(value, "__index__") else _index(value)
+    number = None if _is_bool(value) else _index(value)
     if number is None or number < least or (most is not None and number > most):
         upto = " or more" if most is None else f" to {most:,}"
         raise refusal(name, value if number is None else number, f"a whole number, {least}{upto}")
@@ -144,7 +144,7 @@ def whole(name: str, value: int, least: int = 0, most: int | None = None) -> int
 def _index(value: int) -> int | None:
     try:
         return operator.index(value)
-    except TypeError:  # a tensor or an array of several
+    except TypeError:  # no whole number, or several
         return None
 
 

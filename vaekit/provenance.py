@@ -28,14 +28,13 @@ def commit() -> str | None:
         return None
     # Variables such as GIT_DIR, which git sets for its hooks, name another repository.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    lines = []
-    # The second tells a repository of which this package is a part from one that it was put into.
-    for command in (["rev-parse", "HEAD"], ["ls-files", "--error-unmatch", "vaekit/provenance.py"]):
-        try:
-            answer = subprocess.run(["git", *command], cwd=CHECKOUT, env=environment, capture_output=True)
-        except OSError:
-            return None
-        if answer.returncode:
-            return None
-        lines += answer.stdout.split()
-    return lines[0].decode("ascii")[:12]
+
+    def git(*command: str) -> bytes:
+        run = subprocess.run(["git", *command], cwd=CHECKOUT, env=environment, capture_output=True, check=True)
+        return run.stdout
+
+    try:
+        git("ls-files", "--error-unmatch", "vaekit/provenance.py")  # fails where the package is in another repository
+        return git("rev-parse", "HEAD").decode("ascii")[:12]
+    except (OSError, subprocess.CalledProcessError):
+        return None

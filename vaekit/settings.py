@@ -109,10 +109,10 @@ def canonical(value: float) -> float:
     return float(f"{value:.12g}") + 0.0
 
 
-def nearest(word: object, words: Iterable[object]) -> str:
-    """The suggestion " (did you mean …?)" of the nearest of `words`, or nothing where none is near."""
+def nearest(word: object, words: Iterable[object], cutoff: float = 0.6) -> str:
+    """The suggestion " (did you mean …?)" of the nearest of `words`, or nothing where none is as alike as `cutoff`."""
     names = {str(name).lower(): name for name in words}
-    matches = difflib.get_close_matches(str(word).lower(), names, n=1)
+    matches = difflib.get_close_matches(str(word).lower(), names, n=1, cutoff=cutoff)
     return f" (did you mean {names[matches[0]]}?)" if matches else ""
 
 

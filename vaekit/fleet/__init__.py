@@ -1,9 +1,9 @@
 """Train many small models at once: tensors in, tensors out.
 
 A *member* of a fleet is a seed, the weights of its objective and the images that it sees. All members share one
-architecture, one objective and one budget. What becomes of a member depends on its own settings alone, never on who
-shares its fleet: its start, its batches and its noise are stateless draws of its own seed, and nothing is averaged,
-clipped or counted over members.
+architecture, one objective and one budget. A member's result depends only on its own settings, not on the other members
+of the fleet: its start, its batches and its noise are stateless draws of its own seed, and nothing is averaged, clipped
+or counted over members.
 
 Two backends do the same work. *cores* steps each member as an ordinary module on a thread of its own, one intra-op
 thread each: on a CPU that is faster than stepping one model after the other with all threads, and bit for bit the same

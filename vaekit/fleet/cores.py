@@ -110,7 +110,7 @@ class MemberTrainer:
         task, budget, member, result = self.task, self.task.budget, self.member, self.result
         model, optimizer = self._begin()
         state = {name: value.detach() for name, value in model.state_dict().items()}  # shares the model's memory
-        weights = {name: torch.tensor(value, dtype=task.dtype) for name, value in member.weights.items()}
+        weights = task.weights_of(member)
         draws = self._draws = self._draws or Draws(task, [member], model.noise_sites)  # pyright: ignore
         if self.step == 0:
             if task.project:

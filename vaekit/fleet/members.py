@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vaekit import checks
 
-PRECISIONS = {"fp64": torch.float64, "full": torch.float32, "bf16": torch.float32}
+PRECISIONS = {"fp64": torch.float64, "full": torch.float32, "bf16": torch.float32}  # the finest first
 Projection = Callable[[dict[str, Tensor], Mapping[str, Tensor], int], Mapping[str, Tensor]]
 
 

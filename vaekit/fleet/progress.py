@@ -44,7 +44,7 @@ class Progress:
     """Where a fleet stands, or a sweep of several.
 
     Args:
-        phase: "training" or "measuring".
+        phase: "training", "measuring" or, on a cluster, "waiting for a worker".
         group, groups: which kind of member is at work, from 1, and of how many.
         failed: how many members' jobs failed on a cluster.
         step, steps: the mean step of the members that train now, and their budget.

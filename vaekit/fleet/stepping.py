@@ -43,6 +43,10 @@ class Task:
         """A member's model as it starts, on the CPU."""
         return new_model(self.make_model, member.seed, member.start, self.dtype)
 
+    def weights_of(self, member: FleetMember) -> dict[str, Tensor]:
+        """A member's weights of the objective's terms, as a step hands them over."""
+        return {name: torch.tensor(value, dtype=self.dtype) for name, value in member.weights.items()}
+
 
 def new_model(
     make_model: Callable[[], nn.Module], seed: int, start: Mapping[str, Tensor] | None = None, dtype=None

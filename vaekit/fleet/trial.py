@@ -83,7 +83,7 @@ def _passed(model: nn.Module, task: Task, member: FleetMember) -> tuple[tuple[An
         site: randomness.normal_rows(member.seed, randomness.NOISE, 0, site, rows, tuple(shape), task.dtype)
         for site, shape in model.noise_sites.items()  # pyright: ignore
     }
-    weights = _scalars(task, member)
+    weights = task.weights_of(member)
     given = f"images {tuple(images.shape)} and noise { ({site: tuple(value.shape) for site, value in noise.items()}) }"
     own = {value.untyped_storage().data_ptr() for value in itertools.chain(model.parameters(), model.buffers())}
     saved: dict[int, int] = {}
@@ -112,11 +112,6 @@ def _passed(model: nn.Module, task: Task, member: FleetMember) -> tuple[tuple[An
     return (params, values), math.ceil(sum(saved.values()) / 2)
 
 
-def _scalars(task: Task, member: FleetMember) -> dict[str, Tensor]:
-    """A member's weights as a step hands them over."""
-    return {name: torch.tensor(value, dtype=task.dtype) for name, value in member.weights.items()}
-
-
 def _two_images(task: Task) -> tuple[Tensor, Tensor | None]:
     """Two images as a step sees them, on the CPU: those with the least and the greatest label, if they have numbers."""
     two = [0, len(task.images) - 1]
@@ -138,7 +133,7 @@ def _check_projection(model: nn.Module, task: Task, members: Sequence[FleetMembe
     for member, step in tries:
         failed = f"the projection failed on weights {dict(member.weights)} after {step} steps"
         with _told(failed), torch.no_grad(), randomness.NoDraws("the projection"):
-            changed, again = (dict(task.project(state, _scalars(task, member), step)) for _ in range(2))
+            changed, again = (dict(task.project(state, task.weights_of(member), step)) for _ in range(2))
         own = {name: value.shape for name, value in state.items()}
         if unfit := [name for name, value in changed.items() if own.get(name) != getattr(value, "shape", None)]:
             raise ValueError(f"the projection changes {unfit[0]}; give tensors as the model has them, {', '.join(own)}")

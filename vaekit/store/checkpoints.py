@@ -30,7 +30,7 @@ from torch import Tensor
 from vaekit.fleet.state import History, State, below, under
 from vaekit.store import files
 from vaekit.store.files import UNREADABLE, Pack, StoreError, UnreadableError, entries
-from vaekit.store.member import Member, member_of
+from vaekit.store.member import KEY, Member, member_of
 from vaekit.store.runs import Store
 
 EVERY = 60.0  # seconds between two states, at the least
@@ -299,7 +299,7 @@ def _runs(host: str, pid: int, began: int | None) -> bool | None:
 def damage(store: Store) -> Iterator[str]:
     """A sentence for every checkpoint that is damaged, and for what lies among them and is none."""
     for track in files.visible(store.root / "work"):
-        if not (os.path.isdir(track.path) and re.fullmatch("[0-9a-f]{64}", track.name)):
+        if not (os.path.isdir(track.path) and re.fullmatch(KEY, track.name)):
             yield f"{track.path} {files.NOT_THE_STORES}: it is no folder of checkpoints"
             continue
         try:

@@ -13,7 +13,7 @@ from pathlib import Path
 from vaekit.fleet.progress import duration, named
 from vaekit.store import checkpoints
 from vaekit.store.files import StoreError, entries, exists
-from vaekit.store.member import SHORT, Member, describe, member_of
+from vaekit.store.member import KEY, SHORT, Member, describe, member_of
 from vaekit.store.runs import Store
 
 _TOLD = 30.0  # seconds of a training after which its speed is known
@@ -116,7 +116,7 @@ def leftovers(store: Store, quarantine: bool = False, checkpoints: bool = False)
     them, and what is finished cannot be lengthened. A commit in progress that loses its file in staging starts again.
     """
     names = {"quarantine": "[0-9a-f]{8}-.*"} if quarantine else {}
-    names |= {"work": "[0-9a-f]{64}"} if checkpoints else {}  # whatever else lies there is not the store's
+    names |= {"work": KEY} if checkpoints else {}  # whatever else lies there is not the store's
     stored = [(entry, name) for folder, name in names.items() for entry in entries(store.root / folder)]
     return [*store.staged(), *(Path(entry.path) for entry, name in stored if re.fullmatch(name, entry.name))]
 

@@ -15,6 +15,7 @@ from vaekit.settings import canonical
 from vaekit.store.files import StoreError
 
 SCHEMA = 1
+KEY = "[0-9a-f]{64}"  # the pattern of a key
 SHORT = 12  # digits of a key that name its member to people
 _COMPACT = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 

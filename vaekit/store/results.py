@@ -25,7 +25,7 @@ from torch import nn
 from vaekit.store import bundles, files
 from vaekit.store.bundles import Bundle
 from vaekit.store.files import UNREADABLE, StoreError, digest
-from vaekit.store.member import SCHEMA, SHORT, Member, key_of, member_of
+from vaekit.store.member import KEY, SCHEMA, SHORT, Member, key_of, member_of
 from vaekit.store.runs import Store, default_folder
 
 RECORDED = ("status", "reason", "code_version", "data_identity", "hardware", "wall_time", "backend", "torch", "commit")
@@ -336,7 +336,7 @@ def _misfits(
 def _problem_of_member(row: Mapping[str, Any], others: Mapping[str, Any]) -> str | None:
     """Why this is not the row of a member beside `others`; None where it is."""
     key = row["key"]
-    if not re.fullmatch("[0-9a-f]{64}", key or ""):
+    if not re.fullmatch(KEY, key or ""):
         return f"{key!r} is no key"
     if key in others:
         return f"it holds {key[:SHORT]} twice"

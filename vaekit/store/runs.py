@@ -27,12 +27,12 @@ from vaekit import data
 from vaekit.settings import environment_folder, expanded
 from vaekit.store import files
 from vaekit.store.files import UNREADABLE, Pack, StoreError, UnreadableError, entries
-from vaekit.store.member import SCHEMA, SHORT, Member, key_of, member_of
+from vaekit.store.member import KEY, SCHEMA, SHORT, Member, key_of, member_of
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 _MEASURE = re.compile(r"(\w+)-(0|[1-9][0-9]*)\.json")
-_KEY = re.compile(r"[0-9a-f]{64}")
-_RUN = re.compile(r"[0-9a-f]{64}\.safetensors")
+_KEY = re.compile(KEY)
+_RUN = re.compile(KEY + r"\.safetensors")
 _NUMBER = {float, int, type(None)}
 _COLUMNS = {"step": {int}, "part": {str}, "measure": {str}, "arguments": {str}, "value": _NUMBER, "se": _NUMBER}
 _COLUMNS |= {"n": {int}}

@@ -8,7 +8,6 @@ What `arguments` says ("probe=rbf_svm,on=mu2") has columns of its own as well (`
 """
 
 import dataclasses
-import difflib
 import importlib.metadata
 import math
 import re
@@ -22,13 +21,13 @@ import numpy as np
 import pandas as pd
 
 from vaekit import data
+from vaekit.fleet import PRECISIONS
 from vaekit.settings import nearest
 from vaekit.store import results
 from vaekit.store.member import Member
 from vaekit.store.results import Tables
 from vaekit.store.runs import Store, default_store
 
-PRECISIONS = ("fp64", "full", "bf16")  # the finest first
 # Recorded, not asked for, and yet part of a member's budget.
 _IDENTITY = ("data_identity", "code_version")
 _TEXTS = ("part", "measure", "arguments")
@@ -147,8 +146,8 @@ def check_measure(measure: str, measures: Collection[str]) -> None:
     Raises:
         ValueError: the measure is none of them, and almost one of them.
     """
-    if measure not in measures and (near := difflib.get_close_matches(measure, measures, n=1, cutoff=0.85)):
-        raise ValueError(f"there is no measure {measure!r} (did you mean {near[0]}?)")
+    if measure not in measures and (hint := nearest(measure, measures, cutoff=0.85)):
+        raise ValueError(f"there is no measure {measure!r}{hint}")
 
 
 def budget_fields(table: pd.DataFrame, axes: Iterable[str] = ()) -> list[str]:
@@ -171,13 +170,13 @@ def budgets(table: pd.DataFrame, axes: Iterable[str] = ()) -> list[pd.DataFrame]
     """
     if table.empty:
         return []
-    fields = budget_fields(table, axes := {*axes})
+    fields, finest_first = budget_fields(table, axes := {*axes}), list(PRECISIONS)
     numbered = table.assign(_age=ages(table)).groupby(budget_numbers(table, axes).to_numpy(), sort=False)
 
     def order(rows: pd.DataFrame) -> tuple:
         first = rows.iloc[0]
         precision = first.get("precision")
-        rank = PRECISIONS.index(precision) if precision in PRECISIONS else len(PRECISIONS)
+        rank = finest_first.index(precision) if precision in finest_first else len(finest_first)
         # So that the order is total whatever the order of the rows.
         budget = str([str(first[name]) for name in fields])
         return -rows["steps"].max(), rows["_age"].min(), rank, -rows["value"].notna().sum(), budget

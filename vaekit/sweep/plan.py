@@ -110,10 +110,14 @@ def plan_sweep(spec: StudySpec, members: Iterable[Member], store: Store) -> Plan
     result.unmeasurable = [member for member in result.unmeasurable if member.key not in missing]
     groups: dict[tuple, list[Member]] = {}
     for member in (member for key, member in asked.items() if key in missing):
-        alike = dataclasses.replace(member, seed=0, weights=(), parent="" if member.parent else None)
-        groups.setdefault((alike, tuple(name for name, _ in member.weights)), []).append(member)
+        groups.setdefault((_alike(member), tuple(name for name, _ in member.weights)), []).append(member)
     result.groups = list(groups.values())
     return result
+
+
+def _alike(member: Member) -> Member:
+    """What members that can share a fleet have in common, but for the names of their weights."""
+    return dataclasses.replace(member, seed=0, weights=(), parent="" if member.parent else None)
 
 
 def _longer(spec: StudySpec, member: Member, store: Store, stored: set[str], lengths: set[int]) -> Member | None:
@@ -315,7 +319,7 @@ def begun_members(members: list[Member], store: Store, device: str) -> int:
 
 def bytes_per_run(spec: StudySpec, member: Member, checkpoint: bool = True) -> int:
     """What a stored run of this member takes on the disk, nearly all of it weights; with its last checkpoint, if so."""
-    size = _bytes_of_weights(dataclasses.replace(member, seed=0, weights=(), parent="" if member.parent else None))
+    size = _bytes_of_weights(_alike(member))
     # Of a checkpoint weights, two moments, and snapshots on the way; an arm keeps none.
     state = 3 + len(spec.measured_steps(member)) if checkpoint and not member.arm else 0
     return size * (len(spec.saved_steps(member)) + state)

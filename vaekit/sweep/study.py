@@ -165,9 +165,9 @@ def cached(maxsize: int) -> Callable[[Callable[..., T]], Callable[..., T]]:
     return decorate
 
 
-def log_spaced(steps: int, first: int = 100) -> tuple[int, ...]:
-    """1, 2 and 5 times the powers of ten from `first`, below `steps`: the same steps in every longer run."""
-    series = (mantissa * first * 10**power for power in range(8) for mantissa in (1, 2, 5))
+def log_spaced(steps: int) -> tuple[int, ...]:
+    """1, 2 and 5 times the powers of ten from 100, below `steps`: the same steps in every longer run."""
+    series = (mantissa * 10**power for power in range(2, 10) for mantissa in (1, 2, 5))
     return tuple(step for step in series if step < steps)
 
 

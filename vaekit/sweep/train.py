@@ -121,10 +121,11 @@ def _train(spec: StudySpec, members: list[Member], store: Store, device: str, co
     """Train, measure and commit one fleet; one that memory does not hold after all, as two."""
     course.begins(members)
     starts = {member.key: _start(member, store) for member in members if member.parent}
-    for member in [member for member in members if starts.get(member.key, {}) is None]:
+    orphans = {key for key, start in starts.items() if start is None}
+    for member in (member for member in members if member.key in orphans):
         store.commit(Run(member, "diverged", "its parent diverged", {}, {}, {"study": spec.name, "wall_time": 0.0}))
         course.stored(member)
-    members = [member for member in members if starts.get(member.key, {}) is not None]
+    members = [member for member in members if member.key not in orphans]
     if not members:
         return
     first, backend = members[0], default_backend(device)
