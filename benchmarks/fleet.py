@@ -85,33 +85,35 @@ def measure(rounds: int, only: str) -> Iterator[list[Row]]:
 
 def cases() -> dict[str, Callable[[str, int, Peers], list[Row]]]:
     """Every case by its name: what measures it."""
-    found: dict[str, Callable[[str, int, Peers], list[Row]]] = {}
+    contests: dict[str, Callable[[str, int, Peers], list[Row]]] = {}
     for setup, sizes in SIZES.items():
         for members in sizes:
             both = ("vaekit cores", "vaekit stack") if setup == "tiny" else ()
             names = ("vaekit", *both, "plain loop")
-            found[f"{setup}, full, {members} members"] = partial(_contest, _task(setup, members), names)
+            contests[f"{setup}, full, {members} members"] = partial(_contest, _task(setup, members), names)
     for setup, batch_size in itertools.product(CONVOLUTIONAL, BATCHES):
         steps = max(2, STEPS[setup] * SETUPS[setup].batch_size // batch_size)
         task = replace(_task(setup, 2), steps=steps, batch_size=batch_size)
-        found[f"{setup}, batch {batch_size}, 2 members"] = partial(_contest, task, ("vaekit", "plain loop"))
+        contests[f"{setup}, batch {batch_size}, 2 members"] = partial(_contest, task, ("vaekit", "plain loop"))
     for setup, met in MET.items():
         members = 8 if setup == "tiny" else 2
-        found[f"{setup}, trainers, {members} members"] = partial(_contest, _task(setup, members), ("vaekit", *met))
+        contests[f"{setup}, trainers, {members} members"] = partial(_contest, _task(setup, members), ("vaekit", *met))
     for setup in ("mlp1", "mlp3", "cnn3", "ghvae"):
         task = _task(setup, 2, precision="bf16")
-        found[f"{setup}, bf16, 2 members"] = partial(_contest, task, ("vaekit", "plain loop"))
-        found[f"{setup}, full against bf16, 2 members"] = partial(_contest, _task(setup, 2), ("vaekit bf16", "vaekit"))
+        contests[f"{setup}, bf16, 2 members"] = partial(_contest, task, ("vaekit", "plain loop"))
+        contests[f"{setup}, full against bf16, 2 members"] = partial(
+            _contest, _task(setup, 2), ("vaekit bf16", "vaekit")
+        )
     for setup in ("mlp1", "ghvae", "tiny"):
-        found[f"{setup}, compiled, 2 members"] = partial(
+        contests[f"{setup}, compiled, 2 members"] = partial(
             _contest, _task(setup, 2), ("plain loop compiled", "plain loop")
         )
     for setup in SCALED:
-        found[f"{setup}, weak scaling"] = partial(_weak_scaling, setup)
+        contests[f"{setup}, weak scaling"] = partial(_weak_scaling, setup)
     for setup, members in REMEMBERED:
-        found[f"{setup}, memory, {members} members"] = partial(_memory, _task(setup, members))
-    found["tiny, bf16 stack against alone"] = _stack_against_alone
-    return found
+        contests[f"{setup}, memory, {members} members"] = partial(_memory, _task(setup, members))
+    contests["tiny, bf16 stack against alone"] = _stack_against_alone
+    return contests
 
 
 def _task(setup: str, members: int, **more) -> Task:
@@ -197,15 +199,15 @@ def _memory(task: Task, case: str, rounds: int, peers: Peers) -> list[Row]:
     That is the images once, every member's weights (they are what comes back), and, of as many members as run at once,
     gradients, Adam's two moments and the activations: what autograd saves for one step's backward pass, counted.
     """
-    found = [process.memory_of(replace(task, steps=20)) for _ in range(rounds)]
-    needed = found[0].weights + found[0].moments + found[0].activations + found[0].images
-    parts = {"weights": found[0].weights, "gradients and moments": found[0].moments}
-    parts |= {"activations": found[0].activations, "images": found[0].images}
+    memories = [process.memory_of(replace(task, steps=20)) for _ in range(rounds)]
+    needed = memories[0].weights + memories[0].moments + memories[0].activations + memories[0].images
+    parts = {"weights": memories[0].weights, "gradients and moments": memories[0].moments}
+    parts |= {"activations": memories[0].activations, "images": memories[0].images}
     note = " + ".join(f"{name} {size / 1e6:.1f}" for name, size in parts.items())
     return [
-        Row.of(case, "vaekit", "peak (MB)", timing.interval([m.peak / 1e6 for m in found])),
+        Row.of(case, "vaekit", "peak (MB)", timing.interval([m.peak / 1e6 for m in memories])),
         Row(case, "needed", "MB", needed / 1e6, note=note),
-        Row.of(case, "vaekit / needed", "ratio", timing.interval([m.peak / needed for m in found])),
+        Row.of(case, "vaekit / needed", "ratio", timing.interval([m.peak / needed for m in memories])),
     ]
 
 

@@ -87,8 +87,8 @@ def _layered() -> Iterator[tuple[str, Member]]:
     colour = data.available("cifar10", "cifar10_jpeg", "tetrominoes")[:1]
     for name in filter(data.is_available, (*colour, "mnist_binary")):
         for case, beta in ((ON, hierarchical_rates.SUBGRID[2]), (OFF, hierarchical_rates.GRID[9])):
-            spec = hierarchical_rates.Settings.at("short", data=(name,), betas2=(beta,), betas1=(beta,))
-            yield case, hierarchical_rates.members(spec)[0]
+            settings = hierarchical_rates.Settings.at("short", data=(name,), betas2=(beta,), betas1=(beta,))
+            yield case, hierarchical_rates.members(settings)[0]
 
 
 def _grids() -> Iterator[tuple[str, dict[str, int], str]]:
@@ -104,8 +104,8 @@ def _grids() -> Iterator[tuple[str, dict[str, int], str]]:
 def _pruned() -> Iterator[tuple[Member, Member, int]]:
     """Of study 4, on each image set: a member that is trained, one derived from it, and how many are."""
     for name in filter(data.is_available, ("mnist", *data.available("cifar10", "cifar10_jpeg"))):
-        spec = pruning.Settings.at("short", data=(name,), betas=(1,), lambdas=(100,), readings=("sum",), seeds=(0,))
-        trained, *rest = pruning.members(spec)
+        settings = pruning.Settings.at("short", data=(name,), betas=(1,), lambdas=(100,), readings=("sum",), seeds=(0,))
+        trained, *rest = pruning.members(settings)
         tuned = [member for member in rest if member.parent == trained.key]
         yield trained, tuned[0], len(tuned)
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from benchmarks import records, targets
 from benchmarks.records import Row
-from vaekit.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, panels
+from vaekit.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, nothing, panels
 from vaekit.widgets import Page
 
 _COLOURS = (BLUE, ORANGE, GREEN, PURPLE, GREY)
@@ -50,14 +50,11 @@ def ratios(benchmark: str) -> Figure:
     """
     rows = [row for row in records.read(benchmark) if row.quantity == "ratio" and not math.isnan(row.value)]
     rows = [row for row in rows if " / vaekit" in row.contender]
+    if not rows:
+        return nothing("Nobody has measured this yet, or its table is not committed.")
     by_machine = {
         machine: [row for row in rows if row.machine == machine] for machine in sorted({r.machine for r in rows})
     }
-    if not rows:
-        figure, axes = panels(1, 1, width=6, height=1)
-        axes[0, 0].text(0, 0.5, "Nobody has measured this yet, or its table is not committed.")
-        axes[0, 0].set_axis_off()
-        return figure
     lines = max(len({row.case for row in group}) for group in by_machine.values())
     figure, axes = panels(len(by_machine), 1, width=7, height=1.4 + 0.24 * lines)
     for ax, (machine, group) in zip(axes[:, 0], by_machine.items(), strict=True):

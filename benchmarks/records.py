@@ -60,8 +60,8 @@ class Row:
 def machine(device: str = "cpu") -> str:
     """The machine in words: processor, cores, what arithmetic it has, memory, system. No name, no address."""
     if torch.device(device).type == "cuda":
-        found = torch.cuda.get_device_properties(device)
-        return f"{found.name}, {found.total_memory / 2**30:.0f} GiB"
+        card = torch.cuda.get_device_properties(device)
+        return f"{card.name}, {card.total_memory / 2**30:.0f} GiB"
     info = Path("/proc/cpuinfo")
     model, flags = _processor(info.read_text() if info.exists() else "")
     has = [

@@ -89,8 +89,8 @@ def _checkpoint(case: str, rounds: int) -> Iterator[list[Row]]:
 def _listing(case: str, rounds: int) -> Iterator[list[Row]]:
     with tempfile.TemporaryDirectory() as folder:
         make(Path(folder), MEMBERS)
-        found = [_opened(folder) for _ in range(rounds + 1)][1:]  # the first fills the disk's cache
-    seconds, megabytes, members, rows = zip(*found, strict=True)
+        openings = [_opened(folder) for _ in range(rounds + 1)][1:]  # the first fills the disk's cache
+    seconds, megabytes, members, rows = zip(*openings, strict=True)
     if {*members} != {MEMBERS}:
         raise RuntimeError(f"{MEMBERS:,} members were made and {members} were read")
     note = f"{rows[0]:,} values"

@@ -422,15 +422,15 @@ def verdicts(read: Callable[[str], Sequence[Row]] = records.read, targets: Seque
 
 def _judge(target: Target, committed: Sequence[Row]) -> Iterator[Verdict]:
     wanted = [(case, contender) for case in target.cases for contender in target.contenders]
-    found = [
+    asked = [
         row
         for row in committed
         if fnmatch.fnmatchcase(row.quantity, target.quantity) and any(_is(row, *name) for name in wanted)
     ]
-    if not found:
+    if not asked:
         yield Verdict(target, NOT_MEASURED, "no GPU" if target.benchmark == "gpu" else "nobody has measured it")
-    for machine in sorted({row.machine for row in found}):
-        rows = [row for row in found if row.machine == machine]
+    for machine in sorted({row.machine for row in asked}):
+        rows = [row for row in asked if row.machine == machine]
         numbers = [row for row in rows if not math.isnan(row.value)]
         lacking = [name for name in wanted if not any(_is(row, *name) for row in numbers)]
         if target.bf16 and not records.has_bf16(machine):
@@ -459,14 +459,14 @@ def said(row: Row) -> str:
 
 def main(read: Callable[[str], Sequence[Row]] = records.read) -> int:
     """Print each target, what was measured, on which machine, and the outcome; 1 where one is missed, else 0."""
-    found = verdicts(read)
-    for verdict in found:
+    judged = verdicts(read)
+    for verdict in judged:
         reason = f" ({verdict.why})" if verdict.why else ""
         print(f"{verdict.outcome.upper()}{reason}: {verdict.target.item}: {verdict.target.says}")
         for row in verdict.failing or filter(None, [verdict.decisive]):
             print(f"    {said(row)}; asked: {verdict.target.rule.words}")
         if verdict.machine:
             print(f"    on {verdict.machine}")
-    counts = {outcome: sum(v.outcome == outcome for v in found) for outcome in (MET, MISSED, NOT_MEASURED)}
+    counts = {outcome: sum(v.outcome == outcome for v in judged) for outcome in (MET, MISSED, NOT_MEASURED)}
     print(", ".join(f"{count} {outcome}" for outcome, count in counts.items()))
     return int(counts[MISSED] > 0)

@@ -19,17 +19,9 @@ NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 COMMAND = ".venv/bin/python book/pairs.py --write"
 WRITE = f"{COMMAND} makes the .ipynb from the .py"
 # What no hand writes: Jupyter on running, editors on opening, jupytext on reading. All else is content.
-OF_CELLS = {
-    "ExecuteTime",
-    "autoscroll",
-    "cell_marker",
-    "collapsed",
-    "editable",
-    "execution",
-    "id",
-    "lines_to_next_cell",
-}
-OF_CELLS |= {"lines_to_end_of_cell_marker", "noskipline", "papermill", "scrolled", "skipline", "trusted", "vscode"}
+OF_CELLS = {"ExecuteTime", "autoscroll", "cell_marker", "collapsed", "editable", "execution", "id"}
+OF_CELLS |= {"lines_to_end_of_cell_marker", "lines_to_next_cell", "noskipline", "papermill", "scrolled", "skipline"}
+OF_CELLS |= {"trusted", "vscode"}
 OF_NOTEBOOKS = {"jupytext", "kernel_info", "kernelspec", "language_info", "papermill", "vaekit", "vscode", "widgets"}
 
 

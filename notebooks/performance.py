@@ -56,7 +56,7 @@ figures.text_table(pages.judged())
 # {download}`book.csv <../../benchmarks/results/book.csv>`. In a clone, once `make book` has made its environment:
 #
 # ```bash
-# .venv/bin/python -m benchmarks fleet      # or geometry, measures, store, book, gpu
+# .venv/bin/python -m benchmarks fleet      # or geometry, measures, store, book, cluster, gpu
 # .venv/bin/python -m benchmarks targets    # judges all that is there
 # ```
 #

@@ -248,7 +248,7 @@ def test_without_its_images_nothing_trains_here(monkeypatch):
 VARIED = {
     "id_transition": (explore_1._vary, {"K": 16.0}, {"model_args.latent_dim": 16}),
     "hierarchical_rates": (
-        playing.varied_weights(beta2="beta2", beta1="beta1"),
+        playing.vary_weights,
         {"beta2": 0.5, "beta1": 2.0},
         {"weights.beta2": 0.5, "weights.beta1": 2.0},
     ),

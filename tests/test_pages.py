@@ -192,7 +192,7 @@ def test_where_no_claim_is_near_the_largest_budget_s_figures_of_those_that_matte
     captions = [figure.figcaption.get_text() for figure in found.select("figure")]
     matter_most = (verdict for number in page.claims.headline for verdict in page.verdicts if verdict.number == number)
     functions = dict.fromkeys(function for verdict in matter_most if (function := page._figure_of(verdict)))
-    wanted = [each.caption for each in functions if page._draw(each, page.long, thumbnail=True)][: pages.SO_FAR]
+    wanted = [each.caption for each in functions if page._figure(each, page.long)][: pages.SO_FAR]
     assert len(captions) == len(wanted) == pages.SO_FAR
     for caption, of_function in zip(captions, wanted, strict=True):
         assert of_function in caption

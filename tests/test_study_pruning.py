@@ -518,8 +518,8 @@ def test_numbers_have_a_row_for_each_point_in_the_figures_order():
     assert (first["reading"], first["beta"], first["pruned"], first["seeds"]) == ("sum, lambda 100", "1", "50 %", "2")
     assert first["accuracy (%)"] == f"{100 * (0.95 - 0.02 - 0.05 - 1 / 1038 + 0.0005):.2f} ± 0.07"
     assert [bool(budget) for budget in shown["budget"]] == [True] + [False] * 10
-    assert set(shown["D (test)"][4:]) == {"– (no decoder)"}
-    assert shown["D (test)"][0] == "91.0 ± 0.0"
+    assert set(shown["D (test), nats"][4:]) == {"– (no decoder)"}
+    assert shown["D (test), nats"][0] == "91.0 ± 0.0"
     assert set(shown["network"][8:]) == {"baseline", "baseline, dense", "baseline, gradual"}
 
 

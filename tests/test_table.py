@@ -414,8 +414,3 @@ def test_what_looks_like_no_number_stays_a_text():
     texts = ["05", "nan", "inf", "1_0", "1e-3", "-2", "0.50"]
     filled.measures[member().key] = [rows[0] | {"arguments": f"x={text}"} for text in texts]
     assert frame(filled)["x"].tolist() == ["05", "nan", "inf", "1_0", 0.001, -2, 0.5]
-
-
-def test_a_source_is_one_of_two():
-    with pytest.raises(ValueError, match="wanted 'store' or 'results'"):
-        study.run(settings(), "published")

@@ -58,7 +58,6 @@ class Picture:
     caption: str
     code: str
     address: str
-    stamped: bool = False
 
     @property
     def file(self) -> str:
@@ -137,7 +136,6 @@ class TablePage:
     @property
     def bars(self) -> list[dict[str, Any]]:
         """The two largest budgets of networks trained from nothing, beside those of scale "paper": steps and seeds."""
-        papers = self.study.Settings.at("published")
         rows = self.table.drop_duplicates("key")
         budgets = rows.assign(steps=_training_steps(rows)).groupby(["steps", "data"])["seed"].nunique()
         return [
@@ -146,20 +144,19 @@ class TablePage:
                 "share": f"{100 * min(1.0, steps / whole):.3g}",
             }
             for (steps, name), seeds in budgets.sort_index(ascending=False).head(2).items()
-            for whole, of_seeds in [(self._whole(name), _of_seeds(seeds, len(papers.seeds)))]
+            for whole, of_seeds in [(self._whole(name), _of_seeds(seeds, len(self._papers.seeds)))]
         ]
 
     def scheme(self) -> Page:
         """The network, drawn from the model as it is built, and what scale "paper" trains."""
-        papers = self.study.Settings.at("published")
-        deepest = max(self._networks(papers), key=lambda member: dict(member.model_args).get("depth", 0))
+        deepest = max(self._papers_networks, key=lambda member: dict(member.model_args).get("depth", 0))
         figure = figures.scheme(deepest.build())
-        grid = f'Scale "paper" is {_grid_in_words(papers, self._networks(papers))} The bars above say what is trained.'
-        several = len({member.data for member in self._networks(papers)}) > 1
+        grid = f'Scale "paper" is {_grid_in_words(self._papers, self._papers_networks)}'
+        several = len({member.data for member in self._papers_networks}) > 1
         network = f"The network{f' for {data.title(deepest.data)}' if several else ''}, layer by layer."
         alt = "The network from left to right, a bar for each layer, as high as the layer has numbers."
-        place = ("scheme",)
-        drawn = self._pictures.get(place) or self._picture(place, figure, f"{network} {grid}", alt)
+        caption, place = f"{network} {grid} The bars above say what is trained.", ("scheme",)
+        drawn = self._pictures.get(place) or self._picture(place, figure, caption, alt)
         return _page("picture", drawn)
 
     def rest(self) -> Page:
@@ -167,7 +164,7 @@ class TablePage:
         asked = self.settings.source != "results"
         long = [self._draw(each, self.long) for each in self._figures() if each not in self._above]
         parts = [
-            _render("fold", _there(long), [], open=asked, summary=self.OTHERS),
+            _render("fold", [*filter(None, long)], [], open=asked, summary=self.OTHERS),
             _render("fold", [], self._tables(self.long), summary="The numbers"),
         ]
         if len(self.quick):
@@ -177,7 +174,7 @@ class TablePage:
             of_table = [each for each in self._figures() if "table" in inspect.signature(each).parameters]
             quick = [self._draw(each, self.quick, stamp=steps) for each in of_table]
             summary = f"The quick scale's figures: {steps}"
-            parts.append(_render("fold", _there(quick), self._tables(self.quick), note=note, summary=summary))
+            parts.append(_render("fold", [*filter(None, quick)], self._tables(self.quick), note=note, summary=summary))
         return _styled("".join(part for part in parts if "<figure" in part or "<table" in part))
 
     def _page(self, macro: str, *parts: Any, **named: Any) -> Page:
@@ -217,9 +214,18 @@ class TablePage:
 
     def _whole(self, name: str) -> int:
         """The steps of a whole training on an image set, or what it is a copy of, at scale "paper"; else the most."""
-        trained = [each for each in self._networks(self.study.Settings.at("published")) if not each.arm]
+        trained = [each for each in self._papers_networks if not each.arm]
         own = [each for each in trained if each.data in (name, COPIES.get(name))]
         return max(each.steps for each in own or trained)
+
+    @cached_property
+    def _papers(self) -> Any:
+        """The settings of scale "paper"."""
+        return self.study.Settings.at("published")
+
+    @cached_property
+    def _papers_networks(self) -> list[Any]:
+        return self._networks(self._papers)
 
     def _networks(self, settings: Any) -> list[Any]:
         """The members of settings, whether or not their images are here."""
@@ -241,26 +247,23 @@ class TablePage:
         tables = [(each.caption, each(table)) for each in functions] if len(table) else []
         return [(caption, rows.to_dict("records")) for caption, rows in tables if len(rows)]
 
-    def _draw(
-        self, function: Any, table: pd.DataFrame, stamp: str = "", thumbnail: bool = False, sharp: bool = False
-    ) -> Picture | None:
-        """The picture that a described function draws of a table; None where it has nothing to draw.
-
-        It is an SVG where it shall be `sharp`, which takes thrice the bytes of a PNG.
-        """
+    def _figure(self, function: Any, table: pd.DataFrame) -> Figure | None:
+        """The figure that a described function draws of a table; None where it has nothing to draw."""
         if not len(table):
             return None
-        if (drawn := self._pictures.get((function, stamp))) and not thumbnail:
-            return drawn
         given = {"table": table, "settings": self.settings}
         figure = function(**{name: given[name] for name in given if name in inspect.signature(function).parameters})
-        if figures.is_empty(figure):
+        return None if figures.is_empty(figure) else figure
+
+    def _draw(self, function: Any, table: pd.DataFrame, stamp: str = "", sharp: bool = False) -> Picture | None:
+        """The picture of `_figure`: an SVG where it shall be `sharp`, which takes thrice the bytes of a PNG."""
+        if drawn := self._pictures.get((function, stamp)):
+            return drawn
+        if (figure := self._figure(function, table)) is None:
             return None
         panels = len(figure.axes)
         figure = figures.trimmed(figure)
         left_out = " Panels of what is not trained yet are left out." * (len(figure.axes) < panels)
-        if thumbnail:
-            return Picture("", _png(figure, 50), 0, "", "", "", "")
         if stamp:
             figures.stamp(figure, stamp)
         caption = f"{stamp}. {function.caption}" if stamp else function.caption
@@ -289,7 +292,6 @@ class TablePage:
             caption=caption,
             code=code,
             address=_uri("text/csv", text.encode()) if (text := getattr(figure, "csv", "")) else "",
-            stamped=stamped,
         )
         self._pictures[place] = picture
         return picture
@@ -366,7 +368,7 @@ class StudyPage(TablePage):
             blocks.append(Block(verdict, picture, also))
         decided = sum(verdict.outcome != UNDECIDED for verdict in self.near)
         opened = min(decided, OPEN) or 2
-        so_far = _there(self._draw(function, self.long, sharp=True) for function in self.so_far)
+        so_far = [self._draw(function, self.long, sharp=True) for function in self.so_far]
         return _page("blocks", blocks[:opened], blocks[opened:], so_far)
 
     def not_run(self) -> Page:
@@ -392,15 +394,15 @@ class StudyPage(TablePage):
             return []
         place = {verdict.number: verdict for verdict in self.verdicts}
         functions = dict.fromkeys(self._figure_of(place[number]) for number in self.claims.headline)
-        drawn = (each for each in functions if each and self._draw(each, self.long, thumbnail=True))
+        drawn = (each for each in functions if each and self._figure(each, self.long))
         return list(islice(drawn, SO_FAR))
 
     @property
     def thumbnail(self) -> str:
         """The picture of the claim that matters most; "" without one."""
         for each in [*map(self._figure_of, self.near), *self.so_far]:
-            if each and (picture := self._draw(each, self.long, thumbnail=True)):
-                return picture.source
+            if each and (figure := self._figure(each, self.long)):
+                return _png(figures.trimmed(figure), 50)
         return ""
 
     @property
@@ -574,10 +576,6 @@ def _code(function: Callable) -> str:
     return textwrap.dedent(inspect.getsource(inspect.unwrap(function)))
 
 
-def _there(pictures: Iterable[Picture | None]) -> list[Picture]:
-    return [picture for picture in pictures if picture]
-
-
 # Verdicts and settings ------------------------------------------------------------------------------------------------
 
 
@@ -599,12 +597,7 @@ def _order(number: str) -> list[int]:
 def _interval(verdict: Verdict) -> str:
     """The interval of a claim's first criterion, in parentheses."""
     first = next((each for each in verdict.criteria if each.has_value), None)
-    if first is None or not math.isfinite(first.interval[0]):
-        return ""
-    low, high = first.interval
-    unit = f" {first.statistic.unit}" if first.statistic.unit else ""
-    value = f"{first.name}: {first.estimate:.3g}{unit}"
-    return f" ({value}, {100 * first.level:.3g} % interval {low:.3g} to {high:.3g})"
+    return f" ({findings.estimated(first)})" if first and math.isfinite(first.interval[0]) else ""
 
 
 def _training_steps(rows: pd.DataFrame) -> pd.Series:

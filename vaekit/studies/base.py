@@ -63,22 +63,17 @@ class StudySettings(Settings):
         return dict.fromkeys(filter(None, map(absence, self.data)))
 
 
-def of_study(
-    spec: StudySpec, members: Callable[[Any], Sequence[Member]], settings: Any, source: str | None = None
-) -> pd.DataFrame:
+def of_study(spec: StudySpec, members: Callable[[Any], Sequence[Member]], settings: Any) -> pd.DataFrame:
     """What a notebook shows: the members asked for, in the column `asked`, beside all that is known of their budgets.
 
-    `members` turns the `settings` into what is asked for. The `source` "store" trains what is missing first; "results"
-    trains nothing, and has the members of `results/` that agree with all settings given; None is the settings' own.
+    `members` turns the `settings` into what is asked for, and what is missing of that is trained first. With the source
+    "results" nothing is trained: the members are those of `results/` that agree with all settings given.
 
     Raises:
         StoreError: `results/` lacks members; it names the command that would train them.
         StoreError, DataError: as in `sweep.run`.
     """
-    source = settings.source if source is None else source
-    if source not in ("store", "results"):
-        raise ValueError(f"the source is {source!r}; wanted 'store' or 'results'")
-    if source == "results":
+    if settings.source == "results":
         return _of_results(spec, settings)
     wanted = members(settings)
     if settings.cluster == "none":

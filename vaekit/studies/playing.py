@@ -19,6 +19,7 @@ from vaekit import sweep, widgets
 from vaekit.data import DataError
 from vaekit.fleet import Progress, Stopped
 from vaekit.store import SHORT, Member, Store, StoreError, bundles, load, load_decoder, member_of, results
+from vaekit.store.member import KEY
 from vaekit.store.table import distinct, frame
 from vaekit.sweep import StudySpec, codes, image_grids
 from vaekit.widgets import Live, Movable, Page
@@ -29,7 +30,6 @@ NOT_STORED = "No {what} of this member are stored: ask for a seed of your own, s
 IN_THE_STORE = "A kernel gives its {what}: run the cell."  # of a notebook that is opened again
 CURVE = 400  # places of the curve of what trains: more than a reader can tell apart
 TRAINER = "vaekit trains here"  # the name of the one thread that does
-KEY = re.compile("[0-9a-f]{64}")
 # Of a member and what is asked for by name, the members to train: the last is the one that is then shown.
 Vary = Callable[[Member, Mapping[str, float], Callable[[str], Member]], list[Member]]
 Point = dict[str, Any]
@@ -42,9 +42,9 @@ def members_of(rows: pd.DataFrame) -> list[tuple[bool, int, str]]:
     return [*zip(members["asked"].astype(bool), members["seed"].astype(int), members["key"], strict=True)]
 
 
-def short(steps: float, least: int, what: str = "steps") -> str:
+def short(steps: float, least: int) -> str:
     """Why a point is faint: its budget is below the least that a claim rests on. "" where it is not."""
-    return f"{steps:,.0f} of at least {least:,} {what}" if steps < least else ""
+    return f"{steps:,.0f} of at least {least:,} steps" if steps < least else ""
 
 
 def in_budgets(groups: Sequence[tuple[str, Sequence[Point]]]) -> list[Point]:
@@ -134,7 +134,7 @@ class Kernel:
         return filled
 
     def _stored(self, key: str) -> bool:
-        return self.store is not None and KEY.fullmatch(key) is not None and key in self.store
+        return self.store is not None and re.fullmatch(KEY, key) is not None and key in self.store
 
     # ---- answers
 
@@ -266,34 +266,29 @@ class Kernel:
             return
         model = next(point for point in self.points if key in {known for _, _, known in point["members"]})
         new = [{**point, "budget": model["budget"], "group": model.get("group", "")} for point in own]
-        index_of = {(point["budget"], *point["axes"].values()): i for i, point in enumerate(self.points)}
-        points = list(self.points)
-        for point in new:
-            place = (point["budget"], *point["axes"].values())
-            if place in index_of:
-                points[index_of[place]] = point
-            else:
-                index_of[place] = len(points)
-                points.append(point)
-        at = index_of[(new[-1]["budget"], *new[-1]["axes"].values())]
-        movable = self.playground(points)
+
+        def place(point: Point) -> tuple:
+            return point["budget"], *point["axes"].values()
+
+        by_place = {place(point): point for point in [*self.points, *new]}  # a new one takes the place of the old
+        movable = self.playground([*by_place.values()])
         value = [*live.value]
-        value[letter] = at
+        value[letter] = [*by_place].index(place(new[-1]))
         live.weights, live.data = movable._weights, movable._state["data"]
         live.value = value
         tell(say=f"Trained and measured: {new[-1]['says']}", running=False)
 
 
-def varied_weights(**names: str) -> Vary:
-    """Members like a given one with other weights of its objective: the name of each by what is asked for."""
+def vary_weights(member: Member, numbers: Mapping[str, float], known: Callable[[str], Member]) -> list[Member]:
+    """A member like this one with other weights of its objective, by their names.
 
-    def vary(member: Member, numbers: Mapping[str, float], known: Callable[[str], Member]) -> list[Member]:
-        weights = dict(member.weights)
-        if lacking := [name for name in names.values() if name not in weights]:
-            raise ValueError(f"this member has no {lacking[0]}; choose one that has, by a click on the plane")
-        return [replace(member, weights=weights | {name: numbers[asked] for asked, name in names.items()})]
-
-    return vary
+    Raises:
+        ValueError: its objective has no such weight.
+    """
+    weights = dict(member.weights)
+    if lacking := [name for name in numbers if name not in weights]:
+        raise ValueError(f"this member has no {lacking[0]}; choose one that has, by a click on the plane")
+    return [replace(member, weights=weights | dict(numbers))]
 
 
 def places_of(values: pd.DataFrame, axes: Sequence[str]) -> dict[Any, dict[float, dict[str, tuple[float, ...]]]]:
@@ -307,6 +302,6 @@ def places_of(values: pd.DataFrame, axes: Sequence[str]) -> dict[Any, dict[float
     spread = by_place.std().fillna(0)
     placed: dict[Any, dict[float, dict[str, tuple[float, ...]]]] = {}
     for (*place, snapshot, series), *numbers in by_place.mean().join(spread, rsuffix="_sd").itertuples():
-        at = placed.setdefault(place[0] if len(place) == 1 else tuple(place), {})
+        at = placed.setdefault(tuple(place), {})
         at.setdefault(snapshot, {})[str(series)] = tuple(numbers)
     return placed

@@ -13,11 +13,8 @@ import traitlets
 
 _HERE = Path(__file__).parent
 # One module from several files: playground.js and widget.js use what comes before them.
-_MODULE = "\n".join(
-    path.read_text(encoding="utf-8")
-    for name in ("network.js", "playground.js", "widget.js")
-    if (path := _HERE / name).exists()
-)
+_FILES = ("network.js", "playground.js", "widget.js")
+_MODULE = "\n".join((_HERE / name).read_text(encoding="utf-8") for name in _FILES)
 _PREVIEWED = 4  # rows of pictures
 _KEPT = 1_000_000  # bytes of weights that a saved notebook holds a second time, as HTML
 _PAGE, _STYLE = ((_HERE / name).read_text(encoding="utf-8") for name in ("page.js", "widget.css"))

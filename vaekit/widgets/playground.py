@@ -82,7 +82,8 @@ def playground(
         raise ValueError("there are no points to show; give one at least")
     axes, places = _axes(points)
     names = [axis["name"] for axis in axes]
-    for what, name in (("colour", colour), ("shape", shape), ("along", along)):
+    looks = {"colour": colour, "shape": shape, "along": along}
+    for what, name in looks.items():
         if name not in (*names, "") or (what == "colour" and not name):
             raise ValueError(f"{what} is {name!r}, which is no axis; there are {', '.join(names)}")
     if shape and len(axes[names.index(shape)]["values"]) > SHAPES:
@@ -100,19 +101,17 @@ def playground(
     if not 1 <= len(series) <= SERIES:
         raise ValueError(f"there are {len(series)} series; 1 to {SERIES} can be told apart")
     carried, weights = _carried(points)
-    labels = dict.fromkeys(label for _, rows in carried["rows"] for label, _ in rows)
-    words = dict.fromkeys(str(name) for point in points for name in point.get("numbers", {}))
-    ranks = {name: rank for rank, name in enumerate(words)}
-    ids = {name: rank for rank, name in enumerate(labels)}
+    labels = [*dict.fromkeys(label for rows in carried["rows"] for label, _ in rows)]
+    words = [*dict.fromkeys(str(name) for point in points for name in point.get("numbers", {}))]
     known = [budget["label"] for budget in budgets]
     shown = []
     for i, (point, place) in enumerate(zip(points, places, strict=True)):
         at = _words_of(axes, place)
-        texts = {ranks[str(name)]: str(text) for name, text in point.get("numbers", {}).items()}
+        texts = {words.index(str(name)): str(text) for name, text in point.get("numbers", {}).items()}
         one = {"budget": known.index(point.get("budget", "")), "place": place, "numbers": [*texts.items()]}
         one |= {"at": _at(point["places"], series, at), "says": point.get("says") or f"{at}."}
-        one |= {"rows": [[ids[label], strip] for label, strip in carried["rows"][i][1]], "why": point.get("why", "")}
-        one |= {"whyNot": point.get("why_not", ""), "stored": bool(point.get("stored"))}
+        one |= {"rows": [[labels.index(label), strip] for label, strip in carried["rows"][i]]}
+        one |= {"why": point.get("why", ""), "whyNot": point.get("why_not", ""), "stored": bool(point.get("stored"))}
         one |= {"faint": point.get("faint", ""), "key": point.get("key", ""), "of": point.get("of", "")}
         one |= {name: carried[name][i] for name in ("decoder", "codes") if carried[name][i] is not None}
         shown.append(one)
@@ -123,20 +122,16 @@ def playground(
         caption = f"{caption} {more}".strip()
     data = {"caption": caption, "axes": axes, "budgets": budgets, "points": shown, "series": series, "x": x, "y": y}
     data |= {
-        "labels": [*labels],
+        "labels": labels,
         "strips": carried["strips"],
-        "numbers": [*words],
+        "numbers": words,
         "clock": clock,
         "stations": list(stations),
     }
     data |= {"diagonals": diagonals, "trains": list(trains), "live": answer is not None}
-    data |= {f"{what}By": names.index(name) if name else -1 for what, name in _looks(colour, shape, along).items()}
+    data |= {f"{what}By": names.index(name) if name else -1 for what, name in looks.items()}
     says = f"A plane of {len(points)} members over {x} and {y}, and two of them, A and B, side by side."
     return Movable("playground", says, data, _start(start, points, shown, names), weights, answer)
-
-
-def _looks(colour: str, shape: str, along: str) -> dict[str, str]:
-    return {"colour": colour, "shape": shape, "along": along}
 
 
 def _axes(points: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], list[tuple[int, ...]]]:
@@ -187,7 +182,7 @@ def _flat(place: Place | None, where: str) -> list[float] | None:
             raise ValueError(
                 f"the point at {where} is {tuple(pair)}; give x, y and their sd, and leave out what is not finite"
             )
-        flat += [float(f"{number:.{_DIGITS}g}") + 0.0 for number in numbers]
+        flat += [_short(number, _DIGITS) for number in numbers]
     return flat
 
 
@@ -214,7 +209,7 @@ def _carried(points: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], dict[
                         known[one["src"]] = len(strips)
                         strips.append(one)
                     own.append((label, known[one["src"]]))
-        rows.append(("", own))
+        rows.append(own)
         decoder = None
         if isinstance(model := point.get("model"), nn.Module):
             decoder, content = packed(model)
@@ -254,8 +249,8 @@ def codes_of(codes: Any) -> dict[str, Any] | None:
     return {"mean": [[_short(value) for value in row] for row in mean], "kl": [_short(value) for value in kl]}
 
 
-def _short(value: float) -> float:
-    return float(f"{value:.5g}") + 0.0
+def _short(value: float, digits: int = 5) -> float:
+    return float(f"{value:.{digits}g}") + 0.0
 
 
 def _start(

@@ -118,9 +118,9 @@ def probes(model: nn.Module, member: Member, step: int, images: Examples) -> Ite
         yield Value("test", "probe_accuracy", f"probe={name}", accuracy.value, accuracy.se, accuracy.n)
 
 
-def run(chosen: Settings, source: str | None = None):
+def run(chosen: Settings):
     """The tidy table of what was chosen, as a pandas DataFrame (see `studies.base.of_study`)."""
-    return of_study(SPEC, members, chosen, source)
+    return of_study(SPEC, members, chosen)
 
 
 SPEC = StudySpec(

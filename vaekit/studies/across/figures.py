@@ -31,8 +31,8 @@ def dimension_of_z(table: pd.DataFrame) -> Figure:
 
 
 @figures.described(
-    "What of the image the reconstruction lacks, Δ(out → in), over the distortion and over the generalisation gap. A "
-    "point's colour is beta, its shape the seed.",
+    "Δ(out → in), how much of the image the reconstruction lacks, over the distortion and over the generalisation gap. "
+    "A point's colour is beta, its shape the seed.",
     "Scatter plots of the Information Imbalance from output to input over distortion and gap, a row an image set.",
 )
 def imbalance_of_the_output(table: pd.DataFrame) -> Figure:
@@ -41,8 +41,8 @@ def imbalance_of_the_output(table: pd.DataFrame) -> Figure:
 
 
 @figures.described(
-    "What pruning costs, the accuracy of the dense child less that of the pruned one, over MIG (where factors are "
-    "known) and over the active units of the network that was pruned. A point's colour is beta, its shape the seed.",
+    "The cost of pruning (the accuracy of the dense child less that of the pruned one) over MIG, where factors are "
+    "known, and over the active units of the network that was pruned. A point's colour is beta, its shape the seed.",
     "Scatter plots of the cost of pruning over MIG and over active units, a row an image set.",
 )
 def cost_of_pruning(table: pd.DataFrame) -> Figure:

@@ -96,8 +96,8 @@ class AcrossPage(pages.TablePage):
     def matrix(self) -> Page:
         """For each image set the rank correlations of all measures, and the networks behind the one that is chosen."""
         tested = {frozenset(pair) for pair in PAIRS}
-        sets = [_Matrix(name, own, tested) for name, own in self.values.groupby("data")]
-        return self._page("matrix", [each for each in sets if each.rows], LEAST_POINTS)
+        sets = [_matrix(name, own, tested) for name, own in self.values.groupby("data")]
+        return self._page("matrix", [each for each in sets if each["rows"]], LEAST_POINTS)
 
     def noise(self) -> Page:
         """Study 1 with frozen beside fresh noise, from results/; how to train it where no network has frozen noise."""
@@ -161,25 +161,23 @@ def _rows(pairs: Sequence[Relation]) -> list[dict[str, Any]]:
     ]
 
 
-class _Matrix:
+def _matrix(name: str, own: pd.DataFrame, tested: set[frozenset[str]]) -> dict[str, Any]:
     """The matrix of one image set. `points` is what the script draws: the networks' values, in the measures' order."""
-
-    def __init__(self, name: str, own: pd.DataFrame, tested: set[frozenset[str]]):
-        correlations = matrix(own, name)
-        names = [each for each in MEASURES if correlations[each].drop(each).notna().any()]
-        self.title, self.names = data.title(name), [SHORT[each] for each in names]
-        self.rows = [
-            (SHORT[a], [None if a == b else _Cell(correlations.loc[a, b], {a, b} in tested) for b in names])
-            for a in names
-        ]
-        self.points = {
-            "title": self.title,
-            "names": [MEASURES[each] for each in names],
-            "short": self.names,
-            "beta": own["beta"].tolist(),
-            "seed": own["seed"].tolist(),
-            "values": [[_rounded(value) for value in own[each]] for each in names],
-        }
+    correlations = matrix(own, name)
+    names = [each for each in MEASURES if correlations[each].drop(each).notna().any()]
+    title, short = data.title(name), [SHORT[each] for each in names]
+    rows = [
+        (SHORT[a], [None if a == b else _Cell(correlations.loc[a, b], {a, b} in tested) for b in names]) for a in names
+    ]
+    points = {
+        "title": title,
+        "names": [MEASURES[each] for each in names],
+        "short": short,
+        "beta": own["beta"].tolist(),
+        "seed": own["seed"].tolist(),
+        "values": [[_rounded(value) for value in own[each]] for each in names],
+    }
+    return {"title": title, "names": short, "rows": rows, "points": points}
 
 
 @dataclass(frozen=True)

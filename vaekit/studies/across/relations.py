@@ -29,6 +29,7 @@ import pandas as pd
 from scipy import stats
 
 from vaekit import data
+from vaekit.claims.statistics import spearmans
 from vaekit.store.table import budgets, having, select
 from vaekit.studies.across import SPARSITY, SPEC
 from vaekit.sweep import fifths
@@ -316,10 +317,8 @@ def _within(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Spearman's rho over the columns of each row of two arrays (seeds, betas); rows where one is constant go."""
     if not first.size:
         return np.empty(0)
-    varied = (np.ptp(first, axis=1) > 0) & (np.ptp(second, axis=1) > 0)
-    ranks = [stats.rankdata(values[varied], axis=1) for values in (first, second)]
-    x, y = (values - values.mean(1, keepdims=True) for values in ranks)
-    return (x * y).sum(1) / np.sqrt((x**2).sum(1) * (y**2).sum(1))
+    rho = spearmans(first, second)
+    return rho[np.isfinite(rho)]
 
 
 def _t_interval(values: np.ndarray, shared_trend: bool = False) -> tuple[float, float, float, float]:

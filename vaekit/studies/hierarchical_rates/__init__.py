@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -39,8 +39,8 @@ GRID = tuple(canonical(10 ** (-1 + k / 10)) for k in range(21))  # of either bet
 SUBGRID = GRID[::4]  # where mu1 is classified, too: a classifier of 512 numbers takes long
 EPOCHS, PAPER_BATCH = 500, 256  # of the authors' published example
 TRAINED_ON = {"svhn": 73_257, "mnist_binary": 60_000, "tetrominoes": 16_384}  # training images; else 50,000
-CLASSIFIERS = {"svhn": "resnet18", "cifar10": "densenet121", "cifar10_jpeg": "densenet121"}  # the paper's own
-SHOWN = 10_000  # training images on which rates are measured, samples that are judged
+PAPERS_CLASSIFIERS = {"svhn": "resnet18", "cifar10": "densenet121", "cifar10_jpeg": "densenet121"}  # the paper's own
+MOST_IMAGES = 10_000  # training images on which rates are measured, samples that are judged
 PICTURED = 8  # samples, and test images with their reconstructions
 INFORMED = 2_000  # codes at which the class information is averaged
 
@@ -76,14 +76,16 @@ class Settings(StudySettings):
     }
 
 
-def split_of(data: str) -> tuple[str, int | None]:
-    """(split, n_train): a set's own, and 16,384 images of the made one, which has none."""
-    return ("cv", TRAINED_ON[data]) if data == "tetrominoes" else ("own", None)
-
-
 def paper_steps(data: str) -> int:
     """The steps of the authors' example on a data set: 500 epochs of whole batches of 256 images."""
     return EPOCHS * (TRAINED_ON.get(data, 50_000) // PAPER_BATCH)
+
+
+def published(data: str) -> dict[str, Any]:
+    """The paper's networks on a data set, as arguments of the model."""
+    channels, latent_dim, likelihood = PUBLISHED[image_shape(data)[1]]
+    arguments = {"channels": channels, "latent_dim": latent_dim, "likelihood": likelihood}
+    return arguments | ({"sigma": 0.71} if likelihood == "gaussian" else {})
 
 
 def members(chosen: Settings) -> list[Member]:
@@ -101,13 +103,11 @@ def _level(place: int) -> int:
 
 def _member(chosen: Settings, seed: int, model: str, data: str, beta2: float, beta1: float) -> Member:
     """The LVAE's weights of the rates rise over a fifth of the steps, as the authors' do."""
-    channels, latent_dim, likelihood = PUBLISHED[image_shape(data)[1]]
-    arguments = {"channels": channels, "latent_dim": latent_dim, "likelihood": likelihood}
     steps = chosen.steps or paper_steps(data)
-    split, n_train = split_of(data)
+    split, n_train = ("cv", TRAINED_ON[data]) if data == "tetrominoes" else ("own", None)  # that one has no split
     return Member(
         model=model,
-        model_args=arguments | ({"sigma": 0.71} if likelihood == "gaussian" else {}),
+        model_args=published(data),
         data=data,
         split=split,
         n_train=n_train,
@@ -132,7 +132,7 @@ def rates(model: nn.Module, member: Member, step: int, images: Examples) -> Iter
 
     At the last step also the model's number of parameters.
     """
-    n = min(SHOWN, member.n_test or SHOWN)
+    n = min(MOST_IMAGES, member.n_test or MOST_IMAGES)
     for part, shown, rows in images.parts():
         shown, rows = (shown[:n], rows[:n]) if part == "train" else (shown, rows)
         values = evaluate(model, shown, rows, member.seed, of=_rates)
@@ -163,7 +163,7 @@ def samples(model: nn.Module, member: Member, step: int, images: Examples) -> It
     """
     if not (classifiers := classifiers_of(member.data)):
         return
-    drawn = generate_images(model, min(SHOWN, len(images.test)) // 5 * 5, member.seed)
+    drawn = generate_images(model, min(MOST_IMAGES, len(images.test)) // 5 * 5, member.seed)
     for classifier in classifiers:
         classifier, record = classifier.to(drawn.device), classifier.record
         score = inception_score(probabilities(classifier, drawn))
@@ -176,7 +176,7 @@ def samples(model: nn.Module, member: Member, step: int, images: Examples) -> It
 
 def classifiers_of(data: str) -> list[Classifier]:
     """The classifiers that judge samples of a data set: ours, and the paper's where it was trained."""
-    classifiers = (load_classifier(data, network) for network in dict.fromkeys((None, CLASSIFIERS.get(data))))
+    classifiers = (load_classifier(data, network) for network in dict.fromkeys((None, PAPERS_CLASSIFIERS.get(data))))
     return [classifier for classifier in classifiers if classifier]
 
 
@@ -236,9 +236,9 @@ def pictured(beta2: float, beta1: float) -> bool:
     return all(beta in (*SUBGRID, 1.0) or beta not in GRID for beta in (beta2, beta1))
 
 
-def run(chosen: Settings, source: str | None = None):
+def run(chosen: Settings):
     """The tidy table of what was chosen, as a pandas DataFrame (see `studies.base.of_study`)."""
-    return of_study(SPEC, members, chosen, source)
+    return of_study(SPEC, members, chosen)
 
 
 SPEC = StudySpec(

@@ -34,10 +34,8 @@ from vaekit.claims.statistics import (
     partial_spearmans,
     spearmans,
 )
-from vaekit.data import image_shape
 from vaekit.metrics import PROBES
-from vaekit.models import hierarchical
-from vaekit.studies.hierarchical_rates import Settings, paper_steps
+from vaekit.studies.hierarchical_rates import Settings, paper_steps, published
 
 AXES = ("beta2", "beta1")
 OF_MODEL = (*AXES, "model")
@@ -63,13 +61,6 @@ def probed(probe: str, on: str = "mu2") -> Measured:
     return "accuracy", {"probe": probe, "on": on}
 
 
-def published(data: str) -> dict[str, Any]:
-    """The paper's networks on a data set, as fields of a member."""
-    channels, latent_dim, likelihood = hierarchical.PUBLISHED[image_shape(data)[1]]
-    sigma = 0.71 if likelihood == "gaussian" else None
-    return {"latent_dim": latent_dim, "channels": channels, "likelihood": likelihood, "sigma": sigma}
-
-
 def scales(*names: str, objective: str = "hierarchical") -> dict[str, PaperScale]:
     """What the paper ran on each of these sets."""
     return {
@@ -84,7 +75,6 @@ def scales(*names: str, objective: str = "hierarchical") -> dict[str, PaperScale
     }
 
 
-ALL = scales("svhn", "cifar10", "mnist_binary")
 CLAIMS = Claims(
     title="Trading rate between layers",
     question="A VAE with two layers of latents has two rates: which of them serves reconstruction, generation and "
@@ -93,7 +83,7 @@ CLAIMS = Claims(
     "beta-VAE.",
     headline=("2.4", "2.6", "2.9", "2.3"),
     study="hierarchical_rates",
-    scale=ALL,
+    scale=scales("svhn", "cifar10", "mnist_binary"),
     steps=20_000,
     batch_size=128,
     axes=OF_MODEL,

@@ -89,8 +89,7 @@ def explore(table: pd.DataFrame, settings: Settings) -> Any:
     It begins with the largest budget.
     """
     how: dict[str, Any] = {"x": R2, "y": R1, "colour": "beta2", "shape": "model", "along": "beta1"}
-    vary = playing.varied_weights(beta2="beta2", beta1="beta1")
-    return playing.shown(SPEC, table, settings, points, vary, ["beta2", "beta1"], **how)
+    return playing.shown(SPEC, table, settings, points, playing.vary_weights, ["beta2", "beta1"], **how)
 
 
 def points(table: pd.DataFrame) -> list[dict[str, Any]]:

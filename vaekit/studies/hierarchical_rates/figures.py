@@ -24,8 +24,8 @@ from vaekit.studies.hierarchical_rates import claims
 AXES = ["beta2", "beta1"]
 R2, R1, R = "R(z2) (nats)", "R(z1|z2) (nats)", "total rate R (nats)"
 PSNR, IS, RBF, INFORMATION = "PSNR (dB)", "Inception Score", "accuracy, RBF SVM", "I(y; z2) (nats)"
-CLASSIFIERS = dict(zip(PROBES, ("logistic regression", "linear SVM", "RBF SVM", "kNN"), strict=True))
-ACCURACIES = {f"accuracy, {name}": probe for probe, name in CLASSIFIERS.items()}
+PROBE_NAMES = dict(zip(PROBES, ("logistic regression", "linear SVM", "RBF SVM", "kNN"), strict=True))
+ACCURACIES = {f"accuracy, {name}": probe for probe, name in PROBE_NAMES.items()}
 BOUND = "bound by I(y; z2)"
 SCORES = (IS, "diversity", "sharpness")  # by one classifier
 # The measure, and values of the table's columns, by what stands on an axis.
@@ -223,7 +223,7 @@ def table_1(table: pd.DataFrame) -> pd.DataFrame:
             if members := max(map(len, accuracies.values())):
                 paper = claims.TABLE_1.get((rows["data"].iloc[0].removesuffix("_jpeg"), on), ("",) * 4)
                 row = {"budget": label, "code": on, "members": members}
-                for (probe, name), published in zip(CLASSIFIERS.items(), paper, strict=True):
+                for (probe, name), published in zip(PROBE_NAMES.items(), paper, strict=True):
                     value = f"{100 * accuracies[probe].max():.2f}" if len(accuracies[probe]) else "none"
                     row[name] = f"{value} ({published:.2f})" if published else value
                 lines.append(row)

@@ -24,7 +24,7 @@ from vaekit.metrics import Dimension, evaluate, information_imbalance, intrinsic
 from vaekit.settings import option
 from vaekit.store import Member, StoreError
 from vaekit.studies.base import StudySettings, commands, of_study
-from vaekit.sweep import Examples, GridSpec, Measure, StudySpec, Value, cached, image_grids
+from vaekit.sweep import Examples, GridSpec, Measure, StudySpec, Value, cached, compared_steps, image_grids
 
 DIMS = (2, 4, 8, 16, 32, 64, 128)
 EPOCHS = (0, 1, 2, 5, 10, 20, 50, 75, 100, 150, 200)
@@ -156,21 +156,17 @@ def members(chosen: Settings) -> list[Member]:
 
 def measured_steps(member: Member) -> tuple[int, ...]:
     """The steps of `EPOCHS` before the end, 0.8 of the steps, and the end."""
-    return tuple(sorted({*(step for step in _steps(member, EPOCHS) if step < member.steps), *_ends(member)}))
+    return tuple(sorted({*_steps_before_the_end(member, EPOCHS), *compared_steps(member)}))
 
 
 def saved_steps(member: Member) -> tuple[int, ...]:
     """The steps whose weights are stored: the ends, and those of the epochs 1, 10 and 50, which a claim names."""
-    return tuple(sorted({*(step for step in _steps(member, (1, 10, 50)) if step < member.steps), *_ends(member)}))
+    return tuple(sorted({*_steps_before_the_end(member, (1, 10, 50)), *compared_steps(member)}))
 
 
-def _steps(member: Member, epochs: Iterable[int]) -> list[int]:
-    return [step_of(epoch, member.n_train or 0, member.batch_size) for epoch in epochs]
-
-
-def _ends(member: Member) -> tuple[int, int]:
-    """0.8 and 1.0 of the steps, which a verdict compares."""
-    return max(1, round(0.8 * member.steps)), member.steps
+def _steps_before_the_end(member: Member, epochs: Iterable[int]) -> list[int]:
+    steps = (step_of(epoch, member.n_train or 0, member.batch_size) for epoch in epochs)
+    return [step for step in steps if step < member.steps]
 
 
 def rate_distortion(model: nn.Module, member: Member, step: int, images: Examples) -> Iterator[Value]:
@@ -255,7 +251,7 @@ def image_grid(model: nn.Module, member: Member, step: int, images: Examples) ->
     return image_grids.rows(model, member, images, PICTURED)
 
 
-def run(chosen: Settings, source: str | None = None):
+def run(chosen: Settings):
     """The tidy table of what was chosen, as a pandas DataFrame (see `studies.base.of_study`), with the column `noise`.
 
     Where `epochs` were given, it has their steps alone, and 0.8 and 1.0 of all steps; from results/, of the members
@@ -264,7 +260,7 @@ def run(chosen: Settings, source: str | None = None):
     Raises:
         StoreError: no member of `results/` ends with the last of them.
     """
-    table = of_study(SPEC, members, chosen, source)
+    table = of_study(SPEC, members, chosen)
     table = table.assign(noise=noises(table))
     if "epochs" not in chosen.given:
         return table

@@ -13,12 +13,18 @@ from vaekit.store.table import select
 from vaekit.studies import playing
 from vaekit.studies.id_transition import DECODER, ENCODER, LATENT, LAYERS, OUTPUT, SPEC, Settings, own_images, step_of
 from vaekit.studies.id_transition.claims import LAST_EPOCH
-from vaekit.studies.id_transition.figures import budgets, of_layers
+from vaekit.studies.id_transition.figures import BACK, budgets, of_layers
 
 STATIONS = [
     f"layer {layer}{ {0: ', image', LATENT: ', code z', OUTPUT: ', output'}.get(layer, '') }" for layer in LAYERS
 ]
-ENDS = {"Δ(image → output)": (0, OUTPUT), "Δ(output → image)": (OUTPUT, 0)}
+# Measure, columns and form of the numbers that are not of one layer.
+NUMBERS: dict[str, tuple[str, dict[str, Any], str]] = {
+    "Δ(image → output)": ("information_imbalance", {"from_layer": 0, "to_layer": OUTPUT}, ".3f"),
+    "Δ(output → image)": ("information_imbalance", BACK, ".3f"),
+    "D (test), nats": ("distortion", {"samples": 1}, ".1f"),
+    "R (test), nats": ("rate", {}, ".1f"),
+}
 
 
 def explore(table: pd.DataFrame, settings: Settings) -> Any:
@@ -70,16 +76,9 @@ def _numbers(rows: pd.DataFrame, end: pd.DataFrame) -> dict[str, str]:
     numbers = {"seeds": f"{end['seed'].nunique()}", "images N": f"{end['n'].max():,.0f}"}
     if len(left_out):
         numbers["duplicates left out, at most"] = f"{left_out['value'].max():.0f}"
-    imbalances = select(rows, "information_imbalance")
-    for name, (start, to) in ENDS.items() if len(imbalances) else ():
-        pair = imbalances[(imbalances["from_layer"] == start) & (imbalances["to_layer"] == to)]
-        numbers[name] = mean_sd(pair["value"], ".3f")
-    for name, (measure, where) in {
-        "D (test), nats": ("distortion", {"samples": 1}),
-        "R (test), nats": ("rate", {}),
-    }.items():
+    for name, (measure, where, form) in NUMBERS.items():
         if len(values := select(rows, measure, part="test", **where)):
-            numbers[name] = mean_sd(values["value"])
+            numbers[name] = mean_sd(values["value"], form)
     return numbers
 
 

@@ -301,9 +301,9 @@ def image_grid(model: nn.Module, member: Member, step: int, images: Examples) ->
     return image_grids.rows(model, member, images, PICTURED) if decodes else None
 
 
-def run(chosen: Settings, source: str | None = None):
+def run(chosen: Settings):
     """The tidy table of what was chosen, as a pandas DataFrame (see `studies.base.of_study`)."""
-    return of_study(SPEC, members, chosen, source)
+    return of_study(SPEC, members, chosen)
 
 
 SPEC = StudySpec(

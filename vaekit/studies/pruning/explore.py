@@ -17,37 +17,16 @@ from vaekit.store.table import having, select
 from vaekit.studies import playing
 from vaekit.studies.pruning import SPEC, Settings
 from vaekit.studies.pruning.claims import TRAINING
-from vaekit.studies.pruning.figures import VARIANTS, families, scaled, title_of
+from vaekit.studies.pruning.figures import NUMBERS, families, label_of, scaled, title_of
 
 SHARES = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 PRUNED = "pruned (%)"  # the axis of the slider
 NONE_STORED = "No weights are here; ask for a seed of your own that is not stored, say seeds = [7]."
 NOT_TUNED = "pruned at once, not tuned"
 ACCURACY = "test accuracy (%)"
-# Part, measure, unit and form of what stands beside the accuracy.
-NUMBERS = {
-    "D (test), nats": ("test", "distortion", 1, ".1f"),
-    "R (test), nats": ("test", "rate", 1, ".2f"),
-    "active units": ("test", "active_units", 1, ".1f"),
-    "non-zero weights (thousand)": ("model", "nonzero_parameters", 1e-3, ".1f"),
-    "compressed (kB)": ("model", "compressed_bytes", 1e-3, ".1f"),
-}
 # Those that the points rest on: of all columns, each of their rows would be copied many times.
-COLUMNS = [
-    "key",
-    "seed",
-    "asked",
-    "step",
-    "steps",
-    "part",
-    "measure",
-    "samples",
-    "value",
-    "data",
-    "parent",
-    "parent_steps",
-]
-COLUMNS += ["objective", "lambda", "beta", "sparsity", "variant"]
+COLUMNS = ["key", "seed", "asked", "step", "steps", "part", "measure", "samples", "value", "data"]
+COLUMNS += ["parent", "parent_steps", "objective", "lambda", "beta", "sparsity", "variant"]
 NO_DECODER = "What is tuned has no decoder any more: it classifies."
 PRUNED_HERE = "It was pruned here and is not stored."
 
@@ -71,10 +50,8 @@ def explore(table: pd.DataFrame, settings: Settings):
 
 def points(table: pd.DataFrame, store: Store | None = None) -> list[dict[str, Any]]:
     """The networks of every budget, as `widgets.playground` takes them; with a `store`, also those not tuned."""
-    groups = families(table)
-    stores = [store, *[None] * len(groups)]
-    groups_of_points = [(label, _points(rows, store)) for (label, rows), store in zip(groups, stores, strict=False)]
-    points = playing.in_budgets(groups_of_points)
+    groups = [(label, _points(rows, None if i else store)) for i, (label, rows) in enumerate(families(table))]
+    points = playing.in_budgets(groups)
     if len({point["axes"]["reading"] for point in points}) < 2:
         for point in points:
             del point["axes"]["reading"]
@@ -84,7 +61,7 @@ def points(table: pd.DataFrame, store: Store | None = None) -> list[dict[str, An
 def _start(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The trained networks of the least and of the largest beta: they have decoders, which what is tuned has not."""
     first = points[0]
-    alike = {"network": _label("before"), "reading": first["axes"].get("reading")}
+    alike = {"network": label_of("before"), "reading": first["axes"].get("reading")}
     trained = [
         point["axes"]
         for point in points
@@ -137,7 +114,7 @@ def _point(
 ) -> dict[str, Any]:
     """Networks that differ in their seeds: the rows of their accuracy, and all."""
     reading, variant, beta, pruned = place
-    axes, ends = _axes(reading, _label(variant), beta, pruned), rows[rows["step"] == rows["steps"]]
+    axes, ends = _axes(reading, label_of(variant), beta, pruned), rows[rows["step"] == rows["steps"]]
     point = {
         "axes": axes,
         "group": data.title(rows["data"].iloc[0]),
@@ -162,10 +139,6 @@ def _axes(reading: str, network: str, beta: float, pruned: float) -> dict[str, A
     return {"reading": reading, "network": network, "beta": float(beta), PRUNED: round(float(pruned), 6)}
 
 
-def _label(variant: str) -> str:
-    return VARIANTS[variant]["label"] if variant in VARIANTS else variant
-
-
 def _says(point: Mapping[str, Any]) -> str:
     *reading, network, beta, pruned = point["axes"].values()
     place = [*reading, f"beta {beta:g}", network, f"{pruned:g} % of the weights pruned"]
@@ -182,13 +155,10 @@ def _faint(rows: pd.DataFrame) -> str:
 
 def _vary(member: Member, numbers: Mapping[str, float], known: Callable[[str], Member]) -> list[Member]:
     """A network like this one with another beta; of one that was tuned, also what it comes from."""
-    weights = dict(member.weights)
-    if "beta" not in weights:
-        raise ValueError("this network has no beta; choose one that has, by a click on the plane")
-    changed = replace(member, weights=weights | {"beta": numbers["beta"]})
+    (changed,) = playing.vary_weights(member, numbers, known)
     if not member.parent:
         return [changed]
-    (parent,) = _vary(known(member.parent), numbers, known)
+    (parent,) = playing.vary_weights(known(member.parent), numbers, known)
     return [parent, replace(changed, parent=parent.key)]
 
 

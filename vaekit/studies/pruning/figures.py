@@ -28,7 +28,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "structured": {"color": "#56b4e9", "marker": "P", "label": "pruned by channels"},
     "no_decoder": {"color": "#e69f00", "marker": "X", "label": "pruned, never had a decoder"},
 }
-TITLES = {"classifier_sum": "sum", "classifier_pixel_mean": "pixel mean"}
+TITLES = {objective: name.replace("_", " ") for name, objective in study.REDUCTIONS.items()}
+# Part, measure, unit and form of what stands beside the accuracy.
+NUMBERS = {
+    "D (test), nats": ("test", "distortion", 1, ".1f"),
+    "R (test), nats": ("test", "rate", 1, ".2f"),
+    "active units": ("test", "active_units", 1, ".1f"),
+    "non-zero weights (thousand)": ("model", "nonzero_parameters", 1e-3, ".1f"),
+    "compressed (kB)": ("model", "compressed_bytes", 1e-3, ".1f"),
+}
 SCORES = {
     "mig": "mutual information gap",
     "dci_disentanglement": "DCI: disentanglement",
@@ -226,15 +234,8 @@ def numbers(table: pd.DataFrame) -> pd.DataFrame:
     Accuracy on test images in %, D and R in nats per image (one sample of z), bytes and operations of the network that
     classifies.
     """
-    columns = {
-        "accuracy (%)": ("test", "accuracy", 100, ".2f"),
-        "D (test)": ("test", "distortion", 1, ".1f"),
-        "R (test)": ("test", "rate", 1, ".2f"),
-        "active units": ("test", "active_units", 1, ".1f"),
-        "non-zero weights (thousand)": ("model", "nonzero_parameters", 1e-3, ".1f"),
-        "compressed (kB)": ("model", "compressed_bytes", 1e-3, ".1f"),
-        "million operations": ("model", "flops", 1e-6, ".2f"),
-    }
+    columns = {"accuracy (%)": ("test", "accuracy", 100, ".2f"), **NUMBERS}
+    columns |= {"million operations": ("model", "flops", 1e-6, ".2f")}
     axes = ["objective", "lambda", "variant", "sparsity", "beta"]
     rows = []
     for budget, members in families(table):
@@ -247,16 +248,21 @@ def numbers(table: pd.DataFrame) -> pd.DataFrame:
         for i, (place, point) in enumerate(ends.groupby(axes, dropna=False, sort=False)):
             objective, weight, variant, share, beta = place
             row = {"budget": "" if i else budget, "reading": title_of((objective, weight))}
-            row |= {"network": VARIANTS[variant]["label"] if variant in VARIANTS else variant}
+            row |= {"network": label_of(variant)}
             row |= {"pruned": "" if pd.isna(share) else f"{100 * share:g} %"}
             row |= {"beta": "" if pd.isna(beta) else f"{beta:g}", "seeds": str(point["seed"].nunique())}
             for name, (part, measure, factor, form) in columns.items():
                 values = select(point, measure, part=part)["value"]
                 row[name] = mean_sd(factor * values, form, empty="")
             if point["decoder"].eq(False).all():
-                row["D (test)"] = "– (no decoder)"
+                row["D (test), nats"] = "– (no decoder)"
             rows.append(row)
     return pd.DataFrame(rows)
+
+
+def label_of(variant: str) -> str:
+    """How a network came to be, in words."""
+    return VARIANTS[variant]["label"] if variant in VARIANTS else variant
 
 
 # Which rows a panel shows
@@ -284,18 +290,6 @@ def _variants(table: pd.DataFrame) -> pd.Series:
     before = pd.Series("before", index=table.index).mask(~table["decoder"].astype(bool), "before, no decoder")
     before = before.mask(~table["sampled"].astype(bool), "baseline")
     return derived.where(table["parent"].notna(), before)
-
-
-def reductions_of(groups: Iterable[tuple[str, pd.DataFrame]]) -> list[Reduction]:
-    """The reductions of all members that have a beta: sum before pixel mean, large lambdas first."""
-    pairs = {pair for _, rows in groups for pair in zip(rows["objective"], rows["lambda"], strict=True)}
-    order = list(TITLES)
-    return sorted((pair for pair in pairs if pair[0] in TITLES), key=lambda pair: (order.index(pair[0]), -pair[1]))
-
-
-def of_reduction(rows: pd.DataFrame, reduction: Reduction) -> pd.DataFrame:
-    """The rows of a reduction."""
-    return having(rows, **dict(zip(("objective", "lambda"), reduction, strict=True)))
 
 
 def title_of(reduction: Reduction) -> str:
@@ -350,16 +344,21 @@ def _by_reduction(
     measures: Sequence[str],
     history: bool = False,
 ) -> Figure:
-    """A panel for each reduction, a row for each budget: `draw(ax, rows, baseline)`. `history` is that of `grid`."""
-    groups = families(table)
-    reductions = reductions_of(groups)
+    """A panel for each reduction, a row for each budget: `draw(ax, rows, baseline)`. `history` is that of `grid`.
+
+    The reductions are those of members that have a beta: sum before pixel mean, large lambdas first.
+    """
+    groups, order = families(table), list(TITLES)
+    pairs = {pair for _, rows in groups for pair in zip(rows["objective"], rows["lambda"], strict=True)}
+    pairs = {(objective, weight) for objective, weight in pairs if objective in TITLES}
+    reductions = sorted(pairs, key=lambda pair: (order.index(pair[0]), -pair[1]))
 
     def draw_budget(axes: Sequence[Axes], rows: pd.DataFrame) -> None:
-        for ax, reduction in zip(axes, reductions, strict=True):
-            own = of_reduction(rows, reduction)
+        for ax, (objective, weight) in zip(axes, reductions, strict=True):
+            own = having(rows, objective=objective, **{"lambda": weight})
             if len(select(own, "accuracy")):  # where all diverged, there is nothing to draw
                 draw(ax, own, having(rows, variant=("baseline", "baseline, dense")))
-                ax.set(title=title_of(reduction))
+                ax.set(title=title_of((objective, weight)))
 
     if not reductions:
         return figures.nothing(NOTHING)

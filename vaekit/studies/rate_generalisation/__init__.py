@@ -68,7 +68,7 @@ _OF_CLAIM_3_8 |= {"data": "tetrominoes", "split": "cv", "n_train": 16_384, "obje
 # Images of the nested subsets: the first of the test images and, for learning curves, of the training images.
 NESTED = 10_000
 BIN = 0.25  # of the histogram of their distances, L2
-SHOWN = 8  # test images of the pictures
+PICTURED = 8  # test images of the pictures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,8 +178,8 @@ def saved_steps(member: Member) -> tuple[int, ...]:
 def rate_distortion(model: nn.Module, member: Member, step: int, images: Examples) -> Iterator[Value]:
     """R and D with one sample of z, on training and test images and on either half of the test images.
 
-    At the last step also D with ten samples on the first
-    10,000 test images (the nested subset), D at the mean of z, and the floor of D.
+    At the last step also D with ten samples on the first 10,000 test images (the nested subset), D at the mean of z,
+    and the floor of D.
     """
     for part, shown, rows in images.parts():
         yield from _rates(model, member, part, shown, rows, halved=part == "test")
@@ -317,8 +317,9 @@ def worst_case(model: nn.Module, member: Member, step: int, images: Examples) ->
     reconstruction is not finite.
     """
     among, nearest_of_test = _nearest(images)
-    first = max(0, min(round(0.9 * len(nearest_of_test.distance)) - SHOWN // 2, len(nearest_of_test.distance) - SHOWN))
-    shown = images.test[nearest_of_test.distance.argsort(stable=True)[first : first + SHOWN]]
+    distance = nearest_of_test.distance
+    first = max(0, min(round(0.9 * len(distance)) - PICTURED // 2, len(distance) - PICTURED))
+    shown = images.test[distance.argsort(stable=True)[first : first + PICTURED]]
     reconstructions = reconstruct(model, shown)
     if not reconstructions.isfinite().all():
         return None
@@ -343,12 +344,12 @@ def layers(depth: int) -> str:
     return "1 layer" if depth == 1 else f"{depth} layers"
 
 
-def run(chosen: Settings, source: str | None = None):
+def run(chosen: Settings):
     """The tidy table of what was chosen, as a pandas DataFrame (see `studies.base.of_study`).
 
     It has a column for each weight and each network's width, empty where no member has it.
     """
-    table = of_study(SPEC, members, chosen, source)
+    table = of_study(SPEC, members, chosen)
     absent = [name for name in (*SPEC.axes, "hidden", "channels") if name not in table]
     return table.assign(**dict.fromkeys(absent, math.nan))
 

@@ -24,7 +24,7 @@ MEMORISATION: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-SHOWN = ("test", "train")  # in the order of their looks
+PARTS_SHOWN = ("test", "train")  # in the order of their looks
 LEAST = 20_000  # steps: the least that a claim rests on
 
 
@@ -143,8 +143,9 @@ def explore(table: pd.DataFrame, settings: Settings):
     that has three betas or more.
     """
     how: dict[str, Any] = {"x": "rate R (nats per image)", "y": "distortion D (nats per image)", "diagonals": "D + R"}
-    how |= {"colour": "beta", "shape": "layers", "along": "beta", "series": [figures.PARTS[part][2] for part in SHOWN]}
-    return playing.shown(SPEC, table, settings, points, playing.varied_weights(beta="beta"), ["beta"], **how)
+    how |= {"colour": "beta", "shape": "layers", "along": "beta"}
+    how |= {"series": [figures.PARTS[part][2] for part in PARTS_SHOWN]}
+    return playing.shown(SPEC, table, settings, points, playing.vary_weights, ["beta"], **how)
 
 
 def points(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -162,7 +163,7 @@ def _points(rows: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _rates(rows: pd.DataFrame) -> pd.DataFrame:
     """R and D of each member at each snapshot: on all images where they were measured, else on the nested ones."""
-    names = {part: figures.PARTS[part][2] for part in SHOWN}
+    names = {part: figures.PARTS[part][2] for part in PARTS_SHOWN}
     measured = [
         select(rows, "rate", at="all", part=part)
         .merge(
@@ -181,7 +182,7 @@ def _point(place: tuple[int, float], places: dict[float, Any], rows: pd.DataFram
     (depth, beta), first = place, rows.iloc[0]
     numbers, sentence = {"seeds": seeds(rows)}, "not trained to its end"
     ended = places.get(first["steps"], {})
-    for part in SHOWN:
+    for part in PARTS_SHOWN:
         r = select(rows, "rate", part=part).set_index("seed")["value"]
         d = select(rows, "distortion", part=part, samples=1).set_index("seed")["value"]
         both = pd.DataFrame({"r": r, "d": d}).dropna()

@@ -39,7 +39,6 @@ TETROMINOES = {"model": "dense_vae", "data": "tetrominoes"}
 NESTED_PARTS = {f"test_nested{half}": f"test{half}" for half in ("", "_a", "_b")}
 RD = ("rate", "distortion samples=1")
 TEST_D = "test distortion D (nats per image)"
-NOT_RUN = "not run yet"
 
 
 @figures.described(
@@ -369,8 +368,8 @@ def memorisation(table: pd.DataFrame) -> Figure:
 
 
 @figures.described(
-    "What the model says of test images over beta, in nats per image: the ELBO, -(D + R) whatever beta was trained "
-    "with, and the importance-weighted bound of log p(x). Grey: from 0.05 to 0.3, where the paper has the maximum.",
+    "Two bounds of log p(x) of test images over beta, in nats per image: the ELBO, -(D + R) whatever beta was trained "
+    "with, and the importance-weighted bound. Grey: from 0.05 to 0.3, where the paper has the maximum.",
     "The ELBO and the importance-weighted bound of log p(x) of test images over beta on a logarithmic axis, with the "
     "range from 0.05 to 0.3 shaded.",
     claims=("3.7", "3.8"),
@@ -472,7 +471,7 @@ def _rd_grid(compared: Sequence[pd.DataFrame], draw: Callable, columns: Any, *pa
     """A grid of such curves, of what `_one_budget` gives, with the data of these parts."""
     groups = [(budget_label(rows, TRAINING_SETS), rows) for rows in compared if len(rows)]
     data = {"measures": RD, "drawn": _points(pd.concat(compared), *parts)}
-    return grid(groups, draw, columns, missing=NOT_RUN, **(data | how))
+    return grid(groups, draw, columns, missing="not run yet", **(data | how))
 
 
 def _curve(ax: Axes, rows: pd.DataFrame, part: str = "test", **how: Any) -> None:
