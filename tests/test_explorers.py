@@ -206,6 +206,22 @@ def test_what_trains_here_is_measured_stored_and_takes_its_place_as_b():
     assert len(trained_here(shown, points[0]["key"], beta="0.75")[0].data["points"]) == len(points) + 2
 
 
+@pytest.mark.parametrize("network", ["before pruning", "pruned"])
+def test_what_trains_here_has_the_axes_of_those_beside_it(network):
+    """Of study 4's two reductions what is trained has one, of which its point alone would say nothing."""
+    chosen = test_study_pruning.tiny(seeds=7, readings=["sum", "pixel_mean"], arms="gradual")
+    shown = explore_4.explore(pruning.run(chosen), chosen)
+    _, data = tiny.moved(shown)
+    model = next(
+        point for point in data["points"] if point["axes"]["network"] == network and "mean" in point["axes"]["reading"]
+    )
+    live, says = trained_here(shown, model["key"], beta="2")
+    assert says.startswith(f"Trained and measured: beta 2, {network}, "), says
+    place = live.data["points"][live.value[1]]["place"]
+    axes = {axis["name"]: axis["values"][rank] for axis, rank in zip(live.data["axes"], place, strict=True)}
+    assert axes == model["axes"] | {"beta": 2}
+
+
 def test_what_trains_here_stops_and_goes_on():
     chosen = tiny.settings(seeds=7)
     shown = explore_3.explore(rate_generalisation.run(chosen), chosen)

@@ -260,12 +260,14 @@ class Kernel:
         """Put the point of what was trained beside those that are there, in the budget of its model."""
         known = sweep.tables(self.spec, self.store, members=members, alone=True, listed=results.Tables())
         trained = self.points_of(frame(known).assign(asked=True))
-        own = [point for point in trained if members[-1].key in {known for _, _, known in point["members"]}]
+        own = [point for point in trained if members[-1].key in {known for _, _, known in point.get("members", ())}]
         if not any(places for point in own for places in point["places"].values()):
             tell(say="It diverged: it has no place on the plane.", running=False)
             return
-        model = next(point for point in self.points if key in {known for _, _, known in point["members"]})
-        new = [{**point, "budget": model["budget"], "group": model.get("group", "")} for point in own]
+        model = next(point for point in self.points if key in {known for _, _, known in point.get("members", ())})
+        # Beside others its point may have axes that alone it has not: those are its model's.
+        shared = {"budget": model["budget"], "group": model.get("group", "")}
+        new = [{**point, "axes": {**model["axes"], **point["axes"]}, **shared} for point in own]
 
         def place(point: Point) -> tuple:
             return point["budget"], *point["axes"].values()

@@ -130,7 +130,7 @@ def _point(
 
 def _numbers(rows: pd.DataFrame) -> dict[str, str]:
     measured = {
-        name: scaled(select(rows, measure, part=part), unit) for name, (part, measure, unit, _) in NUMBERS.items()
+        name: scaled(select(rows, measure, part=part), factor) for name, (part, measure, factor, _) in NUMBERS.items()
     }
     return {name: mean_sd(own["value"], NUMBERS[name][3]) for name, own in measured.items() if len(own)}
 

@@ -29,7 +29,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no_decoder": {"color": "#e69f00", "marker": "X", "label": "pruned, never had a decoder"},
 }
 TITLES = {objective: name.replace("_", " ") for name, objective in study.REDUCTIONS.items()}
-# Part, measure, unit and form of what stands beside the accuracy.
+# Part, measure, factor and form of what stands beside the accuracy.
 NUMBERS = {
     "D (test), nats": ("test", "distortion", 1, ".1f"),
     "R (test), nats": ("test", "rate", 1, ".2f"),
@@ -271,10 +271,15 @@ def label_of(variant: str) -> str:
 def families(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """What was pruned under one budget, with what it came from, and its label; the largest budget first.
 
+    Where nothing was pruned, what was trained under one budget.
+
     The column `variant` names how each row came to be: a key of `VARIANTS`, or of the baseline before or after pruning.
     """
-    absent = dict.fromkeys({"beta", "lambda"} - set(table), np.nan)  # where all are baselines
-    table = table.assign(variant=_variants(table), **absent)
+    of_some = {"beta", "lambda", "arm", "sparsity", "parent_decoder", "parent_sampled"}
+    table = table.assign(**dict.fromkeys(of_some - set(table), np.nan))
+    table = table.assign(variant=_variants(table))
+    if not table["parent"].notna().any():
+        return [(budget_label(rows, study.AXES), rows) for rows in budgets(table, (*study.AXES, "variant"))]
     groups = []
     for pruned in budgets(table[table["parent"].notna()], (*study.AXES, "variant")):
         n_train = pruned["n_train"].iloc[0]
