@@ -507,6 +507,8 @@ def test_a_square_is_seen_behind_a_constant(parts, constant, linear, square):
 
     points = [(2**power / 256, law(2**power / 256)) for power in range(parts + 1)]
     assert speed._at_whole(points) == pytest.approx(law(1.0), rel=0.3)
+    assert speed._at_whole([(1 / 256, 0.3), (1 / 128, 1.2)]) == pytest.approx(0.3 * 256**2)
+    assert speed._at_whole([(1 / 256, 0.5), (1 / 128, 0.55), (1 / 64, 1.1)]) < 100  # which is noise
 
 
 def test_bytes_of_a_run_are_those_on_the_disk(store):

@@ -213,6 +213,7 @@ def test_a_selection_is_by_measure_arguments_fields_and_step():
     ("measure", "where", "message"),
     [
         ("distorsion", {}, r"no measure 'distorsion' \(did you mean distortion\?\)"),
+        ("Rate", {}, r"no measure 'Rate' \(did you mean rate\?\)"),
         ("rate", {"dept": 1}, r"no column 'dept' \(did you mean depth\?\)"),
         ("rate", {"n_trian": None}, r"no column 'n_trian' \(did you mean n_train\?\)"),
     ],

@@ -157,7 +157,7 @@ def _lacks(verdict: Verdict) -> Iterator[str]:
                 yield "more seeds or steps, until the interval excludes one of the two answers"
             case "seeds":
                 yield f"seeds, {text}"
-            case "set":  # of each set the first that it lacks
+            case "set":  # of each set the first that it lacks: this text holds the set's own reasons as strings
                 name, _, text = text.partition("; ")[0].partition(": ")
                 yield f"{data.title(name)}: {text.removeprefix('budget: ').replace('seeds: ', 'seeds, ')}"
             case "missing" if "(" in text or text == "no member of it":

@@ -362,7 +362,7 @@ class Verdict:
         return [verdict.scope for verdict in (self.sets.values() or [self]) if verdict.scope]
 
     def row(self) -> dict[str, str]:
-        """The verdict in words, by what they say: see `verdict_table`."""
+        """The verdict in words, by the columns of `verdict_table`."""
         claim = self.claim
         remarks = [*map(str, self.reasons), *["by construction: not counted"] * claim.by_construction]
         ours = [str(criterion) for criterion in self.criteria if criterion.has_value]

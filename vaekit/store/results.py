@@ -53,6 +53,7 @@ class Tables:
     def merged(self, other: "Tables") -> "Tables":
         """Both; where they share a member, the other's row, and of each part of a measure the newer version's values.
 
+        A part that the newer version no longer takes stays: no row says of which measure it is.
         Of one version, values of the same step, part and arguments are the other's. What was measured of a member is
         what either measured.
         """
@@ -105,7 +106,7 @@ def _place(row: Mapping[str, Any]) -> tuple:
 
 
 def _series(row: Mapping[str, Any]) -> tuple:
-    """What a measure takes at any step: two of a study may share a value's name, but then of no part."""
+    """The part and the name of a value: two measures of a study may share a name, but no part of it."""
     return row["part"], row["measure"]
 
 

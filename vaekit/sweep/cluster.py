@@ -30,7 +30,7 @@ from vaekit.store import SHORT, Member, Store, default_store, describe
 from vaekit.sweep import plan, train
 from vaekit.sweep.hosts import Cluster, ClusterError, Workers, check, opened
 from vaekit.sweep.jobs import TOPIC, Job, end, problem, spec_of, work
-from vaekit.sweep.plan import LARGEST_STACK, Plan, about
+from vaekit.sweep.plan import LARGEST_STACK, Plan, roughly
 from vaekit.sweep.study import StudySpec
 
 Say = Callable[[str], None]
@@ -64,7 +64,7 @@ def report(spec: StudySpec, todo: Plan, workers: Workers, device: str, store: St
         jobs += math.ceil(again / _size(again, again, count, workers.threads, device))
     share = torch.get_num_threads() / (count * workers.threads) if cores else 1 / count
     known = workers.count and all(seconds)
-    lasts = f"{about(sum(seconds) * share)} at this machine's speed" if known else "time not known"
+    lasts = f"{roughly(sum(seconds) * share)} at this machine's speed" if known else "time not known"
     threads = f" of {workers.threads} threads" if workers.threads > 1 else ""
     lines.append(f"  {workers.what}: {jobs} jobs for {workers.count} workers{threads}, {lasts}")
     return "\n".join(lines)

@@ -252,12 +252,12 @@ def report(spec: StudySpec, plan: Plan, device: str, store: Store | None = None,
         lasts = ""
         if timed:
             trains, measures, how = took[i]
-            lasts = f"{about(trains + measures)} ({how}), " if trains else "time not known, "
+            lasts = f"{roughly(trains + measures)} ({how}), " if trains else "time not known, "
             training, measuring, unknown = training + trains, measuring + measures, unknown + (not trains)
         lines.append(f"  {len(group)} to train{going}: {describe(group[0])}: {lasts}{fills:,.0f} MB")
         megabytes += fills
     if plan.groups:
-        lasts = f"{about(training + measuring)}, measures {about(measuring)} of it, " if timed else ""
+        lasts = f"{roughly(training + measuring)}, measures {roughly(measuring)} of it, " if timed else ""
         if unknown:
             lasts = "" if unknown == len(plan.groups) else f"{lasts}without those whose time is not known, "
         lines.append(f"  {len(plan.missing)} in all: {lasts}{megabytes:,.0f} MB")
@@ -365,6 +365,6 @@ def budget_of(member: Member, snapshots: tuple[int, ...] = ()) -> Budget:
     return Budget(member.steps, member.batch_size, *own, snapshots, member.period)
 
 
-def about(seconds: float) -> str:
+def roughly(seconds: float) -> str:
     """An estimated time in words; of what takes less than a minute, that alone."""
     return f"about {duration(seconds)}" if seconds >= 60 else duration(seconds)

@@ -106,12 +106,12 @@ def observed(store: Store, listed: Tables, device: str, spec: StudySpec | None =
             # A member's share of what its fleet took; of a fleet smaller than the machine, more than in a full one.
             full = min(1.0, row["fleet"] / torch.get_num_threads()) if on_cores else 1.0
             seen.steps.setdefault(kind(member), []).append((member.steps, took * full / member.steps))
-            took_by = row.get("measure_seconds") or {}
+            took_by = row.get("measure_seconds") or {}  # older records have one number of all: no saying of which
             wanted = spec.versions.keys() if spec else took_by.keys()
             if took_by and wanted <= took_by.keys():
                 seen.add_measures(member, sum(took_by[name] for name in wanted))
     at_once = torch.get_num_threads() if device == "cpu" else 1
-    return Observed(exported.steps | stored.steps, exported.measures | stored.measures, at_once)
+    return Observed(exported.steps | stored.steps, stored.measures, at_once)
 
 
 def _records(store: Store) -> Iterator[tuple[Member, Mapping[str, Any]]]:
@@ -295,11 +295,11 @@ def _at_whole(points: Iterable[tuple[float, float]]) -> float:
     shares, seconds = map(np.array, zip(*[at for at in taken if at[1]] or taken[-1:], strict=True))
     if shares[-1] == 1 or not seconds.all():
         return float(seconds[-1] / shares[-1])
-    power = 1.0
-    if len(shares) > 2 and seconds[0] < seconds[-2] and seconds[-1] > 2 * seconds[0]:
-        # Of what grew alone: in small parts a constant hides a square.
+    power = math.log(seconds[-1] / seconds[0]) / math.log(shares[-1] / shares[0]) if len(shares) > 1 else 1.0
+    if len(shares) > 3 and seconds[-2] > 1.5 * seconds[0] and seconds[-1] > 2 * seconds[0]:
+        # Of what grew alone: in small parts a constant hides a square. What fewer parts or less growth say is noise.
         grown, share = seconds[-2:] - seconds[0], shares[-2:] - shares[0]
-        power = math.log(grown[1] / grown[0]) / math.log(share[1] / share[0])
+        power = max(power, math.log(grown[1] / grown[0]) / math.log(share[1] / share[0]))
     terms = np.stack([np.ones_like(shares), shares, shares**2], 1)
     # A square that only the noise of small parts asks for would be most of what is said of the whole.
     terms = terms if power >= _SQUARES else terms[:, :2]

@@ -82,7 +82,7 @@ def paper_steps(data: str) -> int:
 
 
 def published(data: str) -> dict[str, Any]:
-    """The paper's networks on a data set, as arguments of the model."""
+    """The paper's networks on a data set, as arguments of the model, which are columns of the table."""
     channels, latent_dim, likelihood = PUBLISHED[image_shape(data)[1]]
     arguments = {"channels": channels, "latent_dim": latent_dim, "likelihood": likelihood}
     return arguments | ({"sigma": 0.71} if likelihood == "gaussian" else {})

@@ -160,7 +160,7 @@ def measured_steps(member: Member) -> tuple[int, ...]:
 
 
 def saved_steps(member: Member) -> tuple[int, ...]:
-    """The steps whose weights are stored: the ends, and those of the epochs 1, 10 and 50, which a claim names."""
+    """The steps whose weights are stored: 0.8 and 1.0 of all, and the epochs 1, 10 and 50, which a claim names."""
     return tuple(sorted({*_steps_before_the_end(member, (1, 10, 50)), *compared_steps(member)}))
 
 

@@ -216,7 +216,8 @@ def frozen_noise_in_words(table: pd.DataFrame) -> str:
 
 
 @figures.described(
-    "Difference of the two Information Imbalances of adjacent layers, over their mean. Below 0: compression.",
+    "Difference of the two Information Imbalances of adjacent layers, over their mean. Below 0: compression. Bars: "
+    "standard deviation over seeds; of one seed none.",
     "Relative difference of the two Information Imbalances of adjacent layers over the layers, a curve for "
     "each K, with a line at zero.",
     claims=("1.12",),
