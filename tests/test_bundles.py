@@ -467,7 +467,7 @@ def made_by(key, store):
 
 
 def carried_keys():
-    return {name[:12] for name in results.carried(results.folder(FOLDER))}
+    return {name[:12] for name in results.bundle_hashes(results.folder(FOLDER))}
 
 
 def test_an_export_carries_what_the_weights_make(place, capsys):
@@ -574,4 +574,4 @@ def test_provenance_lists_the_bundles():
     listed = json.loads((folder / "provenance.json").read_bytes())["bundles"]
     assert listed == {bundle.name: files.digest((folder / bundle.name).read_bytes())}
     results.write(folder, tables([member()]), {}, results.bundle_contents(folder))
-    assert results.carried(folder) == listed
+    assert results.bundle_hashes(folder) == listed

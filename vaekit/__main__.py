@@ -141,8 +141,7 @@ def fetch(chosen: argparse.Namespace) -> int:
         origin = known.origin + f" of {known.copy_of}" * bool(known.copy_of)
         here = "yes" if data.is_available(name) else "no"
         rows.append((name, row["images"], row["shape"], here, origin, row["how to have it"]))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    print("\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows))
+    print("\n".join(maintenance.columns(rows)))
     return 0
 
 
@@ -235,22 +234,22 @@ def export(chosen: argparse.Namespace) -> int:
         raise SettingsError(f"--to: {to} is there and not an empty folder; give a new one")
     if source:
         merged = results.read(path).merged(results_of(source, spec.name))
-        carried = results.merged_bundles(path, source)
+        bundled = results.merged_bundles(path, source)
     else:
-        carried = results.bundle_contents(path)
+        bundled = results.bundle_contents(path)
         members = study.members(study.Settings.at(chosen.scale, **dict(chosen.given))) if chosen.scale else ()
         merged = sweep.tables(spec, members=members, alone=bool(chosen.scale))
         scaled = [member.key for member in members]
         exported = scaled if chosen.scale else list(merged.members)
         decoders = keys_of_decoders(chosen.decoders, scaled, merged) if chosen.decoders is not None else []
-        carried |= new_bundles(spec, exported, decoders, carried)
+        bundled |= new_bundles(spec, exported, decoders, bundled)
         if not merged.members:
             absent = f"nothing of {spec.name}" + " that was chosen" * bool(chosen.scale)
             raise SettingsError(f"{absent} is stored in {default_store().root}, and results/ has nothing; train some")
     commits = sorted({row["commit"] for row in merged.members.values() if row.get("commit")})
     provenance = {"study": spec.name, "measures": spec.versions, "commits": commits}
-    results.check_bundles(spec.name, carried)
-    results.write(to or path, merged, provenance, carried)
+    results.check_bundles(spec.name, bundled)
+    results.write(to or path, merged, provenance, bundled)
     print(f"{len(merged.members)} members, {sum(map(len, merged.measures.values())):,} values: {to or path}")
     return 0
 
@@ -280,7 +279,7 @@ def keys_of_decoders(starts: list[str], scaled: list[str], merged: results.Table
 
 
 def new_bundles(
-    spec: sweep.StudySpec, exported: list[str], decoders: list[str], carried: dict[str, bytes]
+    spec: sweep.StudySpec, exported: list[str], decoders: list[str], bundled: dict[str, bytes]
 ) -> dict[str, bytes]:
     """The bundles that this export adds or extends, by their file names: image grids, and decoders with their codes."""
     store = default_store()
@@ -289,7 +288,7 @@ def new_bundles(
     def bundle(key: str, step: int) -> bundles.Bundle:
         name = bundles.file_name(key, step)
         if name not in added:
-            listed = results.bundle_of(spec.name, key, step) if name in carried else None
+            listed = results.bundle_of(spec.name, key, step) if name in bundled else None
             added[name] = listed or bundles.of_run(store.record(key), step)
         return added[name]
 

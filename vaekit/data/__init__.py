@@ -60,11 +60,7 @@ def load(name: str, folder: str | os.PathLike | None = None) -> ImageSet:
     if origin is None:
         return _made(name)
     path = stored.stored_path(origin, folder)
-    try:
-        file = path.stat()
-    except OSError:
-        return _stored(name, path.parent, 0, 0)  # which says what is wrong
-    return _stored(name, path.parent, file.st_mtime_ns, file.st_size)
+    return _stored(name, path.parent, *stored.state(path))
 
 
 @functools.lru_cache(maxsize=1)

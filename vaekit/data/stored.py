@@ -218,11 +218,16 @@ def identity(name: str) -> str:
     if pinned := STORED[name].sha256:
         return _identity(pinned)
     path = stored_path(name)
+    return _identity(_contents(name, path, *state(path)))
+
+
+def state(path: Path) -> tuple[int, int]:
+    """What changes where another file comes in its place; (0, 0) where it cannot be told: reading says why."""
     try:
         file = path.stat()
     except OSError:
-        return _identity(read(name)[1])  # which says what is wrong
-    return _identity(_contents(name, path, file.st_mtime_ns, file.st_size))
+        return 0, 0
+    return file.st_mtime_ns, file.st_size
 
 
 @functools.lru_cache

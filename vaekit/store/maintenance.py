@@ -46,7 +46,7 @@ def listing(store: Store, study: str | None = None, diverged: bool = False) -> t
         origin, status, backend = (str(record.get(name) or "-") for name in ("study", "status", "backend"))
         what = f"{describe(member)}; {named(member)}"
         rows.append((key[:SHORT], origin, status, backend, _size(store.path(key)), measures or "-", what))
-    return _columns(rows), damaged
+    return columns(rows), damaged
 
 
 def show(store: Store, key: str) -> Iterator[str]:
@@ -93,7 +93,7 @@ def status(store: Store, measuring: Callable[[Member, int], float | None]) -> li
             f"{step:,} of {first.steps:,} ({100 * step / first.steps:.0f} %)",
             f"{duration(training.seconds)} ago", left, what,
         ))  # fmt: skip
-    return _columns(rows)
+    return columns(rows)
 
 
 def damage(store: Store, keys: Iterable[str] | None = None) -> Iterator[str]:
@@ -144,7 +144,7 @@ def size_of(path: Path) -> int:
     return total
 
 
-def _columns(rows: Iterable[tuple[str, ...]]) -> list[str]:
+def columns(rows: Iterable[tuple[str, ...]]) -> list[str]:
     """Rows as lines whose columns stand below each other."""
     shown = [tuple(map(_shown, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(*shown, strict=True)]

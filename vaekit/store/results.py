@@ -183,7 +183,7 @@ def study_of(path: Path) -> str | None:
     return str(provenance["study"]) if "study" in provenance else None
 
 
-def carried(path: Path) -> dict[str, str]:
+def bundle_hashes(path: Path) -> dict[str, str]:
     """The bundles that a results folder lists, with their SHA-256. Raises StoreError as `read`."""
     return _read_provenance(path).get("bundles", {})
 
@@ -195,7 +195,7 @@ def bundle_of(study: str, key: str, step: int | None = None) -> Bundle | None:
         StoreError: The bundle is damaged, or not the one that provenance.json lists.
     """
     path = folder(study)
-    listed = carried(path)
+    listed = bundle_hashes(path)
     matches = [match for match in map(bundles.NAME.fullmatch, listed) if match and match[1] == key[:SHORT]]
     steps = {int(match[2]): match[0] for match in matches if step is None or int(match[2]) == step}
     if not steps:
@@ -218,7 +218,7 @@ def load_decoder(key: str, step: int | None = None) -> nn.Module:
     steps = {path: int(match[2]) for path, match in matches if match and match[1] == key[:SHORT]}
     for path in sorted(steps, key=lambda path: steps[path], reverse=True):
         if step in (None, steps[path]):
-            bundle = _bundle(path, carried(path.parent).get(path.name))
+            bundle = _bundle(path, bundle_hashes(path.parent).get(path.name))
             if bundle.record["key"].startswith(key) and bundle.decoder:
                 return bundles.model_of(bundle)
     raise StoreError(f"results/ carries no decoder of run {key[:SHORT]}; `export --decoders` adds one")
@@ -240,7 +240,7 @@ def merged_bundles(path: Path, other: Path) -> dict[str, bytes]:
 def check_bundles(study: str, contents: Mapping[str, bytes]) -> None:
     """Raise StoreError where a study's new bundles and those that `results/` has of the others are too many bytes."""
     others = [Path(entry.path) for entry in files.entries(root()) if os.path.isdir(entry.path) and entry.name != study]
-    sizes = {f"{path.name}/{name}": (path / name).stat().st_size for path in others for name in carried(path)}
+    sizes = {f"{path.name}/{name}": (path / name).stat().st_size for path in others for name in bundle_hashes(path)}
     sizes |= {f"{study}/{name}": len(content) for name, content in contents.items()}
     if (total := sum(sizes.values())) > BUNDLES_LIMIT:
         largest = sorted(sizes, key=lambda name: -sizes[name])[:3]
@@ -253,7 +253,7 @@ def check_bundles(study: str, contents: Mapping[str, bytes]) -> None:
 
 def bundle_contents(path: Path) -> dict[str, bytes]:
     """The bundles that a results folder lists, as bytes. Raises StoreError where one is lacking or another."""
-    return {name: _listed(path / name, hash_) for name, hash_ in carried(path).items()}
+    return {name: _listed(path / name, hash_) for name, hash_ in bundle_hashes(path).items()}
 
 
 def _bundle(path: Path, hash_: str | None) -> Bundle:
@@ -384,11 +384,11 @@ def _finite(value: Any) -> bool:
 
 
 def write(
-    path: Path, tables: Tables, provenance: Mapping[str, Any], carried: Mapping[str, bytes] | None = None
+    path: Path, tables: Tables, provenance: Mapping[str, Any], bundled: Mapping[str, bytes] | None = None
 ) -> None:
     """Write tables and bundles to a results folder, each file by a rename, provenance last.
 
-    The files are the same for the same tables, whatever their order. `carried` are the contents of all bundles by name.
+    The files are the same for the same tables, whatever their order. `bundled` are the contents of all bundles by name.
     A cut between the renames leaves hashes that do not match, which `read` reports: check the folder out again, then
     export.
 
@@ -411,7 +411,7 @@ def write(
     except UnicodeEncodeError as error:
         raise StoreError(f"these results could not be written: a run holds no text ({error})") from None
     hashes = {"sha256": {name: digest(content) for name, content in contents.items()}}
-    bundled = dict(sorted((carried or {}).items()))
+    bundled = dict(sorted((bundled or {}).items()))
     if bundled:
         hashes["bundles"] = {name: digest(content) for name, content in bundled.items()}
     text = json.dumps({**provenance, **hashes}, indent=1, sort_keys=True).encode() + b"\n"

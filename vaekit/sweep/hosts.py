@@ -51,8 +51,8 @@ def check(cluster: str, device: str, insecure: bool = False) -> None:
         if match[1] not in ("tcp", "tls"):
             raise ClusterError(f"cluster: got {cluster}; wanted tcp://… or tls://…, as the scheduler prints it")
         if match[1] == "tls" and not _has_certificates():
-            what = "has no certificate and key for it, nor the authority's (distributed.comm.tls, or DASK_… variables)"
-            raise ClusterError(f"cluster: {cluster} wants TLS, and Dask's configuration {what}")
+            lack = "has no certificate and key for it, nor the authority's (distributed.comm.tls, or DASK_… variables)"
+            raise ClusterError(f"cluster: {cluster} wants TLS, and Dask's configuration {lack}")
         if match[1] == "tcp" and not _is_loopback(match[2]) and not insecure:
             raise ClusterError(
                 f"cluster: {cluster} is not this machine and has no TLS, so whoever reaches it runs code as you; use "
@@ -64,8 +64,8 @@ def check(cluster: str, device: str, insecure: bool = False) -> None:
         if cluster != "local":
             _settings(cluster)
     else:
-        what = "wanted local, a scheduler's address (tcp://head:8786, tls://head:8786) or a YAML file (slurm.yaml)"
-        raise ClusterError(f"cluster: got {cluster!r}; {what}")
+        wanted = "wanted local, a scheduler's address (tcp://head:8786, tls://head:8786) or a YAML file (slurm.yaml)"
+        raise ClusterError(f"cluster: got {cluster!r}; {wanted}")
 
 
 def _has_certificates() -> bool:
@@ -123,8 +123,8 @@ def _settings(path: str) -> tuple[Any, dict[str, Any], int, float]:
     except (AttributeError, KeyError, TypeError, ValueError):
         seconds = None
     if not seconds or seconds < _LEAST:
-        what = f"wanted a time, e.g. 24h, of at least {_LEAST:.0f}s: so long a lost worker may take to be replaced"
-        raise ClusterError(f"cluster: {file} says `patience: {patience}`; {what}")
+        wanted = f"wanted a time, e.g. 24h, of at least {_LEAST:.0f}s: so long a lost worker may take to be replaced"
+        raise ClusterError(f"cluster: {file} says `patience: {patience}`; {wanted}")
     command = (getattr(kinds[kind].job_cls, "submit_command", None) or "").split()
     if command and not shutil.which(command[0]):
         raise ClusterError(f"cluster: {file}: there is no {command[0]} on this machine, which submits jobs of {kind}")
@@ -194,18 +194,18 @@ def opened(cluster: str, device: str, insecure: bool = False) -> Iterator[Cluste
             if absent := device_problem(device):
                 raise ClusterError(f"device: {absent}")
             # Other users of this machine reach 127.0.0.1, too.
-            spoken = {"host": "127.0.0.1"} if insecure else {"host": "127.0.0.1", "protocol": "tls"}
-            spoken |= {} if insecure else {"security": Security.temporary()}
-            options = {**spoken, "nthreads": 1, "memory_limit": 0, "dashboard": False}
+            transport = {"host": "127.0.0.1"} if insecure else {"host": "127.0.0.1", "protocol": "tls"}
+            transport |= {} if insecure else {"security": Security.temporary()}
+            options = {**transport, "nthreads": 1, "memory_limit": 0, "dashboard": False}
             options |= {"preload": ["vaekit.sweep.jobs"], "silence_logs": logging.CRITICAL}
             workers = {
                 i: {"cls": Nanny, "options": {**options, "env": place}} for i, place in enumerate(_places(device))
             }
             stack.enter_context(config.set(own))
             dashboard = {"dashboard": True, "dashboard_address": "127.0.0.1:0"}
-            spec = {"cls": Scheduler, "options": {**spoken, **dashboard}}
-            how: Any = {"security": spoken.get("security"), "silence_logs": logging.CRITICAL}
-            started: Any = stack.enter_context(SpecCluster(workers=workers, scheduler=spec, **how))
+            spec = {"cls": Scheduler, "options": {**transport, **dashboard}}
+            of_cluster: Any = {"security": transport.get("security"), "silence_logs": logging.CRITICAL}
+            started: Any = stack.enter_context(SpecCluster(workers=workers, scheduler=spec, **of_cluster))
             fill, patience = functools.partial(started.scale, len(workers)), _START
         else:
             cls, given, count, patience = _settings(cluster)

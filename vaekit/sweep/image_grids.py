@@ -76,7 +76,7 @@ def make_all(spec: StudySpec, keys: Iterable[str], store: Store, say: Callable[[
     """
     if spec.grid is None:
         return []
-    carried = {*results.carried(results.folder(spec.name))}
+    carried = {*results.bundle_hashes(results.folder(spec.name))}
     lacking = []
     for key in keys:
         step = max(store.steps(key), default=None) if key in store else None

@@ -98,8 +98,8 @@ def work(job: Job) -> dict[str, Any]:
         task = worker.state.tasks.get(key)
         return job.sweep in _ended or worker.status in leaving or task is None or task.state == "cancelled"
 
-    def log(**what: Any) -> None:
-        worker.log_event(TOPIC, {"sweep": job.sweep, "job": job.number, **what})
+    def log(**fields: Any) -> None:
+        worker.log_event(TOPIC, {"sweep": job.sweep, "job": job.number, **fields})
 
     def tell(now: Progress) -> None:
         newest = [[n.member.key, n.step, dict(n.values)] for n in now.newest]
@@ -134,11 +134,11 @@ def _todo(job: Job, members: list[Member], store: Store) -> Plan | None:
     return Plan(groups=[fresh]) if fresh else None
 
 
-def _wait_until(there: Callable[[], bool], what: str, stop: Callable[[], bool], seconds: float = _VISIBLE) -> None:
+def _wait_until(is_visible: Callable[[], bool], name: str, stop: Callable[[], bool], seconds: float = _VISIBLE) -> None:
     end = time.monotonic() + seconds
-    while not there():
+    while not is_visible():
         if time.monotonic() > end:
-            raise StoreError(f"{socket.gethostname()} does not see {what}")
+            raise StoreError(f"{socket.gethostname()} does not see {name}")
         if stop():
             return
         time.sleep(0.5)

@@ -17,6 +17,7 @@ from vaekit.data import DataError
 from vaekit.store import ImageGrid, Store, StoreError, UnreadableError
 from vaekit.studies import playing
 from vaekit.studies.hierarchical_rates import SPEC, Settings, pictured
+from vaekit.studies.hierarchical_rates.claims import CLAIMS
 from vaekit.studies.hierarchical_rates.figures import (
     AXES,
     INFORMATION,
@@ -37,7 +38,7 @@ from vaekit.sweep import image_grids
 
 NONE_STORED = "No pictures of this member are stored: ask for a seed of your own, say seeds = [7]."
 NONE_IN_RESULTS = "results/ has no pictures of this member."
-LEAST = 20_000  # steps: the least that a claim rests on
+LEAST_STEPS = min(claim.steps for claim in CLAIMS if claim.steps)
 NOT_PICTURED = "Pictures are made on the 6 × 6 sub-grid and at betas of 1."
 
 
@@ -116,7 +117,7 @@ def _points(rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
         yield {
             "axes": {"model": "LVAE" if first["model"] == "lvae" else "GHVAE", "beta2": beta2, "beta1": beta1},
             "group": data.title(first["data"]),
-            "faint": playing.short(first["steps"], LEAST),
+            "faint": playing.short(first["steps"], LEAST_STEPS),
             "places": placed[point],
             "numbers": numbers,
             "says": f"beta2 {beta2:g}, beta1 {beta1:g}: {rates}{quality}",

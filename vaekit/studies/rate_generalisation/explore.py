@@ -13,6 +13,7 @@ from vaekit.store import ImageGrid, StoreError, UnreadableError
 from vaekit.store.table import select
 from vaekit.studies import playing
 from vaekit.studies.rate_generalisation import SPEC, Settings, layers
+from vaekit.studies.rate_generalisation.claims import CLAIMS
 from vaekit.studies.rate_generalisation.figures import NAMES, seeds, training_sets
 from vaekit.sweep import image_grids
 
@@ -25,7 +26,7 @@ MEMORISATION: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 PARTS_SHOWN = ("test", "train")  # in the order of their looks
-LEAST = 20_000  # steps: the least that a claim rests on
+LEAST_STEPS = min(claim.steps for claim in CLAIMS if claim.steps)
 
 
 # The data
@@ -200,7 +201,7 @@ def _point(place: tuple[int, float], places: dict[float, Any], rows: pd.DataFram
     return {
         "axes": {"layers": int(depth), "beta": float(beta)},
         "group": f"{data.title(first['data'])}, {NAMES.get(first['split'], first['split'])}",
-        "faint": playing.short(first["steps"], LEAST),
+        "faint": playing.short(first["steps"], LEAST_STEPS),
         "places": places if ended else {},
         "numbers": numbers,
         "says": f"beta {beta:g}, {layers(depth)}: {sentence}",
