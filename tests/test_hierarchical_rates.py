@@ -12,7 +12,7 @@ from test_claims_hierarchical_rates import table as made_up
 from tiny import held, moved, with_columns
 from torch import nn
 
-from vaekit import claims, sweep
+from vaekit import claims, randomness, sweep
 from vaekit.__main__ import main
 from vaekit.data import DataError
 from vaekit.figures import panels
@@ -220,9 +220,36 @@ def test_mu1_is_classified_on_the_sub_grid_alone(images):
     assert answers["test", "accuracy", "probe=knn,on=mu2"].value == knn.value
 
 
+def test_samples_of_z2_are_classified_as_their_means_are_but_for_their_noise(images, monkeypatch):
+    pytest.importorskip("sklearn")
+    of_means, of_samples = taken(study.probes, images), taken(study.sampled_probes, images)
+    assert {key[2] for key in of_samples} == {f"probe={p}" for p in study.PROBES}
+    assert not taken(study.sampled_probes, images, step=16)
+    z2 = dict(model_of(member()).double().walk(*walked(images)))["z2"]
+    knn = study.probe_accuracy("knn", z2, images.test_labels, 3)
+    assert of_samples["test", "sampled_accuracy", "probe=knn"].value == knn.value
+
+    def without_noise(*given, **how):
+        return {**evaluate(*given, **how), "logvar": torch.tensor(-200.0)}
+
+    monkeypatch.setattr(study, "evaluate", without_noise)
+    for (_, _, by), value in taken(study.sampled_probes, images).items():
+        assert value.value == of_means["test", "accuracy", f"{by},on=mu2"].value
+
+
+def walked(images) -> tuple:
+    """The test images as the model sees them, and the noise under which a member of seed 3 is measured."""
+    sites = model_of(member()).noise_sites
+    noise = {
+        site: randomness.normal_rows(3, randomness.EVALUATION, 0, site, images.test_rows, tuple(shape), torch.float64)
+        for site, shape in sites.items()
+    }
+    return images.test.double() / 255, noise
+
+
 def test_without_labels_nothing_is_classified(images):
     bare: Examples = dataclasses.replace(images, test_labels=None)
-    assert taken(study.information, bare) == taken(study.probes, bare) == {}
+    assert taken(study.information, bare) == taken(study.probes, bare) == taken(study.sampled_probes, bare) == {}
 
 
 @pytest.mark.parametrize("measure", [study.reconstructions, study.samples, study.information, study.probes])

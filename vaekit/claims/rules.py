@@ -223,6 +223,7 @@ class Claim:
         quorum: the share of the criteria that must hold, rounded up; below 1 it is of those of all sets that decide.
         copies_decide: whether a copy of the paper's data (a JPEG copy) decides; else it is shown alone.
         note: a remark for the page (rule 8).
+        why: what was found of why it fails here; shown where it does.
     """
 
     number: str
@@ -243,6 +244,7 @@ class Claim:
     copies_decide: bool = True
     by_construction: bool = False
     note: str = ""
+    why: str = ""
 
     def __post_init__(self):
         if isinstance(self.axes, str):

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from vaekit import randomness
 from vaekit.classifiers import load as load_classifier
 from vaekit.data import available, image_shape
 from vaekit.distributions import Gaussian
@@ -33,7 +34,18 @@ from vaekit.models.hierarchical import PUBLISHED
 from vaekit.settings import canonical, option
 from vaekit.store import Member
 from vaekit.studies.base import StudySettings, of_study
-from vaekit.sweep import Examples, GridSpec, Measure, StudySpec, Value, compared_steps, fifths, image_grids, log_spaced
+from vaekit.sweep import (
+    Examples,
+    GridSpec,
+    Measure,
+    StudySpec,
+    Value,
+    compared_steps,
+    fifths,
+    image_grids,
+    last_step,
+    log_spaced,
+)
 
 GRID = tuple(canonical(10 ** (-1 + k / 10)) for k in range(21))  # of either beta
 SUBGRID = GRID[::4]  # where mu1 is classified, too: a classifier of 512 numbers takes long
@@ -222,6 +234,23 @@ def probes(model: nn.Module, member: Member, step: int, images: Examples) -> Ite
         yield Value("test", "accuracy", f"probe={probe},on={on}", accuracy.value, accuracy.se, accuracy.n)
 
 
+def sampled_probes(model: nn.Module, member: Member, step: int, images: Examples) -> Iterator[Value]:
+    """Accuracy, as `probes`, of classifiers of a sample of z2 of each test image: of these alone Eq. 11 speaks."""
+    labels = images.test_labels
+    if labels is None:
+        return
+
+    def of(params: dict, x: Tensor) -> dict[str, Tensor]:
+        return {"mu": params["z2"].mu, "logvar": params["z2"].logvar}
+
+    posterior = Gaussian(**evaluate(model, images.test, images.test_rows, member.seed, of=of))
+    key, rows, mu = (member.seed, randomness.EVALUATION, 0, "z2"), images.test_rows.cpu(), posterior.mu
+    z2 = posterior.sample(randomness.normal_rows(*key, rows, tuple(mu.shape[1:]), mu.dtype))
+    for probe in PROBES:
+        accuracy = probe_accuracy(probe, z2, labels, member.seed)
+        yield Value("test", "sampled_accuracy", f"probe={probe}", accuracy.value, accuracy.se, accuracy.n)
+
+
 def image_grid(model: nn.Module, member: Member, step: int, images: Examples) -> Tensor | None:
     """The rows of `image_grids.rows` for 8 images; None where no pictures of such a member are wanted (`pictured`)."""
     weights = dict(member.weights)
@@ -249,6 +278,7 @@ SPEC = StudySpec(
         Measure("samples", 1, samples, at=compared_steps),
         Measure("information", 1, information, at=compared_steps),
         Measure("probes", 1, probes, at=compared_steps),
+        Measure("sampled_probes", 1, sampled_probes, at=last_step),
     ),
     measured_steps=measured_steps,
     saved_steps=compared_steps,
