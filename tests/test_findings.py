@@ -187,3 +187,8 @@ def test_what_a_claim_needs_can_be_asked_for(name):
 def test_outcomes_have_a_badge_each():
     assert {REPRODUCED, UNDECIDED, NOT_RUN} <= findings.BADGES.keys()
     assert len({*findings.BADGES.values()}) == len(findings.BADGES)
+
+
+def test_an_interval_without_width_is_not_said():
+    exact = effect(Statistic("x", pd.Series([2.0, 2.0, 2.0])), above=0)
+    assert findings.measured(exact) == "x: 2 nats; wanted > 0"

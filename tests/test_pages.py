@@ -4,6 +4,7 @@ import base64
 import csv
 import importlib
 import io
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,7 +15,7 @@ from made_up import members as rows_of_members
 from PIL import Image
 
 from vaekit import data, figures, models, pages, studies
-from vaekit.claims import REPRODUCED, UNDECIDED, effect, findings
+from vaekit.claims import NOT_REPRODUCED, REPRODUCED, UNDECIDED, effect, findings
 from vaekit.claims.statistics import Statistic
 from vaekit.store.table import having
 from vaekit.studies.rate_generalisation import explore
@@ -64,6 +65,15 @@ def test_a_block_says_finding_paper_interval_and_seeds(page):
         for criterion in verdict.criteria:
             if criterion.has_value:
                 assert findings.measured(criterion) in folded
+
+
+@pytest.mark.parametrize("outcome", [REPRODUCED, NOT_REPRODUCED, UNDECIDED])
+def test_a_refused_claim_says_why_as_far_as_that_is_known(rates, outcome):
+    first = rates.near[0]
+    verdict = replace(first, outcome=outcome, claim=replace(first.claim, why="The paper's q(z) <is> ours."))
+    for claim in (verdict, replace(verdict, claim=first.claim)):
+        text = soup(pages._page("blocks", [pages.Block(claim, None, "")], [], [])).get_text()
+        assert ("Why. The paper's q(z) <is> ours." in text) == (outcome == NOT_REPRODUCED and claim is verdict)
 
 
 def test_what_cannot_be_told_yet_is_folded_to_its_finding_where_others_are_decided(rates):

@@ -15,7 +15,6 @@ import importlib
 import importlib.util
 import inspect
 import io
-import math
 import re
 import textwrap
 from collections import Counter
@@ -595,9 +594,9 @@ def _order(number: str) -> list[int]:
 
 
 def _interval(verdict: Verdict) -> str:
-    """The interval of a claim's first criterion, in parentheses."""
+    """A claim's first criterion in parentheses, where it has an interval of some width."""
     first = next((each for each in verdict.criteria if each.has_value), None)
-    return f" ({findings.estimated(first)})" if first and math.isfinite(first.interval[0]) else ""
+    return f" ({findings.estimated(first)})" if first and first.interval[0] < first.interval[1] else ""
 
 
 def _training_steps(rows: pd.DataFrame) -> pd.Series:

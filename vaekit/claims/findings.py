@@ -200,12 +200,12 @@ def _sets(names: Iterable[str]) -> str:
 
 
 def estimated(criterion: Criterion) -> str:
-    """A criterion's value with its interval, in words."""
+    """A criterion's value in words, with its interval where that has a width."""
     statistic = criterion.statistic
     low, high = criterion.interval
     unit = f" {statistic.unit}" if statistic.unit else ""
     text = f"{criterion.name}: {text_of(criterion.estimate)}{unit}"
-    if math.isfinite(low):
+    if math.isfinite(low) and low < high:
         text += f", {100 * criterion.level:.3g} % interval {text_of(low)} to {text_of(high)}"
     return text
 
