@@ -395,6 +395,9 @@ def test_accuracy_obeys_the_bound():
     answers = judged("2.11", on(*EVERY, measures=far))
     assert answers.outcome == NOT_REPRODUCED
     assert answers.criteria[0].estimate > 100
+    fresh = table(data="mnist_binary", points=[(0.1, 0.1), (0.1, 1.0)], seeds=(1,))  # of claim 2.9, below their bounds
+    with_it = judged("2.11", pd.concat([on(*EVERY, measures=far), fresh]))
+    assert (with_it.outcome, len(with_it.criteria[-1].statistic.sample)) == (NOT_REPRODUCED, 1)
     one = on(*EVERY)
     probe = (one["arguments"] == "probe=knn,on=mu2") & (one["beta2"] == 0.1) & (one["beta1"] == 0.1)
     one.loc[probe & (one["data"] == "svhn"), "value"] = 1.0  # one member of many, above 0.9

@@ -459,12 +459,13 @@ def accuracy_obeys_the_bound(evidence: Evidence) -> Sequence[Criterion]:
 
 
 def _exceeding(evidence: Evidence) -> Statistic:
-    """How many members x classifiers lie above the bound, a value a seed."""
+    """How many members x classifiers lie above the bound, a value for each seed that has the grid."""
     (grid,) = surfaces(evidence, BOUND)
     measure, arguments = BOUND
     bounds = evidence.select(measure, part="test", model="ghvae", **arguments)
     accuracies = evidence.select("accuracy", part="test", model="ghvae", probe=PROBES, on="mu2")
     rows = accuracies.merge(bounds[["key", "value"]], on="key", suffixes=("", "_bound"))
+    rows = rows[rows["seed"].isin(grid.values.index)]  # fresh seeds of a few members (rule 5) are no grid
     if grid.missing or not len(rows):
         absent = replace(grid, missing=grid.missing or "no accuracy (test) of a probe on mu2")
         return Statistic("members above the bound", pd.Series(dtype=float), (absent,))
