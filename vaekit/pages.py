@@ -356,17 +356,18 @@ class StudyPage(TablePage):
     def found(self) -> Page:
         """A block for each claim that is decided or near it: finding, outcome, figure, how sure.
 
-        Those that cannot be told yet are folded to their finding, where others are decided.
+        Those that cannot be told yet are folded to their finding, where others are decided; their figures are PNGs, so
+        that the page stays small.
         """
         blocks, shown = [], {}
+        decided = sum(verdict.outcome != UNDECIDED for verdict in self.near)
+        opened = min(decided, OPEN) or 2
         for verdict in self.near:
             function = self._figure_of(verdict)
             also = shown[function].label if function in shown else ""
-            picture = self._draw(function, self.long, sharp=True) if function and not also else None
+            picture = self._draw(function, self.long, sharp=len(blocks) < opened) if function and not also else None
             shown |= {function: picture} if picture else {}
             blocks.append(Block(verdict, picture, also))
-        decided = sum(verdict.outcome != UNDECIDED for verdict in self.near)
-        opened = min(decided, OPEN) or 2
         so_far = [self._draw(function, self.long, sharp=True) for function in self.so_far]
         return _page("blocks", blocks[:opened], blocks[opened:], so_far)
 
