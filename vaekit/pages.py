@@ -282,6 +282,7 @@ class TablePage:
     ) -> Picture:
         label = f"{self.name[0].upper()}{len(self._pictures) + 1}"
         by_lines = sharp and not _is_dense(figure)
+        numbers = "" if stamped else getattr(figure, "csv", "")  # of the quick scale they would be most of the page
         source = _svg(figure) if by_lines else _png(figure, 80 if stamped else 150, grey=stamped)
         picture = Picture(
             label=label,
@@ -290,7 +291,7 @@ class TablePage:
             alt=alt,
             caption=caption,
             code=code,
-            address=_uri("text/csv", text.encode()) if (text := getattr(figure, "csv", "")) else "",
+            address=_uri("text/csv", numbers.encode()) if numbers else "",
         )
         self._pictures[place] = picture
         return picture
