@@ -41,7 +41,7 @@ page.status()
 # Every point is a stored network between its two rates. Pin two and compare what they reconstruct and what they draw.
 
 # %% tags=["hide-input", "full-width"]
-explore.explore(page.table, settings)
+explore.explore(page.shown, settings)
 
 # %% [markdown]
 # ## In one picture

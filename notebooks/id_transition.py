@@ -41,7 +41,7 @@ page.status()
 # Every line is a stored network: the dimension of each of its layers, from the image to the output. Pin two and compare.
 
 # %% tags=["hide-input", "full-width"]
-explore.explore(page.table, settings)
+explore.explore(page.shown, settings)
 
 # %% [markdown]
 # ## In one picture

@@ -45,7 +45,7 @@ page.status()
 # Every point is a stored network: the share of its weights that is gone over the accuracy that is left. Pin two and compare.
 
 # %% tags=["hide-input", "full-width"]
-explore.explore(page.table, settings)
+explore.explore(page.shown, settings)
 
 # %% [markdown]
 # ## In one picture

@@ -46,7 +46,7 @@ page.status()
 # Every point is a stored network: the rate it pays over the distortion it leaves. Pin two and compare what they make of test images that lie far from any training image.
 
 # %% tags=["hide-input", "full-width"]
-explore.explore(page.table, settings)
+explore.explore(page.shown, settings)
 
 # %% [markdown]
 # ## In one picture

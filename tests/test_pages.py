@@ -169,12 +169,27 @@ def test_the_quick_scale_is_folded_stamped_and_grey(page):
 def test_members_are_of_the_quick_scale_or_of_more_and_small_budgets_stand_back(page):
     quick, long = {*page.quick["key"]}, {*page.long["key"]}
     assert not quick & long
-    rest = page.table[~page.table["key"].isin(quick | long)]
+    rest = page.shown[~page.shown["key"].isin(quick | long)]
     assert (rest.groupby("steps")["key"].nunique() < 3 * rest["steps"].nunique() + 3).all()
     most = max(member.steps for member in page._networks(page.study.Settings.at("quick")))
     assert (page.quick["steps"] <= most).all()
     before = page.long["parent_steps"] if "parent_steps" in page.long else page.long["steps"]
     assert (np.fmax(page.long["steps"], before) > most).all()
+
+
+def test_the_quick_scale_is_left_out_where_more_was_trained_of_its_question(page):
+    def questions(rows):
+        members = rows.drop_duplicates("key")
+        return {*zip(*(members[name].map(str) for name in pages.QUESTION if name in members), strict=True)}
+
+    left_out = page.table[~page.table["key"].isin(page.shown["key"])]
+    most = max(member.steps for member in page._networks(page.study.Settings.at("quick")))
+    assert len(left_out)
+    assert (left_out["steps"] <= most).all()
+    assert questions(left_out) <= questions(page.long)
+    assert not questions(page.quick) & questions(page.long)
+    alone = pages.StudyPage(page.study, page.settings, pd.concat([page.quick, left_out]).reset_index(drop=True))
+    assert {*alone.shown["key"]} == {*alone.table["key"]}
 
 
 def test_what_comes_in_moves_a_claim_from_the_list_to_a_block_by_itself(rates):

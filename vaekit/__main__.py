@@ -292,7 +292,7 @@ def new_bundles(
             added[name] = listed or bundles.of_run(store.record(key), step)
         return added[name]
 
-    for grid in image_grids.make_all(spec, exported, store, say):
+    for grid in image_grids.make_all(spec, exported, store, say, also=decoders):
         bundle(grid.key, grid.step).grid = grid
     for key in decoders:
         step = max(store.steps(key), default=0)

@@ -42,6 +42,8 @@ from vaekit.widgets import Page
 OPEN = 6  # blocks of decided claims that are open; where none is decided, two others are
 SO_FAR = 2  # figures in the open where no claim is near
 MEASURED = 2  # criteria whose intervals stand in the open
+# What is asked of a network, whatever its budget: where more was trained of it, the quick scale shows nothing.
+QUESTION = ("data", "model", "objective", "depth", "noise", "arm")
 GPU = "NVIDIA|CUDA|H100|H200|A100"  # in the name of the hardware of a stored member
 _STYLE = Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
 
@@ -134,8 +136,11 @@ class TablePage:
 
     @property
     def bars(self) -> list[dict[str, Any]]:
-        """The two largest budgets of networks trained from nothing, beside those of scale "paper": steps and seeds."""
-        rows = self.table.drop_duplicates("key")
+        """The two largest budgets of networks trained from nothing, beside those of scale "paper": steps and seeds.
+
+        The quick scale has a bar only where nothing else was trained.
+        """
+        rows = (self.table[~self._is_quick] if len(self.long) else self.table).drop_duplicates("key")
         budgets = rows.assign(steps=_training_steps(rows)).groupby(["steps", "data"])["seed"].nunique()
         return [
             {
@@ -199,9 +204,18 @@ class TablePage:
         return next(iter(budgets(self.long if len(self.long) else self.table, self.study.SPEC.axes)))
 
     @cached_property
+    def shown(self) -> pd.DataFrame:
+        """The table without the members of the quick scale of whose `QUESTION` there are others in `long`."""
+        members = self.table.drop_duplicates("key").set_index("key")
+        cells = [members[name].map(str) for name in QUESTION if name in members]
+        questions = pd.Series(list(zip(*cells, strict=True)), index=members.index, dtype=object)
+        answered = questions.isin([*questions[self.long["key"].unique()]])
+        return self.table[~(self._is_quick & self.table["key"].isin(answered.index[answered]))]
+
+    @cached_property
     def quick(self) -> pd.DataFrame:
-        """The members of results/ of the quick scale's budget."""
-        return self.table[self._is_quick]
+        """The members of results/ of the quick scale's budget that are `shown`."""
+        return self.shown[self._is_quick.loc[self.shown.index]]
 
     @cached_property
     def _is_quick(self) -> pd.Series:

@@ -7,7 +7,9 @@ What a grid shows is the study's own (`StudySpec.grid`): chosen by the member an
 asks.
 """
 
-from collections.abc import Callable, Iterable
+import dataclasses
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +21,7 @@ from vaekit.store import ImageGrid, Member, Store, load, member_of, results
 from vaekit.sweep.study import Examples, StudySpec, examples_of
 
 TEST_IMAGES = "test image"  # the label of the row whose codes are kept
+_IMAGES = ("data", "split", "n_train", "n_test")  # the fields of a member that say what its images are
 ROWS = ("sample", TEST_IMAGES, "reconstruction")
 
 
@@ -68,28 +71,35 @@ def make(spec: StudySpec, key: str, store: Store) -> ImageGrid | None:
     return ImageGrid(key, steps[-1], spec.grid.version, spec.grid.labels, pixels)
 
 
-def make_all(spec: StudySpec, keys: Iterable[str], store: Store, say: Callable[[str], None]) -> list[ImageGrid]:
-    """The image grids of those of these members that are stored and whose newest version results/ does not carry.
+def make_all(
+    spec: StudySpec, keys: Iterable[str], store: Store, say: Callable[[str], None], also: Collection[str] = ()
+) -> list[ImageGrid]:
+    """The image grids that results/ lacks of those of these members that are stored, in their newest version.
 
-    Says how many it makes, and of how many members it cannot, since their images are not here. Raises StoreError for a
-    damaged run.
+    Of members that differ in the seed alone one has a grid, that of the lowest seed, since a page shows one; those of
+    `also` have theirs besides. Says how many it makes, and of how many it cannot, since their images are not here.
+
+    Raises:
+        StoreError: a run is damaged.
     """
     if spec.grid is None:
         return []
-    carried = {*results.bundle_hashes(results.folder(spec.name))}
-    lacking = []
-    for key in keys:
-        step = max(store.steps(key), default=None) if key in store else None
-        bundle = results.bundle_of(spec.name, key, step) if step is not None and carried else None
-        if step is not None and not (bundle and bundle.grid and bundle.grid.version == spec.grid.version):
-            lacking.append(key)
-    # Members of the same images one after the other: those are made once.
-    lacking.sort(key=lambda key: [str(store.record(key)["member"][n]) for n in ("data", "split", "n_train", "n_test")])
+    listed = results.bundle_hashes(results.folder(spec.name))
+    in_results = [results.bundle_of(spec.name, name.partition("-")[0]) for name in listed]
+    newest = [each.record for each in in_results if each and each.grid and each.grid.version == spec.grid.version]
+    shown = {record["key"] for record in newest} | {*map(_of_any_seed, newest)}
+    stored = [store.record(key) for key in keys if key in store and store.steps(key)]
+    lacking = {}
+    for record in sorted(stored, key=lambda record: (record["key"] not in also, record["member"]["seed"])):
+        if (record["key"] if record["key"] in also else _of_any_seed(record)) not in shown:
+            lacking[record["key"]] = record["member"]
+            shown.add(_of_any_seed(record))
     if lacking:
         say(f"making image grids of {len(lacking)} member{'s' * (len(lacking) > 1)}")
     grids: list[ImageGrid | None] = []
     problems: dict[str, list[str]] = {}
-    for key in lacking:
+    # Members of the same images one after the other: those are made once.
+    for key in sorted(lacking, key=lambda key: [str(lacking[key][name]) for name in _IMAGES]):
         try:
             grids.append(make(spec, key, store))
         except DataError as error:
@@ -97,3 +107,8 @@ def make_all(spec: StudySpec, keys: Iterable[str], store: Store, say: Callable[[
     for problem, members in problems.items():
         say(f"no image grids of {len(members)} members: {problem}")
     return [grid for grid in grids if grid]
+
+
+def _of_any_seed(record: Mapping[str, Any]) -> tuple:
+    """What two runs share that differ in the seed alone."""
+    return dataclasses.replace(member_of(record["member"]), seed=0), record["code_version"], record["data_identity"]

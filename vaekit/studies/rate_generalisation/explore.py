@@ -116,7 +116,7 @@ def figure_3_pictures(table: pd.DataFrame, settings: Settings, images: int = 3) 
     if not by_depth:
         return figures.nothing("No pictures are stored of these members.")
     most = max(len(grids) for _, grids in by_depth.values())
-    figure, axes = panels(len(by_depth), 1, width=1.7 + 0.9 * (1 + most), height=0.9 * 2 * images)  # 1.7: the labels
+    figure, axes = panels(len(by_depth), 1, width=1.8 + 0.9 * (1 + most), height=0.9 * 2 * images)  # 1.8: the labels
     for ax, (depth, (seed, grids)) in zip(axes[:, 0], by_depth.items(), strict=True):
         tiles = [grid.images[:, :images] for grid in grids.values()]
         columns = [np.stack([tiles[0][0], np.full_like(tiles[0][0], 255)]), *(rows[1:3] for rows in tiles)]
