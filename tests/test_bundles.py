@@ -559,6 +559,27 @@ def test_a_new_version_is_made_where_the_weights_are():
     assert image_grids.of(sweep.StudySpec("another", (), *steps), key, store) is None
 
 
+def test_of_several_seeds_one_has_a_grid_and_a_decoder_s_member_its_own(capsys):
+    store = default_store()
+    keys = {seed: store.commit(run_of(member(seed=seed))) for seed in (2, 0, 1)}
+    other = store.commit(run_of(member(1.0, seed=1)))
+
+    def made(*wanted, also=()):
+        return {grid.key for grid in image_grids.make_all(SPEC, wanted, store, print, also=also)}
+
+    assert made(*keys.values(), other) == {keys[0], other}
+    assert "making image grids of 2 members" in capsys.readouterr().out
+    assert made(*keys.values(), also=[keys[2]]) == {keys[2]}
+    assert main(["export", FOLDER]) == 0
+    assert made(*keys.values(), other) == set()
+    assert made(*keys.values(), other, also=[keys[2]]) == {keys[2]}
+    assert main(["export", FOLDER, "--decoders", keys[2]]) == 0
+    carried = {key for key in [*keys.values(), other] if results.bundle_of(FOLDER, key)}
+    assert carried == {keys[0], keys[2], other}
+    assert results.bundle_of(FOLDER, keys[2]).codes
+    assert made(*keys.values(), other, also=[keys[2]]) == set()
+
+
 def test_what_cannot_be_made_is_said(capsys):
     store = default_store()
     key = store.commit(run_of(member(data="mnist", split="own", n_train=None)))
