@@ -83,7 +83,7 @@ def test_an_open_interval_says_of_what_it_is():
     open_one = judged("It is {0}", frame)
     low, high = map(findings.text_of, open_one.criteria[0].interval)
     assert open_one.outcome == UNDECIDED
-    assert findings.headline(open_one).endswith(f" (not told apart: difference, interval {low} to {high})")
+    assert findings.headline(open_one).endswith(f" (not told apart: interval {low} to {high}, wanted > 0)")
 
 
 def test_what_is_missing_names_the_steps_it_is_wanted_at_and_k_by_its_name():
@@ -99,10 +99,10 @@ def test_what_is_missing_names_the_steps_it_is_wanted_at_and_k_by_its_name():
 
     frame = table(3, 1).rename(columns={"beta": "latent_dim"})
     assert lacking(frame, {"holding": [2]}) == "no K 2 with all measures at 500 steps"
-    assert lacking(frame, {"points": 5}) == "2 of at least 5 values of K, each of at least 500 steps"
+    assert lacking(frame, {"points": 5}) == "at least 5 values of K, each of at least 500 steps"
 
 
-def test_a_larger_budget_that_lacks_settings_is_said():
+def test_a_larger_budget_that_lacks_members_is_said():
     """Else a reader sees 400 steps in the list beside 1,000 in a bar."""
 
     def of(frame):
@@ -118,7 +118,7 @@ def test_a_larger_budget_that_lacks_settings_is_said():
     short, long = table(3, 1, steps=400), table(3, 1)
     assert of(short) == "400 of at least 500 steps"
     both = pd.concat([short, long[long["beta"] == 0.1].assign(key="long")])
-    assert of(both) == "400 of at least 500 steps, and what is trained for longer lacks settings"
+    assert of(both) == "400 of at least 500 steps, and what is trained for longer lacks members"
 
 
 def test_each_outcome_is_said_and_what_undecided_leans_to():
@@ -140,6 +140,29 @@ def test_a_claim_of_one_image_set_by_name_lacks_what_one_without_a_name_lacks():
         named, plain = judged("{0}", few.assign(data="mnist"), scale=by_name), judged("{0}", few)
         assert named.outcome == plain.outcome == UNDECIDED
         assert findings.lacking(named) == findings.lacking(plain)
+
+
+def test_of_several_image_sets_those_of_few_steps_are_not_told_where_others_have_more():
+    def on(mnist_steps, svhn_steps):
+        both = [
+            table(3, 1, seeds=2, steps=mnist_steps).assign(data="mnist"),
+            table(1, 3, seeds=2, steps=svhn_steps).assign(data="svhn", key=lambda rows: "s" + rows["key"]),
+        ]
+        scale = {name: replace(PAPER, data=()) for name in ("mnist", "svhn")}
+        return judged("It is {0}", pd.concat(both), scale=scale)
+
+    short = on(1_000, 10)
+    assert findings.is_near(short)
+    assert findings.headline(short) == "MNIST: It is 2 nats"
+    assert findings.leaning(short) == "So far the values lie on the paper's side."
+    assert findings.sureness(short).startswith("1,000 of 1,000 steps, 2 of the paper's 5 seeds")
+    assert findings.lacking(short) == "MNIST: seeds, 2 of at least 3; SVHN: 10 of at least 500 steps"
+    assert [criterion.name for criterion in findings.told(short).criteria] == ["mnist, difference"]
+    assert findings.leaning(on(1_000, 1_000)) == "So far 1 of 2 values lie on the paper's side."
+    neither = on(10, 10)
+    assert not findings.is_near(neither)
+    assert "So far" not in findings.answer(neither)
+    assert len(findings.told(neither).criteria) == 2
 
 
 def test_near_is_what_a_fifth_of_the_least_steps_has_measured():

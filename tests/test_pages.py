@@ -62,7 +62,7 @@ def test_a_block_says_finding_paper_interval_and_seeds(page):
         assert verdict.claim.paper in text
         assert findings.sureness(verdict) in text
         folded = " ".join(section.select_one("ul").get_text().split())
-        for criterion in verdict.criteria:
+        for criterion in findings.told(verdict).criteria:
             if criterion.has_value:
                 assert findings.measured(criterion) in folded
 
@@ -268,7 +268,7 @@ def test_seeds_stand_in_their_own_columns():
         )
 
     criteria = (of(s0=1, s1=2, s2=3), of(s1=4, s2=5).named("y"))
-    rows = pages.Block(SimpleNamespace(criteria=criteria), None, "").seeds
+    rows = pages.Block(SimpleNamespace(criteria=criteria, sets={}), None, "").seeds
     assert rows == [
         {"value of": "x", "seed 0": "1", "seed 1": "2", "seed 2": "3"},
         {"value of": "y", "seed 0": "–", "seed 1": "4", "seed 2": "5"},

@@ -77,7 +77,7 @@ class Block:
     @property
     def measured(self) -> list[str]:
         """Each criterion with its interval; those that keep the claim from holding come first."""
-        criteria = sorted(self.verdict.criteria, key=lambda criterion: criterion.outcome == REPRODUCED)
+        criteria = sorted(findings.told(self.verdict).criteria, key=lambda criterion: criterion.outcome == REPRODUCED)
         return [findings.measured(criterion) for criterion in criteria if criterion.has_value]
 
     @property
@@ -96,11 +96,13 @@ class Block:
     @property
     def seeds(self) -> list[dict[str, str]]:
         """The values of each seed, a row a criterion."""
-        shown = [each for each in self.verdict.criteria if each.has_value and each.statistic.bounds is None]
+        criteria = findings.told(self.verdict).criteria
+        shown = [each for each in criteria if each.has_value and each.statistic.bounds is None]
         values = {criterion.name: criterion.statistic.values.dropna().to_dict() for criterion in shown}
         seeds = sorted({seed for by_seed in values.values() for seed in by_seed})
         return [
-            {"value of": name} | {f"seed {seed}": text_of(by_seed[seed]) if seed in by_seed else "–" for seed in seeds}
+            {"value of": findings.titled(name)}
+            | {f"seed {seed}": text_of(by_seed[seed]) if seed in by_seed else "–" for seed in seeds}
             for name, by_seed in values.items()
         ]
 
@@ -533,7 +535,7 @@ def _templates(name: str) -> Any:
     """The macros of a file of the package. Text is escaped in all of them."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    said = {name: getattr(findings, name) for name in ("answer", "brief", "headline", "outcome", "sureness")}
+    said = {name: getattr(findings, name) for name in ("answer", "brief", "headline", "outcome", "sureness", "titled")}
     given = {**said, "anchor": anchor, "names": BADGES, "CONSTRUCTED": CONSTRUCTED}
     return environment.get_template(name, globals=given)
 
@@ -611,7 +613,7 @@ def _order(number: str) -> list[int]:
 
 def _interval(verdict: Verdict) -> str:
     """A claim's first criterion in parentheses, where it has an interval of some width."""
-    first = next((each for each in verdict.criteria if each.has_value), None)
+    first = next((each for each in findings.told(verdict).criteria if each.has_value), None)
     return f" ({findings.estimated(first)})" if first and first.interval[0] < first.interval[1] else ""
 
 

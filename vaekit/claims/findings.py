@@ -7,7 +7,9 @@ criterion that holds by the least. What the outcome is, and how sure it is, the 
 """
 
 import math
+import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from vaekit import data
@@ -68,7 +70,7 @@ def finding(verdict: Verdict) -> str:
     A claim is decided without it where another criterion refuses it: then the criteria stand by their own names.
     """
     if verdict.sets:
-        texts = {name: text for name, of_set in verdict.sets.items() if (text := finding(of_set))}
+        texts = {name: text for name, of_set in told(verdict).sets.items() if (text := finding(of_set))}
         if len(verdict.sets) == 1:
             return next(iter(texts.values()), "")
         scopes = {name: verdict.sets[name].scope for name in texts}
@@ -89,10 +91,12 @@ def headline(verdict: Verdict) -> str:
     """The finding, with its interval where that holds both answers; where there is none, the claim in brief."""
     sentence = finding(verdict)
     if sentence and verdict.outcome == UNDECIDED:
-        open_ones = [each for each in verdict.criteria if any(reason.kind == "interval" for reason in each.reasons)]
+        criteria = told(verdict).criteria
+        open_ones = [each for each in criteria if any(reason.kind == "interval" for reason in each.reasons)]
         if open_ones:
+            of = f"{titled(open_ones[0].name)}, " if len(criteria) > 1 else ""
             low, high = map(text_of, open_ones[0].interval)
-            sentence += f" (not told apart: {open_ones[0].name}, interval {low} to {high})"
+            sentence += f" (not told apart: {of}interval {low} to {high}, wanted {open_ones[0].wanted})"
     return sentence or brief(verdict)
 
 
@@ -104,12 +108,28 @@ def brief(verdict: Verdict) -> str:
 def is_near(verdict: Verdict) -> bool:
     """Whether a page shows the claim as a result: decided, or undecided with a value at `NEAR` of its least steps.
 
+    Of several image sets one is enough.
+
     A claim that needs no training is near as soon as it has all values.
     """
     if verdict.outcome in (REPRODUCED, NOT_REPRODUCED):
         return True
     if verdict.outcome != UNDECIDED or not finding(verdict):
         return False
+    return _is_large(told(verdict))
+
+
+def told(verdict: Verdict) -> Verdict:
+    """A verdict of several image sets without those that lack `NEAR` of the least steps, where others have it."""
+    large = {name: of_set for name, of_set in verdict.sets.items() if _is_large(of_set)}
+    if not large:
+        return verdict
+    small = tuple(f"{name}, " for name in verdict.sets if name not in large)
+    criteria = tuple(criterion for criterion in verdict.criteria if not criterion.name.startswith(small))
+    return replace(verdict, sets=large, criteria=criteria)
+
+
+def _is_large(verdict: Verdict) -> bool:
     return bool(verdict.scopes) and all(scope.steps >= NEAR * verdict.claim.steps for scope in verdict.scopes)
 
 
@@ -123,7 +143,8 @@ def answer(verdict: Verdict) -> str:
         case "not reproduced":
             return "The claim does not hold here."
         case "undecided":
-            texts = ["It cannot be told yet.", leaning(verdict), f"What is lacking: {lacking(verdict)}."]
+            leans = leaning(verdict) if is_near(verdict) else ""
+            texts = ["It cannot be told yet.", leans, f"What is lacking: {lacking(verdict)}."]
             return " ".join(filter(None, texts))
         case "needs data":
             return f"It needs {lacking(verdict)}."
@@ -132,7 +153,7 @@ def answer(verdict: Verdict) -> str:
 
 def leaning(verdict: Verdict) -> str:
     """To which side the values lie so far."""
-    valued = [criterion for criterion in verdict.criteria if criterion.has_value]
+    valued = [criterion for criterion in told(verdict).criteria if criterion.has_value]
     met = [criterion.holds_at(criterion.estimate) for criterion in valued]
     if not valued:
         return ""
@@ -150,6 +171,12 @@ def lacking(verdict: Verdict) -> str:
 
 
 def _lacks(verdict: Verdict) -> Iterator[str]:
+    if len(verdict.sets) > 1 and verdict.outcome == UNDECIDED:
+        for name, of_set in verdict.sets.items():
+            if of_set.outcome not in (REPRODUCED, NOT_REPRODUCED):
+                first = next(_lacks(of_set), "") if of_set.outcome == UNDECIDED else of_set.outcome
+                yield f"{data.title(name)}: {first}"
+        return
     for reason in verdict.reasons:
         text = reason.text
         match reason.kind:
@@ -157,16 +184,15 @@ def _lacks(verdict: Verdict) -> Iterator[str]:
                 yield "more seeds or steps, until the interval excludes one of the two answers"
             case "seeds":
                 yield f"seeds, {text}"
-            case "set":  # of each set the first that it lacks: this text holds the set's own reasons as strings
-                name, _, text = text.partition("; ")[0].partition(": ")
-                yield f"{data.title(name)}: {text.removeprefix('budget: ').replace('seeds: ', 'seeds, ')}"
             case "missing" if "(" in text or text == "no member of it":
                 yield _members_lacking(verdict)
             case "missing" if verdict.claim.steps:
-                where = " with all measures at" if text.startswith("no ") else ", each of at least"
-                yield f"{text}{where} {verdict.claim.steps:,} steps"
+                # How many values there are is said of the budget that has most, which may be one of few steps.
+                _, few, least = text.partition(" of at least ")
+                where = ", each of at least" if few else " with all measures at"
+                yield f"{f'at least {least}' if few else text}{where} {verdict.claim.steps:,} steps"
             case _:
-                yield text
+                yield titled(text)
 
 
 def _members_lacking(verdict: Verdict) -> str:
@@ -195,6 +221,11 @@ def in_words(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else data.title(str(value)).replace("_", " ")
 
 
+def titled(text: str) -> str:
+    """A text with image sets by the names that readers know: mnist_binary is binary MNIST."""
+    return re.sub(r"\w+", lambda word: data.title(word[0]), text)
+
+
 def _sets(names: Iterable[str]) -> str:
     return " and ".join(map(data.title, names))
 
@@ -204,7 +235,7 @@ def estimated(criterion: Criterion) -> str:
     statistic = criterion.statistic
     low, high = criterion.interval
     unit = f" {statistic.unit}" if statistic.unit else ""
-    text = f"{criterion.name}: {text_of(criterion.estimate)}{unit}"
+    text = f"{titled(criterion.name)}: {text_of(criterion.estimate)}{unit}"
     if math.isfinite(low) and low < high:
         text += f", {100 * criterion.level:.3g} % interval {text_of(low)} to {text_of(high)}"
     return text
@@ -217,11 +248,11 @@ def measured(criterion: Criterion) -> str:
 
 def sureness(verdict: Verdict) -> str:
     """How sure it is: seeds, budget beside the paper's, and what could overturn it."""
-    texts = []
-    for scope in verdict.scopes:
+    texts, scopes = [], told(verdict).scopes
+    for scope in scopes:
         seeds = f"{scope.seeds} of the paper's {scope.paper.seeds} seed{'s' * (scope.paper.seeds != 1)}"
         steps = f"{scope.steps:,} of {scope.paper.steps:,} steps, " if scope.steps and scope.paper.steps else ""
-        texts.append(f"{_sets(scope.data)}: {steps}{seeds}" if len(verdict.scopes) > 1 else f"{steps}{seeds}")
+        texts.append(f"{_sets(scope.data)}: {steps}{seeds}" if len(scopes) > 1 else f"{steps}{seeds}")
     return ". ".join([*texts, overturns(verdict)])
 
 

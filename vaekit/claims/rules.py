@@ -504,7 +504,7 @@ def _budgeted(
     outcome, reasons = conjunction(criteria, claim.quorum)
     if not _reaches(evidence.budget, claim.steps, claim.batch_size):
         images = f" of {claim.batch_size} images" if claim.batch_size else ""
-        larger = "" if is_largest else ", and what is trained for longer lacks settings"
+        larger = "" if is_largest else ", and what is trained for longer lacks members"
         few = f"{evidence.budget['steps']:,} of at least {claim.steps:,} steps{images}{larger}"
         return UNDECIDED, (Reason("budget", few), *reasons)
     early, _ = conjunction(claim.judge(evidence.at(0.8)), claim.quorum)
