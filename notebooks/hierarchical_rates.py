@@ -86,7 +86,7 @@ page.not_run()
 # %% tags=["hide-input"]
 from vaekit.studies.hierarchical_rates import claims
 
-print(*claims.commands(page.table) or ["The grids here are too small to name any."], sep="\n")
+print(*claims.commands(page.table) or ["None is lacking: the grids are too small to name any, or those named have their seeds."], sep="\n")
 
 # %% [markdown]
 # ## By hand

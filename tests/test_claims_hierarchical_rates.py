@@ -518,6 +518,7 @@ def test_what_fresh_seeds_are_needed_for():
     points = list(named.loc[named["data"] == "svhn", ["beta2", "beta1"]].itertuples(index=False, name=None))
     later = pd.concat([frame, table(points=points, seeds=(1, 2, 3))])
     assert to_decide(later).equals(named)
+    assert commands(later) == [line for line in lines if "-p data svhn" not in line] != []
     assert {judged(number, later).outcome for number in ("2.4", "2.7")} == {REPRODUCED}
 
 

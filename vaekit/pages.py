@@ -354,7 +354,8 @@ class StudyPage(TablePage):
         undecided = [verdict for verdict in self.near if verdict.outcome == UNDECIDED]
         if not undecided or undecided[0] is next((each for each in self.near if each.claim.steps), None):
             return tally
-        return f"Not told yet: {findings.headline(undecided[0])}. {tally}"
+        lacking = findings.lacking(undecided[0])
+        return f"Not told yet: {findings.headline(undecided[0])}. Lacking: {lacking}. {tally}"
 
     @property
     def by_outcome(self) -> list[tuple[str, list[Verdict]]]:
@@ -612,9 +613,11 @@ def _order(number: str) -> list[int]:
 
 
 def _interval(verdict: Verdict) -> str:
-    """A claim's first criterion in parentheses, where it has an interval of some width."""
+    """The interval of a claim's first criterion in parentheses, with its value where the headline lacks that."""
     first = next((each for each in findings.told(verdict).criteria if each.has_value), None)
-    return f" ({findings.estimated(first)})" if first and first.interval[0] < first.interval[1] else ""
+    if not first or not (interval := findings.interval(first)):
+        return ""
+    return f" ({interval if text_of(first.estimate) in findings.headline(verdict) else findings.estimated(first)})"
 
 
 def _training_steps(rows: pd.DataFrame) -> pd.Series:

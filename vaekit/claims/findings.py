@@ -232,13 +232,16 @@ def _sets(names: Iterable[str]) -> str:
 
 def estimated(criterion: Criterion) -> str:
     """A criterion's value in words, with its interval where that has a width."""
-    statistic = criterion.statistic
+    value = f"{titled(criterion.name)}: {text_of(criterion.estimate)} {criterion.statistic.unit}".rstrip()
+    return ", ".join(filter(None, (value, interval(criterion))))
+
+
+def interval(criterion: Criterion) -> str:
+    """A criterion's interval in words; "" where it has no width."""
     low, high = criterion.interval
-    unit = f" {statistic.unit}" if statistic.unit else ""
-    text = f"{titled(criterion.name)}: {text_of(criterion.estimate)}{unit}"
-    if math.isfinite(low) and low < high:
-        text += f", {100 * criterion.level:.3g} % interval {text_of(low)} to {text_of(high)}"
-    return text
+    if not (math.isfinite(low) and low < high):
+        return ""
+    return f"{100 * criterion.level:.3g} % interval {text_of(low)} to {text_of(high)}"
 
 
 def measured(criterion: Criterion) -> str:
