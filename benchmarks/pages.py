@@ -33,14 +33,21 @@ def judged() -> pd.DataFrame:
 
 
 def in_words() -> Page:
-    """Three sentences: which targets are met, which are missed, which wait for another machine."""
-    says: dict[str, list[str]] = {"met": [], "missed": [], "not measured here": []}
-    for verdict in targets.verdicts():
-        if verdict.target.says not in says[verdict.outcome]:
-            says[verdict.outcome].append(verdict.target.says)
-    begins = {"met": "Met", "missed": "Missed", "not measured here": "Not measured on the machines at hand"}
-    lines = [f"{begins[name]}, {len(those)}: {'; '.join(those) or 'none'}." for name, those in says.items()]
-    return Page("".join(f"<p>{html.escape(line)}</p>" for line in lines))
+    """How many targets are met, missed and wait for another machine, and a line for each that is missed."""
+    names: dict[str, set[str]] = {"met": set(), "missed": set(), "not measured here": set()}
+    verdicts = targets.verdicts()
+    for verdict in verdicts:
+        names[verdict.outcome].add(verdict.target.says)
+    counts = {outcome: len(those) for outcome, those in names.items()}
+    tally = f"Of {len(set().union(*names.values()))} targets {counts['met']} are met, {counts['missed']} missed"
+    says = f"{tally}, and {counts['not measured here']} not measured on the machines at hand."
+    missed = [
+        f"<li>{html.escape(each.target.says)}: asked {html.escape(each.target.rule.words)}, "
+        f"measured {html.escape(targets.said(each.decisive))}</li>"
+        for each in verdicts
+        if each.outcome == "missed" and each.decisive
+    ]
+    return Page(f"<p>{says} Missed:</p><ul>{''.join(missed)}</ul>" if missed else f"<p>{says}</p>")
 
 
 def ratios(benchmark: str) -> Figure:
