@@ -14,7 +14,7 @@
 # %% [markdown]
 # # Your own model
 #
-# Ten lines of an ordinary `nn.Module`, a fleet of it over three weights of the rate and two seeds, and its
+# An ordinary `nn.Module`, a fleet of it over three weights of the rate and two seeds, and its
 # rate–distortion curve. Unlike the other pages, this one trains while the book is built: what you see was computed by the
 # very code that stands here, on a CPU.
 #
@@ -35,8 +35,18 @@ class MyVAE(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.encoder = nn.Sequential(nn.Flatten(), nn.Linear(3072, 96), nn.ReLU(), nn.Linear(96, 16))
-        self.decoder = nn.Sequential(nn.Linear(8, 96), nn.ReLU(), nn.Linear(96, 3072), nn.Unflatten(1, (3, 32, 32)))
+        self.encoder = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(3072, 96),
+            nn.ReLU(),
+            nn.Linear(96, 16),
+        )
+        self.decoder = nn.Sequential(
+            nn.Linear(8, 96),
+            nn.ReLU(),
+            nn.Linear(96, 3072),
+            nn.Unflatten(1, (3, 32, 32)),
+        )
 
     def forward(self, x, noise):
         z = Gaussian(*self.encoder(x).chunk(2, dim=1))
@@ -54,7 +64,8 @@ class MyVAE(nn.Module):
 # %%
 tetrominoes = vaekit.data.load("tetrominoes")
 split = tetrominoes.split("cv", n_train=4096)
-train, test = tetrominoes.take(split.train), tetrominoes.take(split.test[:1024])
+train = tetrominoes.take(split.train)
+test = tetrominoes.take(split.test[:1024])
 
 fleet = vaekit.train_fleet(
     MyVAE,
@@ -63,12 +74,13 @@ fleet = vaekit.train_fleet(
     images=train,
     budget=vaekit.Budget(steps=1000, batch_size=64, snapshots=(500,)),
 )
-[(trained.member.seed, trained.member.weights, trained.status) for trained in fleet]
+[(each.member.seed, each.member.weights, each.status) for each in fleet]
 
 # %%
 from vaekit import figures
 
-rows = vaekit.metrics.rd_table(fleet, train, "train") + vaekit.metrics.rd_table(fleet, test, "test")
+rows = vaekit.metrics.rd_table(fleet, train, "train")
+rows += vaekit.metrics.rd_table(fleet, test, "test")
 
 # %% mystnb={"image": {"alt": "Distortion over rate of the model above, for training and test images, a point for each of three betas."}, "figure": {"caption": "The model above: 1,000 steps of 64, two seeds, trained while this page was built. Star: beta = 1.", "name": "fig-first-fleet"}}
 figures.rate_distortion(rows)
@@ -81,7 +93,8 @@ figures.rate_distortion(rows)
 x = test[:8] / 255
 mean = {"z": torch.zeros(8, 8)}
 reconstructions = [fleet.model(i)(x, mean)["x"].mean for i in (0, 1, 2)]
-sheet = (torch.cat([x, *reconstructions]).detach() * 255).round().to(torch.uint8)
+sheet = torch.cat([x, *reconstructions]).detach()
+sheet = (sheet * 255).round().to(torch.uint8)
 
 # %% mystnb={"image": {"alt": "Four rows of eight images: the originals, and their reconstructions by members of rising beta."}, "figure": {"caption": "Test images (top) and their reconstructions at beta = 0.1, 1 and 4.", "name": "fig-first-fleet-reconstructions"}}
 figures.pictures(sheet, columns=8)
@@ -93,7 +106,8 @@ figures.pictures(sheet, columns=8)
 # %%
 from vaekit import widgets
 
-widgets.decoder(fleet.model(1), "The model above at beta = 1, seed 0: 1,000 steps of 64.").static()
+caption = "The model above at beta = 1, seed 0: 1,000 steps of 64."
+widgets.decoder(fleet.model(1), caption).static()
 
 # %% [markdown]
 # `fleet.model(i)` and `fleet[i].history` are all there is to it; nothing was written to a disk. Keep what you like with

@@ -86,7 +86,7 @@ page.not_run()
 # %% tags=["hide-input"]
 from vaekit.studies.hierarchical_rates import claims
 
-print(*claims.commands(page.table) or ["None is lacking: the grids are too small to name any, or those named have their seeds."], sep="\n")
+print("\n".join(claims.commands(page.table)) or "None is lacking, or the grids are too small to name any.")
 
 # %% [markdown]
 # ## By hand
@@ -104,6 +104,7 @@ print(inspect.getsource(losses.hierarchical_objective))
 # A small top-down VAE from nothing to its two rates, 40 steps on a CPU. So little training fills neither layer:
 
 # %%
+import pandas as pd
 import torch
 
 import vaekit
@@ -119,7 +120,11 @@ fleet = vaekit.train_fleet(
 )
 
 # %%
-{str(each.member.weights): {name: f"{values[-1]:.1f}" for name, values in each.history.items()} for each in fleet}
+rows = []
+for each in fleet:
+    ends = {name: float(curve[-1]) for name, curve in each.history.items()}
+    rows.append(dict(each.member.weights) | ends)
+pd.DataFrame(rows).round(1)
 
 # %% [markdown]
 # ## Your turn

@@ -102,9 +102,11 @@ import vaekit
 from vaekit.metrics import intrinsic_dimension
 
 tetrominoes = vaekit.data.load("tetrominoes")
-train, test = tetrominoes.take(torch.arange(0, 160_000, 80)), tetrominoes.take(torch.arange(40, 160_000, 320))
+train = tetrominoes.take(torch.arange(0, 160_000, 80))
+test = tetrominoes.take(torch.arange(40, 160_000, 320))
+network = {"depth": 2, "channels": 8, "latent_dim": 8, "batch_norm": True}
 fleet = vaekit.train_fleet(
-    lambda: vaekit.models.ConvVAE(depth=2, channels=8, latent_dim=8, batch_norm=True),
+    lambda: vaekit.models.ConvVAE(**network),
     losses.beta_objective,
     vaekit.grid(beta=[1], seed=[0]),
     train,
@@ -112,7 +114,8 @@ fleet = vaekit.train_fleet(
 )
 
 # %%
-layers = fleet.model(0).representations(test / 255, {"z": torch.zeros(len(test), 8)})
+noise = {"z": torch.zeros(len(test), 8)}
+layers = fleet.model(0).representations(test / 255, noise)
 {
     name: round(intrinsic_dimension(values.detach().flatten(1)).value, 1)
     for name, values in layers.items()

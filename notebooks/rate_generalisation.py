@@ -106,12 +106,17 @@ from vaekit import figures
 
 tetrominoes = vaekit.data.load("tetrominoes")
 split = tetrominoes.split("cv", n_train=4096)
-train, test = tetrominoes.take(split.train), tetrominoes.take(split.test[:1024])
-betas, budget = vaekit.grid(beta=[0.1, 1, 3], seed=[0]), vaekit.Budget(steps=400, batch_size=64)
+train = tetrominoes.take(split.train)
+test = tetrominoes.take(split.test[:1024])
 fleet = vaekit.train_fleet(
-    lambda: vaekit.models.DenseVAE(hidden=64), losses.beta_objective, betas, train, budget=budget
+    lambda: vaekit.models.DenseVAE(hidden=64),
+    losses.beta_objective,
+    vaekit.grid(beta=[0.1, 1, 3], seed=[0]),
+    train,
+    budget=vaekit.Budget(steps=400, batch_size=64),
 )
-rows = vaekit.metrics.rd_table(fleet, train, "train") + vaekit.metrics.rd_table(fleet, test, "test")
+rows = vaekit.metrics.rd_table(fleet, train, "train")
+rows += vaekit.metrics.rd_table(fleet, test, "test")
 
 # %% mystnb={"image": {"width": "400px", "alt": "Distortion over rate of three small networks, for training and test images, a point for each of three betas."}}
 figures.rate_distortion(rows)
