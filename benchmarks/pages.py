@@ -2,6 +2,7 @@
 
 import html
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 import pandas as pd
@@ -33,21 +34,21 @@ def judged() -> pd.DataFrame:
 
 
 def in_words() -> Page:
-    """How many targets are met, missed and wait for another machine, and a line for each that is missed."""
-    names: dict[str, set[str]] = {"met": set(), "missed": set(), "not measured here": set()}
+    """How many targets are met, missed and wait for another machine, and a line for each that is missed.
+
+    A target that was measured on two machines counts twice.
+    """
     verdicts = targets.verdicts()
-    for verdict in verdicts:
-        names[verdict.outcome].add(verdict.target.says)
-    counts = {outcome: len(those) for outcome, those in names.items()}
-    tally = f"Of {len(set().union(*names.values()))} targets {counts['met']} are met, {counts['missed']} missed"
-    says = f"{tally}, and {counts['not measured here']} not measured on the machines at hand."
+    counts = Counter(verdict.outcome for verdict in verdicts)
+    tally = ", ".join(f"{counts[outcome]} {outcome}" for outcome in (targets.MET, targets.MISSED, targets.NOT_MEASURED))
     missed = [
         f"<li>{html.escape(each.target.says)}: asked {html.escape(each.target.rule.words)}, "
-        f"measured {html.escape(targets.said(each.decisive))}</li>"
+        f"measured {html.escape(targets.said(each.decisive))}, on {html.escape(each.machine)}</li>"
         for each in verdicts
-        if each.outcome == "missed" and each.decisive
+        if each.outcome == targets.MISSED and each.decisive
     ]
-    return Page(f"<p>{says} Missed:</p><ul>{''.join(missed)}</ul>" if missed else f"<p>{says}</p>")
+    listed = f" Missed:</p><ul>{''.join(missed)}</ul>" if missed else "</p>"
+    return Page(f"<p>Of {len(verdicts)} targets, each on its machine: {tally}.{listed}")
 
 
 def ratios(benchmark: str) -> Figure:

@@ -28,7 +28,7 @@ ABOUT = {
     "rate_generalisation": "study 3: rate, distortion, and images that were never seen",
     "pruning": "study 4: disentanglement, and what pruning does to it",
     "across": "across the papers: the measures of all four on the same networks",
-    "first_fleet": "a model of your own: ten lines, a fleet, its curve",
+    "first_fleet": "a model of your own: a module, a fleet, its curve",
     "data": "the image sets",
     "performance": "how fast it is, and against what",
     "scorecard": "every claim with its verdict",

@@ -580,6 +580,14 @@ def test_of_several_seeds_one_has_a_grid_and_a_decoder_s_member_its_own(capsys):
     assert made(*keys.values(), other, also=[keys[2]]) == set()
 
 
+def test_where_the_lowest_seed_gives_no_pictures_the_next_one_has_the_grid():
+    keys = [default_store().commit(run_of(member(seed=seed))) for seed in (0, 1, 2)]
+    black = torch.zeros(1, 2, 1, 3, 4, dtype=torch.uint8)
+    grid = sweep.GridSpec(1, ("black",), lambda model, one, step, images: None if one.seed == 0 else black)
+    spec = sweep.StudySpec(FOLDER, (), SPEC.measured_steps, SPEC.saved_steps, grid=grid)
+    assert [each.key for each in image_grids.make_all(spec, keys, default_store(), print)] == [keys[1]]
+
+
 def test_what_cannot_be_made_is_said(capsys):
     store = default_store()
     key = store.commit(run_of(member(data="mnist", split="own", n_train=None)))

@@ -237,6 +237,24 @@ def test_a_grid_says_what_is_missing_and_breaks_its_lines():
     assert [(ax.get_title(), len(ax.texts)) for ax in blank.axes] == [("one", 1), ("", 0), ("three", 0)]
 
 
+@pytest.mark.parametrize(("columns", "curves"), [(1, 2), (1, 8), (1, 24), (2, 8)])
+def test_a_shared_legend_is_whole_and_stands_beside_a_single_column_where_it_is_long(columns, curves):
+    def draw(axes, rows):
+        for ax in axes:
+            for number in range(curves):
+                figures.line(ax, rows, "beta", label=f"pruned, never had a decoder, {number} %")
+
+    panels = figures.grid([("all", frame(grid()))], draw, columns, legend=True)
+    figure = drawn(panels)
+    box = figure.legends[0].get_window_extent()
+    assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
+    assert figure.bbox.y0 <= box.y0 < box.y1 <= figure.bbox.y1
+    right, bottom = max(ax.bbox.x1 for ax in figure.axes), min(ax.bbox.y0 for ax in figure.axes)
+    assert (box.x0 >= right) == (columns == 1 and curves > 3)
+    assert (box.y1 <= bottom) == (columns == 2 or curves <= 3)
+    assert all(ax.bbox.width > 150 and ax.bbox.height > 120 for ax in figure.axes)
+
+
 def test_a_figure_without_data_is_a_picture_alone():
     assert figures.panels(1, 1)[0]._repr_mimebundle_() == {}
     assert figures.with_data(figures.panels(1, 1)[0], "")._repr_mimebundle_() == {}

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from vaekit import settings
-from vaekit.settings import SettingsError, canonical, nearest, option
+from vaekit.settings import SettingsError, canonical, nearest, option, spelled
 
 
 def device_problem(device):
@@ -304,3 +304,12 @@ print(sorted({{name.split(".")[0] for name in set(sys.modules) - before}} - set(
 """
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [((3,), "3"), ((1, 5), "'[1, 5]'"), (tuple(range(20)), "0-19"), ("cd", "cd"), ((0, 1, 3, 4), "'[0, 1, 3, 4]'")],
+)
+def test_a_command_takes_what_it_is_given(value, text):
+    assert spelled({"n_train": value}) == f" -p n_train {text}"
+    assert spelled({"n_train": value, "data": "mnist"}) == f" -p n_train {text} -p data mnist"

@@ -274,7 +274,7 @@ def test_what_published_lacks_is_one_error_with_the_command(trained):
     with pytest.raises(StoreError) as caught:
         asked(study.Settings.at("published", betas=[0.1, 0.3], depths=[1]))
     assert "lacks 1 of what was asked for, first beta 0.3, depth 1" in str(caught.value)
-    command = "python -m vaekit train rate_generalisation --scale short -p betas '[0.1, 0.3]' -p depths '[1]'"
+    command = "python -m vaekit train rate_generalisation --scale short -p betas '[0.1, 0.3]' -p depths 1"
     assert command in str(caught.value)
     assert not trained
 

@@ -198,7 +198,7 @@ def grid(
             one after the other that share no panel then stand side by side.
         measures: the data, as `table.csv` takes them, of the rows `drawn` (None: all rows of `groups`).
         history: the data are of every step; else of the end of training.
-        legend: one legend for all panels that have none of their own: below them, or beside a single column.
+        legend: one legend for all panels that have none of their own, below them; a long one beside a single column.
         empty: the words where there is no panel.
         missing: the words below the title of a panel in which nothing is drawn; "": it stays blank.
         wrap: panels in a line at most; 0: all of them.
@@ -230,7 +230,7 @@ def grid(
             if missing and ax.get_title():
                 say(ax, missing)
     if legend:
-        _shared_legend(figure)
+        _shared_legend(figure, across)
     if measures:
         shown = pd.concat([rows for _, rows in groups]) if drawn is None else drawn
         shown = shown.drop_duplicates(["key", "step", "part", "measure", "arguments"])  # of parents that budgets share
@@ -276,8 +276,8 @@ def _label_panels(block: np.ndarray, labels: Sequence[str], across: int) -> None
         label_above(block[first], labels[first], letters=int(9.6 * width * (last - first)))
 
 
-def _shared_legend(figure: Figure) -> None:
-    """One legend of what any panel draws that has none of its own: below them, or beside a single column."""
+def _shared_legend(figure: Figure, across: int) -> None:
+    """One legend of what any panel draws that has none of its own: below them, or a long one beside a single column."""
     shared = [ax.get_legend_handles_labels() for ax in figure.axes if ax.get_legend() is None]
     named = {name: handle for handles, names in shared for handle, name in zip(handles, names, strict=True)}
     if not named:
@@ -286,8 +286,8 @@ def _shared_legend(figure: Figure) -> None:
     entry = 0.55 + 0.075 * max(map(len, named))
     columns = max(1, min(4, int(width / entry)))
     lines = -(-len(named) // columns)
-    if columns == 1 and lines > 3:
-        figure.set_size_inches(width + entry, height)
+    if across == 1 and lines > 3:
+        figure.set_size_inches(width + entry, max(height, 0.25 * len(named)))
         figure.legend(named.values(), named.keys(), loc="outside right upper")
     else:
         figure.set_size_inches(width, height + 0.25 * lines)

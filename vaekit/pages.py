@@ -36,14 +36,16 @@ from vaekit.claims import Claims, Verdict, findings, verdicts
 from vaekit.claims.curves import COPIES
 from vaekit.claims.findings import BADGES
 from vaekit.claims.rules import CONSTRUCTED, NEEDS_DATA, NOT_REPRODUCED, NOT_RUN, REPRODUCED, UNDECIDED, text_of
+from vaekit.settings import spelled
 from vaekit.store.table import budget_numbers, budgets
 from vaekit.widgets import Page
 
 OPEN = 6  # blocks of decided claims that are open; where none is decided, two others are
 SO_FAR = 2  # figures in the open where no claim is near
 MEASURED = 2  # criteria whose intervals stand in the open
-# What is asked of a network, whatever its budget: where more was trained of it, the quick scale shows nothing.
-QUESTION = ("data", "model", "objective", "depth", "noise", "arm")
+# Networks that agree in this are compared over that: where more was trained of all that the quick scale has of it, the
+# quick scale shows nothing.
+COMPARED, COMPARED_OVER = ("data", "model", "objective", "noise"), ("depth", "arm")
 GPU = "NVIDIA|CUDA|H100|H200|A100"  # in the name of the hardware of a stored member
 _STYLE = Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
 
@@ -75,9 +77,14 @@ class Block:
     also: str
 
     @property
+    def told(self) -> Verdict:
+        """The verdict on those image sets of which the block speaks."""
+        return findings.told(self.verdict)
+
+    @property
     def measured(self) -> list[str]:
-        """Each criterion with its interval; those that keep the claim from holding come first."""
-        criteria = sorted(findings.told(self.verdict).criteria, key=lambda criterion: criterion.outcome == REPRODUCED)
+        """Each criterion of what is `told`, with its interval; what keeps the claim from holding comes first."""
+        criteria = sorted(self.told.criteria, key=lambda criterion: criterion.outcome == REPRODUCED)
         return [findings.measured(criterion) for criterion in criteria if criterion.has_value]
 
     @property
@@ -95,9 +102,8 @@ class Block:
 
     @property
     def seeds(self) -> list[dict[str, str]]:
-        """The values of each seed, a row a criterion."""
-        criteria = findings.told(self.verdict).criteria
-        shown = [each for each in criteria if each.has_value and each.statistic.bounds is None]
+        """The values of each seed, a row a criterion of what is `told`."""
+        shown = [each for each in self.told.criteria if each.has_value and each.statistic.bounds is None]
         values = {criterion.name: criterion.statistic.values.dropna().to_dict() for criterion in shown}
         seeds = sorted({seed for by_seed in values.values() for seed in by_seed})
         return [
@@ -207,17 +213,24 @@ class TablePage:
 
     @cached_property
     def shown(self) -> pd.DataFrame:
-        """The table without the members of the quick scale of whose `QUESTION` there are others in `long`."""
-        members = self.table.drop_duplicates("key").set_index("key")
-        cells = [members[name].map(str) for name in QUESTION if name in members]
-        questions = pd.Series(list(zip(*cells, strict=True)), index=members.index, dtype=object)
-        answered = questions.isin([*questions[self.long["key"].unique()]])
-        return self.table[~(self._is_quick & self.table["key"].isin(answered.index[answered]))]
+        """The table without the members of the quick scale that stand back behind longer ones."""
+        return self.table[~self._stands_back]
 
     @cached_property
     def quick(self) -> pd.DataFrame:
         """The members of results/ of the quick scale's budget that are `shown`."""
-        return self.shown[self._is_quick.loc[self.shown.index]]
+        return self.table[self._is_quick & ~self._stands_back]
+
+    @cached_property
+    def _stands_back(self) -> pd.Series:
+        """Of each row whether it is of the quick scale, and `long` has all that the quick scale compares with it."""
+        compared, alike = self._numbered(COMPARED), self._numbered((*COMPARED, *COMPARED_OVER))
+        lacking = compared[self._is_quick & ~alike.isin(alike[self.long.index])]
+        return self._is_quick & ~compared.isin(lacking)
+
+    def _numbered(self, columns: Sequence[str]) -> pd.Series:
+        """The same number for rows that agree in those of these columns that the table has."""
+        return self.table.groupby([name for name in columns if name in self.table], dropna=False).ngroup()
 
     @cached_property
     def _is_quick(self) -> pd.Series:
@@ -348,14 +361,14 @@ class StudyPage(TablePage):
 
     @property
     def conclusion(self) -> str:
-        """What the verdicts amount to, and what of the claims that matter most cannot be told yet."""
+        """What the verdicts amount to; of the claims that matter most the first that cannot be told yet, and why."""
         outcomes = Counter(findings.outcome(verdict) for verdict in self.verdicts)
         tally = _tally(outcomes, sum(verdict.counted for verdict in self.verdicts))
         undecided = [verdict for verdict in self.near if verdict.outcome == UNDECIDED]
         if not undecided or undecided[0] is next((each for each in self.near if each.claim.steps), None):
             return tally
-        lacking = findings.lacking(undecided[0])
-        return f"Not told yet: {findings.headline(undecided[0])}. Lacking: {lacking}. {tally}"
+        lacking = f"Lacking: {lacks}. " if (lacks := findings.lacking(undecided[0])) else ""
+        return f"Not told yet: {findings.headline(undecided[0])}. {lacking}{tally}"
 
     @property
     def by_outcome(self) -> list[tuple[str, list[Verdict]]]:
@@ -396,7 +409,7 @@ class StudyPage(TablePage):
             {
                 "verdict": verdict,
                 "lacking": findings.lacking(verdict) if verdict.counted else "nothing: true by construction",
-                "options": "".join(f" -p {name} '{_value(value)}'" for name, value in verdict.claim.train.items()),
+                "options": spelled(verdict.claim.train),
                 **self._hours(verdict),
             }
             for verdict in self.verdicts
@@ -615,9 +628,11 @@ def _order(number: str) -> list[int]:
 def _interval(verdict: Verdict) -> str:
     """The interval of a claim's first criterion in parentheses, with its value where the headline lacks that."""
     first = next((each for each in findings.told(verdict).criteria if each.has_value), None)
-    if not first or not (interval := findings.interval(first)):
+    headline = findings.headline(verdict)
+    if not first or not (interval := findings.interval(first)) or interval in headline:
         return ""
-    return f" ({interval if text_of(first.estimate) in findings.headline(verdict) else findings.estimated(first)})"
+    has_value = re.search(rf"(?<![\w.-]){re.escape(text_of(first.estimate))}(?![\w.])", headline)
+    return f" ({interval if has_value else findings.estimated(first)})"
 
 
 def _training_steps(rows: pd.DataFrame) -> pd.Series:
@@ -655,12 +670,3 @@ def _network(arguments: Mapping[str, Any], member: Any) -> tuple:
     sizes = (arguments.get(name) for name in ("depth", "hidden", "channels", "latent_dim"))
     known = (None if size is None or size != size else str(size).removesuffix(".0") for size in sizes)
     return of["model"], of["batch_size"], bool(of.get("arm") == of.get("arm") and of.get("arm")), *known
-
-
-def _value(value: Any) -> str:
-    """A value as a command takes it: of many whole numbers in a row the range."""
-    values = list(value) if isinstance(value, tuple) else [value]
-    whole = all(isinstance(each, int) for each in values)
-    if whole and len(values) > 3 and values == list(range(values[0], values[-1] + 1)):
-        return f"{values[0]}-{values[-1]}"
-    return f"[{', '.join(map(str, values))}]" if len(values) > 1 else str(values[0])

@@ -28,6 +28,7 @@ import operator
 import os
 import re
 import reprlib
+import shlex
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -185,6 +186,19 @@ def _spread(raw: Any) -> Any:
         first, last = _ends(item) or (0, -1)
         items += range(first, last + 1) if 0 <= last - first < _LONGEST else [item]
     return items
+
+
+def spelled(settings: Mapping[str, Any]) -> str:
+    """Settings as options of a command, " -p betas '[0.1, 1.0]' -p seeds 0-4"; whole numbers in a row are a range."""
+    return "".join(f" -p {name} {shlex.quote(_spelled(value))}" for name, value in settings.items())
+
+
+def _spelled(value: Any) -> str:
+    values = list(value) if isinstance(value, tuple) else [value]
+    whole = all(isinstance(each, int) for each in values)
+    if whole and len(values) > 3 and values == list(range(values[0], values[-1] + 1)):
+        return f"{values[0]}-{values[-1]}"
+    return f"[{', '.join(map(str, values))}]" if len(values) > 1 else str(values[0])
 
 
 def _ends(item: object) -> tuple[int, int] | None:

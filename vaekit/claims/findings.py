@@ -84,7 +84,7 @@ def finding(verdict: Verdict) -> str:
     except (NoValueError, IndexError):
         if verdict.outcome not in (REPRODUCED, NOT_REPRODUCED):
             return ""
-        return "; ".join(f"{criterion.name}: {_Place(criterion)}" for criterion in criteria)
+        return "; ".join(f"{titled(criterion.name)}: {_Place(criterion)}" for criterion in criteria)
 
 
 def headline(verdict: Verdict) -> str:
@@ -95,8 +95,7 @@ def headline(verdict: Verdict) -> str:
         open_ones = [each for each in criteria if any(reason.kind == "interval" for reason in each.reasons)]
         if open_ones:
             of = f"{titled(open_ones[0].name)}, " if len(criteria) > 1 else ""
-            low, high = map(text_of, open_ones[0].interval)
-            sentence += f" (not told apart: {of}interval {low} to {high}, wanted {open_ones[0].wanted})"
+            sentence += f" (not told apart: {of}{interval(open_ones[0])}, wanted {open_ones[0].wanted})"
     return sentence or brief(verdict)
 
 
@@ -144,7 +143,8 @@ def answer(verdict: Verdict) -> str:
             return "The claim does not hold here."
         case "undecided":
             leans = leaning(verdict) if is_near(verdict) else ""
-            texts = ["It cannot be told yet.", leans, f"What is lacking: {lacking(verdict)}."]
+            lacks = f"What is lacking: {text}." if (text := lacking(verdict)) else ""
+            texts = ["It cannot be told yet.", leans, lacks]
             return " ".join(filter(None, texts))
         case "needs data":
             return f"It needs {lacking(verdict)}."

@@ -12,7 +12,7 @@ import pandas as pd
 from vaekit import sweep
 from vaekit.data import absence, problem
 from vaekit.fleet import PRECISIONS, device_problem
-from vaekit.settings import Option, Settings, option
+from vaekit.settings import Option, Settings, option, spelled
 from vaekit.store import Member, Store, StoreError, default_store, results
 from vaekit.store.table import budget_numbers, frame
 from vaekit.sweep import StudySpec, cluster
@@ -119,7 +119,7 @@ def _of_results(spec: StudySpec, settings: Settings) -> pd.DataFrame:
 
 def commands(spec: StudySpec, settings: Settings, scale: str) -> str:
     """The commands that train what was given at a scale, and show it from results/."""
-    options = "".join(f" -p {name} '{_shown(getattr(settings, name))}'" for name in sorted(settings.given))
+    options = spelled({name: getattr(settings, name) for name in sorted(settings.given)})
     train = f"python -m vaekit train {spec.name} --scale {scale}{options}"
     return f"`{train}`, then `python -m vaekit export {spec.name}`"
 
@@ -153,7 +153,3 @@ def _scale_of(table: pd.DataFrame, settings: Settings) -> str:
     """The scale whose steps the largest budget of `results/` has; short where there is none."""
     steps = table["steps"].max()
     return next((name for name, values in settings.SCALES.items() if values.get("steps") == steps), "short")
-
-
-def _shown(value: Any) -> str:
-    return "[" + ", ".join(map(str, value)) + "]" if isinstance(value, tuple) else str(value)

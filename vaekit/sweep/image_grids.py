@@ -76,8 +76,9 @@ def make_all(
 ) -> list[ImageGrid]:
     """The image grids that results/ lacks of those of these members that are stored, in their newest version.
 
-    Of members that differ in the seed alone one has a grid, that of the lowest seed, since a page shows one; those of
-    `also` have theirs besides. Says how many it makes, and of how many it cannot, since their images are not here.
+    A page shows the pictures of one seed a point: of members that differ in the seed alone one has a grid, the first
+    that gives one, unless results/ has one of them already; those of `also` have their own. Says how many it makes,
+    and of how many it cannot, since their images are not here.
 
     Raises:
         StoreError: a run is damaged.
@@ -87,23 +88,25 @@ def make_all(
     listed = results.bundle_hashes(results.folder(spec.name))
     in_results = [results.bundle_of(spec.name, name.partition("-")[0]) for name in listed]
     newest = [each.record for each in in_results if each and each.grid and each.grid.version == spec.grid.version]
-    shown = {record["key"] for record in newest} | {*map(_of_any_seed, newest)}
     stored = [store.record(key) for key in keys if key in store and store.steps(key)]
-    lacking = {}
-    for record in sorted(stored, key=lambda record: (record["key"] not in also, record["member"]["seed"])):
-        if (record["key"] if record["key"] in also else _of_any_seed(record)) not in shown:
-            lacking[record["key"]] = record["member"]
-            shown.add(_of_any_seed(record))
+    own = [record for record in stored if record["key"] in also]
+    shown = {record["key"] for record in newest} | {*map(_of_any_seed, [*newest, *own])}
+    lacking: dict[Any, list[dict]] = {}
+    for record in sorted(stored, key=lambda record: record["member"]["seed"]):
+        point = record["key"] if record["key"] in also else _of_any_seed(record)
+        if point not in shown:
+            lacking.setdefault(point, []).append(record)
     if lacking:
         say(f"making image grids of {len(lacking)} member{'s' * (len(lacking) > 1)}")
     grids: list[ImageGrid | None] = []
-    problems: dict[str, list[str]] = {}
+    problems: dict[str, list[Any]] = {}
     # Members of the same images one after the other: those are made once.
-    for key in sorted(lacking, key=lambda key: [str(lacking[key][name]) for name in _IMAGES]):
+    for point in sorted(lacking, key=lambda point: [str(lacking[point][0]["member"][name]) for name in _IMAGES]):
         try:
-            grids.append(make(spec, key, store))
+            seeds = (make(spec, record["key"], store) for record in lacking[point])
+            grids.append(next(filter(None, seeds), None))
         except DataError as error:
-            problems.setdefault(str(error), []).append(key)
+            problems.setdefault(str(error), []).append(point)
     for problem, members in problems.items():
         say(f"no image grids of {len(members)} members: {problem}")
     return [grid for grid in grids if grid]

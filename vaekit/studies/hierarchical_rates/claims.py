@@ -35,6 +35,7 @@ from vaekit.claims.statistics import (
     spearmans,
 )
 from vaekit.metrics import PROBES
+from vaekit.settings import spelled
 from vaekit.studies.hierarchical_rates import Settings, paper_steps, published
 
 AXES = ("beta2", "beta1")
@@ -43,7 +44,7 @@ _SETTINGS = Settings.SCALES["paper"]
 GRID = _SETTINGS["betas2"]
 LEAST, MOST = GRID[0], GRID[-1]
 _BUDGET = ("data", "objective", "steps", "batch_size")  # what a command that trains fresh seeds must name
-FRESH = (1, 2, 3)  # the seeds that it trains
+FRESH = (1, 2, 3)  # the seeds that it may name
 COLOUR = ("svhn", "cifar10")
 COLOURED = (*COLOUR, "cifar10_jpeg", "tetrominoes")  # sets of 32 x 32 colour images: their models have the same layers
 # Where two classifiers have judged as many members, the paper's own counts.
@@ -594,40 +595,41 @@ def to_decide(table: pd.DataFrame, claims: Iterable[Claim] = CLAIMS) -> pd.DataF
     """The members between which fresh seeds decide, a row each: budget, beta2, beta1, and the claims that need them.
 
     One seed's grid names them: the seed that has the most of it, for each budget of the table whose grid is large
-    enough. `commands` trains them.
+    enough. `lacking` are those of the `FRESH` seeds that a member lacks, which `commands` trains.
     """
     rows = []
     for evidence in evidence_by_budget(table, OF_MODEL):
         budget = {name: evidence.budget[name] for name in _BUDGET}
+        stored = {place for of_measure in evidence.measures.values() for place in _places(of_measure)}
         for claim in claims:
             scale = None if isinstance(claim.scale, PaperScale) else claim.scale.get(evidence.data_set)
             if claim.steps and scale and scale.settings["objective"] == budget["objective"]:
                 points = [point for criterion in claim.criteria(evidence) for point in criterion.statistic.chosen]
-                rows += [(*budget.values(), *point, claim.number) for point in dict.fromkeys(points)]
-    needed = pd.DataFrame(rows, columns=[*_BUDGET, *AXES, "claims"])
-    return needed.groupby([*_BUDGET, *AXES], sort=False, dropna=False, as_index=False)["claims"].agg(", ".join)
+                for point in dict.fromkeys(points):
+                    lacking = tuple(seed for seed in FRESH if (*point, seed) not in stored)
+                    rows.append((*budget.values(), *point, lacking, claim.number))
+    columns = [*_BUDGET, *AXES, "lacking"]
+    needed = pd.DataFrame(rows, columns=[*columns, "claims"])
+    return needed.groupby(columns, sort=False, dropna=False, as_index=False)["claims"].agg(", ".join)
+
+
+def _places(rows: pd.DataFrame) -> Iterable[tuple[float, float, int]]:
+    """(beta2, beta1, seed) of each member."""
+    return rows.drop_duplicates("key")[[*AXES, "seed"]].itertuples(index=False, name=None)
 
 
 def commands(table: pd.DataFrame) -> list[str]:
-    """The commands that train and measure `to_decide`'s members on the `FRESH` seeds that they lack.
-
-    One a budget and beta1.
+    """The commands that train and measure what `to_decide`'s members lack, one a budget, beta1 and set of seeds.
 
     For instance `.venv/bin/python -m vaekit train hierarchical_rates --scale short -p data cifar10_jpeg -p models ghvae
     -p steps 57000 -p betas2 '[0.1, 1.0]' -p betas1 10.0 -p seeds '[1, 2, 3]'`. A budget with a batch of no scale has
     none.
     """
-    lines, place = [], [*_BUDGET, *AXES]
-    seeds = table.groupby(place)["seed"].agg(set).to_dict()
-    named = to_decide(table)
-    lacking = [not {*FRESH} <= seeds[row] for row in named[place].itertuples(index=False, name=None)]
+    lines = []
     scales_of = {values["batch_size"]: name for name, values in Settings.SCALES.items()}
-    for (data, objective, steps, batch, beta1), rows in named[lacking].groupby([*_BUDGET, "beta1"]):
-        if scale := scales_of.get(batch):
-            model = "ghvae" if objective == "hierarchical" else "lvae"
-            betas2 = ", ".join(f"{value:.12g}" for value in rows["beta2"])
-            lines.append(
-                f".venv/bin/python -m vaekit train hierarchical_rates --scale {scale} -p data {data} -p models {model} "
-                f"-p steps {steps} -p betas2 '[{betas2}]' -p betas1 {beta1:.12g} -p seeds '{list(FRESH)}'"
-            )
+    for (data, objective, steps, batch, beta1, seeds), rows in to_decide(table).groupby([*_BUDGET, "beta1", "lacking"]):
+        if seeds and (scale := scales_of.get(batch)):
+            chosen = {"data": data, "models": "ghvae" if objective == "hierarchical" else "lvae", "steps": steps}
+            chosen |= {"betas2": tuple(rows["beta2"]), "betas1": beta1, "seeds": seeds}
+            lines.append(f".venv/bin/python -m vaekit train hierarchical_rates --scale {scale}{spelled(chosen)}")
     return lines
