@@ -110,7 +110,7 @@ print("given beta:", np.round(pair.partial, 2), "p:", round(pair.p, 3))
 #
 # <details><summary>In the cell above, let the second measure follow the first: <code>other = other + 2 * (one - trend)</code>. What happens to either number?</summary>
 #
-# Over beta hardly anything: it was near 1 before. Given beta the mean $\rho$ rises to 0.56, with an interval from 0.33 to 0.79 and a $p$ of 0.004: a finding, even among eight tests, of which the first needs 0.05 / 8 = 0.006. With 1 in place of 2 it is 0.14, and none.
+# Over beta hardly anything: it was near 1 before. Given beta the mean $\rho$ rises to 0.56, with an interval from 0.33 to 0.79 and a $p$ of 0.004: a finding, even among six tests, of which the first needs 0.05 / 6 = 0.008. With 1 in place of 2 it is 0.14, and none.
 #
 # </details>
 #

@@ -75,7 +75,7 @@ page.rest()
 # %% [markdown]
 # ## Not decided yet
 #
-# A claim that has no block above waits for these members. Hours are those of all of them, from nothing; claims with the same options share them.
+# A claim that has no block above waits for these members. Hours, where they can be told, are those of all of them, from nothing; claims with the same options share them.
 
 # %% tags=["hide-input", "full-width"]
 page.not_run()
@@ -137,7 +137,7 @@ pd.DataFrame(rows).round(1)
 #
 # <details><summary>Why can a small R(<em>z</em><sub>2</sub>) be fatal for a classifier of <em>z</em><sub>2</sub>?</summary>
 #
-# The accuracy is bounded by what $z_2$ says of the label, and that is at most $R(z_2)$: with 0.1 nats no classifier is much better than guessing.
+# The accuracy is bounded by what $z_2$ says of the label, and that is at most $R(z_2)$: with 0.1 nats no classifier of samples of $z_2$ is much better than guessing. One of their means $\mu_2$, which no noise has blurred, can be: see claim 2.11.
 #
 # </details>
 #

@@ -75,7 +75,7 @@ page.rest()
 # %% [markdown]
 # ## Not decided yet
 #
-# A claim that has no block above waits for these members. Hours are those of all of them, from nothing; claims with the same options share them.
+# A claim that has no block above waits for these members. Hours, where they can be told, are those of all of them, from nothing; claims with the same options share them.
 
 # %% tags=["hide-input", "full-width"]
 page.not_run()

@@ -28,7 +28,7 @@ pages.strip(verdicts)
 # runs again what they did and sets each claim beside what came out, with its spread, seeds and budget. A square is a
 # claim. {doc}`The claims <scorecard>` says how one is decided.
 #
-# Every point below is a network. Pin two, and see what they make of images that they never saw:
+# Every pair of points below, filled for test and hollow for training images, is one β, the mean of its networks. Pin two, and see what they make of images that they never saw:
 
 # %% tags=["hide-input", "full-width"]
 from vaekit.studies.rate_generalisation import explore

@@ -58,7 +58,7 @@ page.scheme()
 #
 # **Differences from the paper.**
 #
-# - The paper does not say how it reduces $D$. Both readings are run. *Sum*: all terms in nats per image, $\lambda = 100$. *Pixel mean*: $D$ averaged over the values of an image, $\lambda = 1$.
+# - The paper does not say how it reduces $D$. Claims ask for both readings; each figure names its own. *Sum*: all terms in nats per image, $\lambda = 100$. *Pixel mean*: $D$ averaged over the values of an image, $\lambda = 1$.
 # - The layers, the optimiser and the ramp of the pruning (cubic {cite}`zhu2018prune`) are ours: the paper is silent.
 # - Every pruned network stands beside the same network tuned as long without pruning; without it a comparison says nothing.
 # - Compression is decided on bytes: of parameters it is the same by construction.
@@ -79,7 +79,7 @@ page.rest()
 # %% [markdown]
 # ## Not decided yet
 #
-# A claim that has no block above waits for these members. Hours are those of all of them, from nothing; claims with the same options share them.
+# A claim that has no block above waits for these members. Hours, where they can be told, are those of all of them, from nothing; claims with the same options share them.
 
 # %% tags=["hide-input", "full-width"]
 page.not_run()

@@ -43,7 +43,7 @@ page = pages.StudyPage(study, settings)
 page.status()
 
 # %% [markdown]
-# Every point is a stored network: the rate it pays over the distortion it leaves. Pin two and compare what they make of test images that lie far from any training image.
+# Every pair of points, filled for test and hollow for training images, is one beta: the rate that its networks pay over the distortion that they leave, the mean over seeds. Pin two and compare what they make of test images that lie far from any training image.
 
 # %% tags=["hide-input", "full-width"]
 explore.explore(page.shown, settings)
@@ -80,7 +80,7 @@ page.rest()
 # %% [markdown]
 # ## Not decided yet
 #
-# A claim that has no block above waits for these members. Hours are those of all of them, from nothing; claims with the same options share them.
+# A claim that has no block above waits for these members. Hours, where they can be told, are those of all of them, from nothing; claims with the same options share them.
 
 # %% tags=["hide-input", "full-width"]
 page.not_run()

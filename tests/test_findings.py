@@ -83,7 +83,7 @@ def test_an_open_interval_says_of_what_it_is():
     open_one = judged("It is {0}", frame)
     interval = findings.interval(open_one.criteria[0])
     assert open_one.outcome == UNDECIDED
-    assert findings.headline(open_one).endswith(f" (not told apart: {interval}, wanted > 0)")
+    assert findings.headline(open_one).endswith(f" (open: {interval}, wanted > 0)")
 
 
 def test_what_is_missing_names_the_steps_it_is_wanted_at_and_k_by_its_name():
@@ -102,7 +102,7 @@ def test_what_is_missing_names_the_steps_it_is_wanted_at_and_k_by_its_name():
     assert lacking(frame, {"points": 5}) == "at least 5 values of K, each of at least 500 steps"
 
 
-def test_a_larger_budget_that_lacks_members_is_said():
+def test_a_larger_budget_that_lacks_a_part_is_said():
     """Else a reader sees 400 steps in the list beside 1,000 in a bar."""
 
     def of(frame):
@@ -118,7 +118,7 @@ def test_a_larger_budget_that_lacks_members_is_said():
     short, long = table(3, 1, steps=400), table(3, 1)
     assert of(short) == "400 of at least 500 steps"
     both = pd.concat([short, long[long["beta"] == 0.1].assign(key="long")])
-    assert of(both) == "400 of at least 500 steps, and what is trained for longer lacks members"
+    assert of(both) == "400 of at least 500 steps, and what is trained for longer lacks part of what it compares"
 
 
 def test_each_outcome_is_said_and_what_undecided_leans_to():
@@ -127,9 +127,9 @@ def test_each_outcome_is_said_and_what_undecided_leans_to():
     assert findings.answer(fails) == "The claim does not hold here."
     few = judged("{0}", table(3, 1, seeds=2))
     assert findings.answer(few) == (
-        "It cannot be told yet. So far the values lie on the paper's side. What is lacking: seeds, 2 of at least 3."
+        "It cannot be told yet. So far the values meet what is wanted. What is lacking: seeds, 2 of at least 3."
     )
-    assert "on the other side" in findings.answer(judged("{0}", table(1, 3, seeds=2)))
+    assert "So far no value meets what is wanted." in findings.answer(judged("{0}", table(1, 3, seeds=2)))
     short = judged("{0}", table(3, 1, steps=400))
     assert "400 of at least 500 steps" in findings.answer(short)
 
@@ -154,11 +154,11 @@ def test_of_several_image_sets_those_of_few_steps_are_not_told_where_others_have
     short = on(1_000, 10)
     assert findings.is_near(short)
     assert findings.headline(short) == "MNIST: It is 2 nats"
-    assert findings.leaning(short) == "So far the values lie on the paper's side."
-    assert findings.sureness(short).startswith("1,000 of 1,000 steps, 2 of the paper's 5 seeds")
+    assert findings.leaning(short) == "So far the values meet what is wanted."
+    assert findings.sureness(short).startswith("1,000 of 1,000 steps, 2 seeds (the paper: 5)")
     assert findings.lacking(short) == "MNIST: seeds, 2 of at least 3; SVHN: 10 of at least 500 steps"
     assert [criterion.name for criterion in findings.told(short).criteria] == ["mnist, difference"]
-    assert findings.leaning(on(1_000, 1_000)) == "So far 1 of 2 values lie on the paper's side."
+    assert findings.leaning(on(1_000, 1_000)) == "So far 1 of 2 values meets what is wanted."
     neither = on(10, 10)
     assert not findings.is_near(neither)
     assert "So far" not in findings.answer(neither)
@@ -174,7 +174,7 @@ def test_near_is_what_a_fifth_of_the_least_steps_has_measured():
 
 def test_how_sure_names_the_budget_beside_the_papers():
     text = findings.sureness(judged("{0}", table(3, 1, steps=600)))
-    assert text.startswith("600 of 1,000 steps, 3 of the paper's 5 seeds. Longer training")
+    assert text.startswith("600 of 1,000 steps, 3 seeds (the paper: 5). Longer training")
     measured = findings.measured(judged("{0}", table(3, 1)).criteria[0])
     assert measured.startswith("difference: 1.99 nats, 95 % interval ")
     assert measured.endswith("; wanted > 0")

@@ -424,7 +424,7 @@ def test_pictures_are_of_a_seed_asked_for_and_go_with_the_results():
     assert [label for label, _ in facts["rows"]] == ["sample", "test image", "reconstruction"]
     assert (len(content), len(facts["codes"]["mean"]), facts["why"], facts["whyNot"]) == (1, 8, "", "")
     words = texts(explore.figure_4(both, chosen))
-    assert any(word.startswith("both betas 1, (β2, β1) = (1, 1), seed 7") for word in words)
+    assert any(word == "both betas 1, seed 7\n(β2, β1) = (1, 1)" for word in words)
     assert main(["export", "hierarchical_rates"]) in (0, None)
     page = held(explore.explore(table, dataclasses.replace(chosen, scale="published")))["data"]
     assert all((point["of"], len(point["rows"]), point["stored"]) == ("seed 7", 3, False) for point in page["points"])

@@ -215,7 +215,7 @@ def test_where_no_claim_is_near_the_largest_budget_s_figures_of_those_that_matte
     page = pages.StudyPage(rates.study, rates.settings, rates.table)
     assert page.near == []
     found = soup(page.found())
-    assert "No budget has the steps, the seeds and the settings that a claim needs" in found.get_text()
+    assert "No budget has together the steps, the seeds and the settings of a claim" in found.get_text()
     captions = [figure.figcaption.get_text() for figure in found.select("figure")]
     matter_most = (verdict for number in page.claims.headline for verdict in page.verdicts if verdict.number == number)
     functions = dict.fromkeys(function for verdict in matter_most if (function := page._figure_of(verdict)))
@@ -236,7 +236,7 @@ def test_a_claim_that_is_near_keeps_them_folded(rates):
 
 def test_a_store_without_evidence_says_so(rates):
     empty = pages.StudyPage(rates.study, rates.settings, rates.table[:0])
-    assert empty.ours == "No budget has the steps, the seeds and the settings to tell yet."
+    assert empty.ours.startswith("No claim can be told yet: no budget has the steps")
     assert "Nothing has been trained for long enough" in soup(empty.found()).get_text()
     assert len(soup(empty.not_run()).select("tbody tr")) == 16
     assert empty.rest()._repr_html_() == ""

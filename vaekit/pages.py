@@ -149,15 +149,24 @@ class TablePage:
         The quick scale has a bar only where nothing else was trained.
         """
         rows = (self.table[~self._is_quick] if len(self.long) else self.table).drop_duplicates("key")
-        budgets = rows.assign(steps=_training_steps(rows)).groupby(["steps", "data"])["seed"].nunique()
+        axes = [name for name in self.study.SPEC.axes if name in rows]
+        points = rows.assign(steps=_training_steps(rows)).groupby(["steps", "data", *axes], dropna=False)
+        budgets = points["seed"].nunique().groupby(level=["steps", "data"]).agg(["min", "max"])
         return [
             {
-                "text": f"{steps:,.0f} of {whole:,} steps, {of_seeds}, {data.title(name)}",
+                "text": f"{steps:,.0f} of {whole:,} steps, {self._seeds(least, most)}, {data.title(name)}",
                 "share": f"{100 * min(1.0, steps / whole):.3g}",
             }
-            for (steps, name), seeds in budgets.sort_index(ascending=False).head(2).items()
-            for whole, of_seeds in [(self._whole(name), _of_seeds(seeds, len(self._papers.seeds)))]
+            for (steps, name), (least, most) in budgets.sort_index(ascending=False).head(2).iterrows()
+            for whole in [self._whole(name)]
         ]
+
+    def _seeds(self, least: int, most: int) -> str:
+        """The seeds at a point of a budget, beside those of scale "paper" where there are fewer."""
+        planned = len(self._papers.seeds)
+        if least < most:
+            return f"{least} to {most} seeds a point"
+        return f"{most} of {planned} seeds" if most < planned else f"{most} seed{'s' * (most > 1)}"
 
     def scheme(self) -> Page:
         """The network, drawn from the model as it is built, and what scale "paper" trains."""
@@ -167,7 +176,7 @@ class TablePage:
         several = len({member.data for member in self._papers_networks}) > 1
         network = f"The network{f' for {data.title(deepest.data)}' if several else ''}, layer by layer."
         alt = "The network from left to right, a bar for each layer, as high as the layer has numbers."
-        caption, place = f"{network} {grid} The bars above say what is trained.", ("scheme",)
+        caption, place = f"{network} {grid} The bars at the top of the page say what is trained.", ("scheme",)
         drawn = self._pictures.get(place) or self._picture(place, figure, caption, alt)
         return _page("picture", drawn)
 
@@ -356,7 +365,7 @@ class StudyPage(TablePage):
         """The one finding that matters most, in words."""
         trained = [verdict for verdict in self.near if verdict.claim.steps]
         if not trained:
-            return "No budget has the steps, the seeds and the settings to tell yet."
+            return "No claim can be told yet: no budget has the steps, the seeds and the settings of one together."
         return f"{findings.headline(trained[0])}{_interval(trained[0])}."
 
     @property
@@ -638,12 +647,6 @@ def _interval(verdict: Verdict) -> str:
 def _training_steps(rows: pd.DataFrame) -> pd.Series:
     """The steps from nothing: of what is pruned or tuned those before that."""
     return rows["parent_steps"].fillna(rows["steps"]) if "parent_steps" in rows else rows["steps"]
-
-
-def _of_seeds(seeds: int, planned: int) -> str:
-    if seeds > planned:
-        return f'{seeds} seeds (scale "paper": {planned})'
-    return f"{seeds} of {planned} seed{'s' * (planned > 1)}"
 
 
 def _grid_in_words(chosen: Any, members: Sequence[Any]) -> str:

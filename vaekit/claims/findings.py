@@ -95,7 +95,7 @@ def headline(verdict: Verdict) -> str:
         open_ones = [each for each in criteria if any(reason.kind == "interval" for reason in each.reasons)]
         if open_ones:
             of = f"{titled(open_ones[0].name)}, " if len(criteria) > 1 else ""
-            sentence += f" (not told apart: {of}{interval(open_ones[0])}, wanted {open_ones[0].wanted})"
+            sentence += f" (open: {of}{interval(open_ones[0])}, wanted {open_ones[0].wanted})"
     return sentence or brief(verdict)
 
 
@@ -152,16 +152,16 @@ def answer(verdict: Verdict) -> str:
 
 
 def leaning(verdict: Verdict) -> str:
-    """To which side the values lie so far."""
+    """Whether the values so far meet what is wanted."""
     valued = [criterion for criterion in told(verdict).criteria if criterion.has_value]
     met = [criterion.holds_at(criterion.estimate) for criterion in valued]
     if not valued:
         return ""
     if all(met):
-        return "So far the values lie on the paper's side."
+        return "So far the values meet what is wanted."
     if not any(met):
-        return "So far the values lie on the other side."
-    return f"So far {sum(met)} of {len(met)} values lie on the paper's side."
+        return "So far no value meets what is wanted."
+    return f"So far {sum(met)} of {len(met)} values meet{'s' * (sum(met) == 1)} what is wanted."
 
 
 def lacking(verdict: Verdict) -> str:
@@ -171,10 +171,10 @@ def lacking(verdict: Verdict) -> str:
 
 
 def _lacks(verdict: Verdict) -> Iterator[str]:
-    if len(verdict.sets) > 1 and verdict.outcome == UNDECIDED:
+    if len(verdict.sets) > 1 and verdict.outcome in (UNDECIDED, NOT_RUN):
         for name, of_set in verdict.sets.items():
             if of_set.outcome not in (REPRODUCED, NOT_REPRODUCED):
-                first = next(_lacks(of_set), "") if of_set.outcome == UNDECIDED else of_set.outcome
+                first = of_set.outcome if of_set.outcome == NEEDS_DATA else next(_lacks(of_set), "")
                 yield f"{data.title(name)}: {first}"
         return
     for reason in verdict.reasons:
@@ -253,7 +253,7 @@ def sureness(verdict: Verdict) -> str:
     """How sure it is: seeds, budget beside the paper's, and what could overturn it."""
     texts, scopes = [], told(verdict).scopes
     for scope in scopes:
-        seeds = f"{scope.seeds} of the paper's {scope.paper.seeds} seed{'s' * (scope.paper.seeds != 1)}"
+        seeds = f"{scope.seeds} seed{'s' * (scope.seeds != 1)} (the paper: {scope.paper.seeds})"
         steps = f"{scope.steps:,} of {scope.paper.steps:,} steps, " if scope.steps and scope.paper.steps else ""
         texts.append(f"{_sets(scope.data)}: {steps}{seeds}" if len(scopes) > 1 else f"{steps}{seeds}")
     return ". ".join([*texts, overturns(verdict)])

@@ -125,7 +125,7 @@ class Criterion:
             return f"{self.name}: no value (wanted {self.wanted})"
         low, high = self.interval
         if math.isfinite(low):
-            shown = f"{text_of(self.estimate)} [{text_of(low)}, {text_of(high)}]"
+            shown = text_of(self.estimate) + f" [{text_of(low)}, {text_of(high)}]" * (low < high)
         else:
             shown = ", ".join(map(text_of, self.statistic.sample))
         unit = self.statistic.unit
@@ -504,7 +504,7 @@ def _budgeted(
     outcome, reasons = conjunction(criteria, claim.quorum)
     if not _reaches(evidence.budget, claim.steps, claim.batch_size):
         images = f" of {claim.batch_size} images" if claim.batch_size else ""
-        larger = "" if is_largest else ", and what is trained for longer lacks members"
+        larger = "" if is_largest else ", and what is trained for longer lacks part of what it compares"
         few = f"{evidence.budget['steps']:,} of at least {claim.steps:,} steps{images}{larger}"
         return UNDECIDED, (Reason("budget", few), *reasons)
     early, _ = conjunction(claim.judge(evidence.at(0.8)), claim.quorum)

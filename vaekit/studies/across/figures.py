@@ -41,8 +41,9 @@ def imbalance_of_the_output(table: pd.DataFrame) -> Figure:
 
 
 @figures.described(
-    "The cost of pruning (the accuracy of the dense child less that of the pruned one) over MIG, where factors are "
-    "known, and over the active units of the network that was pruned. A point's colour is beta, its shape the seed.",
+    "The cost of pruning (the accuracy of the network that was tuned as long without pruning, less that of the pruned "
+    "one) over MIG, where factors are known, and over the active units of the network that was pruned. A point's "
+    "colour is beta, its shape the seed.",
     "Scatter plots of the cost of pruning over MIG and over active units, a row an image set.",
 )
 def cost_of_pruning(table: pd.DataFrame) -> Figure:

@@ -446,14 +446,15 @@ def information_follows_rate2(evidence: Evidence) -> Sequence[Criterion]:
     "2.11",
     "Classification accuracy never exceeds the bound by mutual information",
     brief="No accuracy exceeds the bound by mutual information",
-    finding="{0:.0f} accuracies lie above the bound by mutual information",
+    finding="{0:.0f} accuracies of classifiers of mu2 lie above the bound by mutual information",
     paper="class. accuracy <= f^-1(I_q(y; z)) (Eq. 11, Figure 6)",
     note="An empirical check: the theorem is about classifiers of samples of z2, and these see mu2. The bound is taken "
     "by I_q(y; z2), the tightest of the three.",
-    why="The paper's classifiers, and these, see mu2, which the noise of z2 has not blurred. Where R(z2) is next to 0, "
-    "the means of all images lie within thousandths of the posterior's standard deviation. Nearest neighbours and the "
-    "RBF SVM, whose kernel takes its width from the data, read the class off such differences; linear classifiers do "
-    "not. Classifiers of samples of z2, of which alone the theorem speaks, stay below it: the triangles.",
+    why="The paper's classifiers, and these, see mu2, which the noise of z2 has not blurred. The theorem speaks of "
+    "classifiers of samples of z2, and those stay below it: the triangles. Where R(z2) is next to 0, the means of all "
+    "images lie within thousandths of the posterior's standard deviation; nearest neighbours and the RBF SVM, whose "
+    "kernel takes its width from the data, read the class off such differences all the same. Linear classifiers hardly "
+    "do there, but do where R(z2) is a tenth of a nat or more.",
 )
 def accuracy_obeys_the_bound(evidence: Evidence) -> Sequence[Criterion]:
     """No member's accuracy lies above its bound, by binomial intervals with Bonferroni over members x classifiers."""

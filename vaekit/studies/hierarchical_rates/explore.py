@@ -72,9 +72,9 @@ def _telling(points: pd.DataFrame) -> dict[str, Any]:
 
 
 def _three(label: str, chosen: dict[str, Any], grids: dict[str, tuple[ImageGrid | None, str]]) -> Figure:
-    figure, axes = figures.panels(1, len(chosen), width=3.6, height=1.8)
+    figure, axes = figures.panels(1, len(chosen), width=3.6, height=2.0)
     for ax, (title, (grid, words)) in zip(axes[0], grids.items(), strict=True):
-        ax.set_title(f"{title}, {named(chosen[title])}" + (f", {words}" if grid else ""))
+        ax.set_title(f"{title}{f', {words}' * bool(grid)}\n{named(chosen[title])}", fontsize=9)
         if grid:
             flat = torch.tensor(grid.images).flatten(0, 1).permute(0, 3, 1, 2)
             figures.pictures(flat, grid.images.shape[1], ax)

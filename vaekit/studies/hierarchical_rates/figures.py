@@ -47,7 +47,7 @@ BEST = {PSNR: "^", IS: "D", RBF: "o"}  # the paper's markers of the best at each
 @figures.described(
     "The paper's figure 1: what each member is worth to three applications. Dots grow with the metric; "
     "triangle, diamond and ring: the best, where best and worst differ by more than their standard errors. "
-    "Dashed: beta2 = beta1. Cross: both 1. In three dimensions, red has more of its rate in z2, blue in z1.",
+    "Dashed: beta2 = beta1. Cross: where both are 1. In three dimensions, red has more of its rate in z2, blue in z1.",
     "A cloud of members in three dimensions, PSNR, Inception Score and accuracy, and three maps over the "
     "weights of the two rates whose dots grow with each of these, the best marked, the diagonal dashed.",
     claims=("2.4",),
@@ -65,7 +65,8 @@ def figure_1(table: pd.DataFrame) -> Figure:
 
 
 @figures.described(
-    "The paper's figure 3: PSNR over the rates. Black ring: both betas 1. Orange rings: beta2 = beta1. Pink "
+    "The paper's figure 3: PSNR over the rates. Black ring, where that is in the grid: both betas 1. Orange rings: "
+    "beta2 = beta1. Pink "
     "rings: the upper hull over the total rate, the best at a given rate. Dashed: equal total rate.",
     "PSNR over the two rates in three dimensions and as colour in two, with dashed lines of equal total rate, "
     "and over the total rate with the upper hull and the diagonal ringed.",
@@ -86,7 +87,8 @@ def figure_3(table: pd.DataFrame) -> Figure:
 
 
 @figures.described(
-    "The paper's figure 5: the Inception Score and its two factors over the rates. Black ring: both betas 1. "
+    "The paper's figure 5: the Inception Score and its two factors over the rates. Black ring, where that is in the "
+    "grid: both betas 1. "
     "Orange: beta2 = beta1. Pink: upper hull over the total rate.",
     "Inception Score, diversity and sharpness as colour over the two rates, a panel each, or a note that no "
     "classifier has judged.",
@@ -313,10 +315,11 @@ def surface_3d(axes: np.ndarray, points: pd.DataFrame, along: Sequence[str]) -> 
 
 
 def budgets(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """The label and the rows of each budget that has a rate at the end of training."""
+    """The label, of the seed that is drawn, and all rows of each budget that has a rate at the end of training."""
     groups = [rows for rows in tidy.budgets(table, AXES) if len(figures.finite(select(rows, "rate", layer=None)))]
     models = ["GHVAE" if rows["model"].iloc[0] == "ghvae" else "LVAE" for rows in groups]
-    return [(f"{model}: {tidy.budget_label(rows, AXES)}", rows) for model, rows in zip(models, groups, strict=True)]
+    labels = [tidy.budget_label(having(rows, seed=drawn_seed(rows)), AXES) for rows in groups]
+    return [(f"{model}: {label}", rows) for model, label, rows in zip(models, labels, groups, strict=True)]
 
 
 def points_of(rows: pd.DataFrame) -> pd.DataFrame:

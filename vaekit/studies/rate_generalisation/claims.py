@@ -213,7 +213,8 @@ def three_layers_keep_falling(evidence: Evidence) -> Sequence[Criterion]:
     "3.6",
     "Sparse data, CV(16k/147k), 3 layers: memorisation shows at large beta",
     brief="Sparse data, three layers: large beta memorises",
-    finding="At beta 1 the deep net prefers training images by {0[1]:.3f}, at 0.01 by {0[0.01]:.3f} (0: no preference)",
+    finding="At beta 1 a training image is nearest, rather than a control image, for {0[1]:.1%} of the test images "
+    "more than by chance, at beta 0.01 for {0[0.01]:.1%}",
     train={"n_train": (16384,), "depths": (3,)},
     paper="some reconstructions resemble memorized neighbors; no memorization is apparent at smaller beta",
     scale=replace(DEEP, grid={"beta": (0.01, 1.0), "depth": (3,)}),

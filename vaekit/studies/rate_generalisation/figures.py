@@ -341,7 +341,7 @@ SHARES: dict[str, dict[str, Any]] = {
 
 
 @figures.described(
-    "Memorisation over beta. Left: how much likelier the nearest training image is the nearer one than the nearest "
+    "Memorisation over beta. Left: how often the nearest training image is nearer to a reconstruction than the nearest "
     "control image, less one half; 0 is no preference. Right: the share of test images whose reconstruction is nearer "
     "to a training image, or to a control image, than to its own target.",
     "Two panels over beta on a logarithmic axis: the preference for training images with a line at zero, and the "
