@@ -47,5 +47,6 @@ pages.scorecard(verdicts, ledger.titles())
 # : the evidence that the claim asks for is not there; where a part of the claim has a value, that is shown with its scope.
 #
 # A claim about several data sets must hold on each. A claim about the best of many members is decided by seeds that did
-# not choose them. A claim with one seed over a whole grid has its interval from a bootstrap over the grid, and says so.
+# not choose them. A claim with one seed over a whole grid has its interval from a bootstrap over the grid, and says so; one
+# that counts exceptions over a grid, or parameters, has none.
 # A claim that is true by construction is shown, and not counted.
