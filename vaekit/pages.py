@@ -374,10 +374,12 @@ class StudyPage(TablePage):
         outcomes = Counter(findings.outcome(verdict) for verdict in self.verdicts)
         tally = _tally(outcomes, sum(verdict.counted for verdict in self.verdicts))
         undecided = [verdict for verdict in self.near if verdict.outcome == UNDECIDED]
-        if not undecided or undecided[0] is next((each for each in self.near if each.claim.steps), None):
+        if not undecided:
             return tally
-        lacking = f"Lacking: {lacks}. " if (lacks := findings.lacking(undecided[0])) else ""
-        return f"Not told yet: {findings.headline(undecided[0])}. {lacking}{tally}"
+        is_ours = undecided[0] is next((each for each in self.near if each.claim.steps), None)
+        said = "This is not told yet." if is_ours else f"Not told yet: {findings.headline(undecided[0])}."
+        lacking = f"Lacking: {text}." if (text := findings.lacking(undecided[0])) else ""
+        return " ".join(filter(None, (said, lacking, tally)))
 
     @property
     def by_outcome(self) -> list[tuple[str, list[Verdict]]]:
