@@ -59,6 +59,7 @@ page.scheme()
 # **Differences from the paper.**
 #
 # - The paper does not say how it reduces $D$. Claims ask for both readings; each figure names its own. *Sum*: all terms in nats per image, $\lambda = 100$. *Pixel mean*: $D$ averaged over the values of an image, $\lambda = 1$.
+# - Read as *pixel mean*, a nat of rate costs $\beta$ and saves at most one nat of $H$ and a few hundredths of $D$. For $\beta > 1$ nothing is worth carrying: the best network guesses, and pruning it costs nothing.
 # - The layers, the optimiser and the ramp of the pruning (cubic {cite}`zhu2018prune`) are ours: the paper is silent.
 # - Every pruned network stands beside the same network tuned as long without pruning; without it a comparison says nothing.
 # - Compression is decided on bytes: of parameters it is the same by construction.

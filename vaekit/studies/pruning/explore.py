@@ -17,7 +17,7 @@ from vaekit.store.table import having, select
 from vaekit.studies import playing
 from vaekit.studies.pruning import SPEC, Settings
 from vaekit.studies.pruning.claims import TRAINING
-from vaekit.studies.pruning.figures import NUMBERS, families, label_of, scaled, title_of
+from vaekit.studies.pruning.figures import NUMBERS, families, label_of, reductions_of, scaled, title_of
 
 SHARES = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 PRUNED = "pruned (%)"  # the axis of the slider
@@ -106,7 +106,8 @@ def _points(rows: pd.DataFrame, store: Store | None) -> list[dict[str, Any]]:
             for point in points:
                 if point["axes"]["reading"] == reading and point["axes"]["beta"] == beta:
                     point["numbers"]["not tuned"] = why
-    return points
+    order = {title_of(reduction): place for place, reduction in enumerate(reductions_of([accuracy]))}
+    return sorted(points, key=lambda point: order.get(point["axes"]["reading"], len(order)))
 
 
 def _point(

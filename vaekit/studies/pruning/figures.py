@@ -297,6 +297,14 @@ def _variants(table: pd.DataFrame) -> pd.Series:
     return derived.where(table["parent"].notna(), before)
 
 
+def reductions_of(groups: Iterable[pd.DataFrame]) -> list[Reduction]:
+    """The reductions of members that have a beta: sum before pixel mean, large lambdas first."""
+    pairs = {pair for rows in groups for pair in zip(rows["objective"], rows["lambda"], strict=True)}
+    order = list(TITLES)
+    known = [(objective, weight) for objective, weight in pairs if objective in order]
+    return sorted(known, key=lambda pair: (order.index(pair[0]), -pair[1]))
+
+
 def title_of(reduction: Reduction) -> str:
     """A reduction in words; of none, nothing."""
     objective, weight = reduction
@@ -349,14 +357,9 @@ def _by_reduction(
     measures: Sequence[str],
     history: bool = False,
 ) -> Figure:
-    """A panel for each reduction, a row for each budget: `draw(ax, rows, baseline)`. `history` is that of `grid`.
-
-    The reductions are those of members that have a beta: sum before pixel mean, large lambdas first.
-    """
-    groups, order = families(table), list(TITLES)
-    pairs = {pair for _, rows in groups for pair in zip(rows["objective"], rows["lambda"], strict=True)}
-    pairs = {(objective, weight) for objective, weight in pairs if objective in TITLES}
-    reductions = sorted(pairs, key=lambda pair: (order.index(pair[0]), -pair[1]))
+    """A panel for each reduction, a row for each budget: `draw(ax, rows, baseline)`. `history` is that of `grid`."""
+    groups = families(table)
+    reductions = reductions_of([rows for _, rows in groups])
 
     def draw_budget(axes: Sequence[Axes], rows: pd.DataFrame) -> None:
         for ax, (objective, weight) in zip(axes, reductions, strict=True):
