@@ -35,18 +35,10 @@ class MyVAE(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.encoder = nn.Sequential(
-            nn.Flatten(),
-            nn.Linear(3072, 96),
-            nn.ReLU(),
-            nn.Linear(96, 16),
-        )
-        self.decoder = nn.Sequential(
-            nn.Linear(8, 96),
-            nn.ReLU(),
-            nn.Linear(96, 3072),
-            nn.Unflatten(1, (3, 32, 32)),
-        )
+        into, out = nn.Linear(3072, 96), nn.Linear(96, 3072)
+        latent, image = nn.Linear(96, 16), nn.Unflatten(1, (3, 32, 32))
+        self.encoder = nn.Sequential(nn.Flatten(), into, nn.ReLU(), latent)
+        self.decoder = nn.Sequential(nn.Linear(8, 96), nn.ReLU(), out, image)
 
     def forward(self, x, noise):
         z = Gaussian(*self.encoder(x).chunk(2, dim=1))

@@ -104,6 +104,8 @@ from vaekit.metrics import intrinsic_dimension
 tetrominoes = vaekit.data.load("tetrominoes")
 train = tetrominoes.take(torch.arange(0, 160_000, 80))
 test = tetrominoes.take(torch.arange(40, 160_000, 320))
+
+# %%
 network = {"depth": 2, "channels": 8, "latent_dim": 8, "batch_norm": True}
 fleet = vaekit.train_fleet(
     lambda: vaekit.models.ConvVAE(**network),

@@ -108,6 +108,8 @@ tetrominoes = vaekit.data.load("tetrominoes")
 split = tetrominoes.split("cv", n_train=4096)
 train = tetrominoes.take(split.train)
 test = tetrominoes.take(split.test[:1024])
+
+# %%
 fleet = vaekit.train_fleet(
     lambda: vaekit.models.DenseVAE(hidden=64),
     losses.beta_objective,
