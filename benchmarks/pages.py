@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from benchmarks import records, targets
 from benchmarks.records import Row
 from vaekit.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, nothing, panels
+from vaekit.pages import styled
 from vaekit.widgets import Page
 
 _COLOURS = (BLUE, ORANGE, GREEN, PURPLE, GREY)
@@ -48,7 +49,7 @@ def in_words() -> Page:
         if each.outcome == targets.MISSED and each.decisive
     ]
     listed = f" Missed:</p><ul>{''.join(missed)}</ul>" if missed else "</p>"
-    return Page(f"<p>Of {len(verdicts)} targets, each on its machine: {tally}.{listed}")
+    return styled(f"<p>Of {len(verdicts)} targets, each on its machine: {tally}.{listed}")
 
 
 def ratios(benchmark: str) -> Figure:

@@ -196,7 +196,7 @@ class TablePage:
             quick = [self._draw(each, self.quick, stamp=steps) for each in of_table]
             summary = f"The quick scale's figures: {steps}"
             parts.append(_render("fold", [*filter(None, quick)], self._tables(self.quick), note=note, summary=summary))
-        return _styled("".join(part for part in parts if "<figure" in part or "<table" in part))
+        return styled("".join(part for part in parts if "<figure" in part or "<table" in part))
 
     def _page(self, macro: str, *parts: Any, **named: Any) -> Page:
         return _page(macro, *parts, file=self.TEMPLATES, **named)
@@ -570,10 +570,11 @@ def _render(macro: str, *parts: Any, file: str = "pages.html", **named: Any) -> 
 
 
 def _page(macro: str, *parts: Any, **named: Any) -> Page:
-    return _styled(_render(macro, *parts, **named))
+    return styled(_render(macro, *parts, **named))
 
 
-def _styled(html: str) -> Page:
+def styled(html: str) -> Page:
+    """HTML in the pages' style, in the light as in the dark; of none, nothing."""
     return Page(f'<div class="vk-page mathjax_ignore"><style>{_STYLE}</style>{html}</div>' if html else "")
 
 
