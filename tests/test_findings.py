@@ -157,12 +157,12 @@ def test_of_several_image_sets_those_of_few_steps_are_not_told_where_others_have
     assert findings.leaning(short) == "So far the values meet what is wanted."
     assert findings.sureness(short).startswith("1,000 of 1,000 steps, 2 seeds (the paper: 5)")
     assert findings.lacking(short) == "MNIST: seeds, 2 of at least 3; SVHN: 10 of at least 500 steps"
-    assert [criterion.name for criterion in findings.told(short).criteria] == ["mnist, difference"]
+    assert [criterion.name for criterion in findings.on_trained_sets(short).criteria] == ["mnist, difference"]
     assert findings.leaning(on(1_000, 1_000)) == "So far 1 of 2 values meets what is wanted."
     neither = on(10, 10)
     assert not findings.is_near(neither)
     assert "So far" not in findings.answer(neither)
-    assert len(findings.told(neither).criteria) == 2
+    assert len(findings.on_trained_sets(neither).criteria) == 2
 
 
 def test_near_is_what_a_fifth_of_the_least_steps_has_measured():

@@ -62,7 +62,7 @@ def test_a_block_says_finding_paper_interval_and_seeds(page):
         assert verdict.claim.paper in text
         assert findings.sureness(verdict) in text
         folded = " ".join(section.select_one("ul").get_text().split())
-        for criterion in findings.told(verdict).criteria:
+        for criterion in findings.on_trained_sets(verdict).criteria:
             if criterion.has_value:
                 assert findings.measured(criterion) in folded
 
@@ -178,7 +178,7 @@ def test_members_are_of_the_quick_scale_or_of_more_and_small_budgets_stand_back(
     assert (np.fmax(page.long["steps"], before) > most).all()
 
 
-def test_the_quick_scale_is_left_out_where_more_was_trained_of_its_question(page):
+def test_the_quick_scale_is_left_out_where_more_was_trained_of_all_it_is_compared_with(page):
     def compared(rows, *over):
         members = rows.drop_duplicates("key")
         names = [name for name in (*pages.COMPARED, *over) if name in members]

@@ -79,7 +79,7 @@ class Block:
     @property
     def told(self) -> Verdict:
         """The verdict on those image sets of which the block speaks."""
-        return findings.told(self.verdict)
+        return findings.on_trained_sets(self.verdict)
 
     @property
     def measured(self) -> list[str]:
@@ -107,7 +107,7 @@ class Block:
         values = {criterion.name: criterion.statistic.values.dropna().to_dict() for criterion in shown}
         seeds = sorted({seed for by_seed in values.values() for seed in by_seed})
         return [
-            {"value of": findings.titled(name)}
+            {"value of": findings.sets_titled(name)}
             | {f"seed {seed}": text_of(by_seed[seed]) if seed in by_seed else "–" for seed in seeds}
             for name, by_seed in values.items()
         ]
@@ -560,7 +560,9 @@ def _templates(name: str) -> Any:
     """The macros of a file of the package. Text is escaped in all of them."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    said = {name: getattr(findings, name) for name in ("answer", "brief", "headline", "outcome", "sureness", "titled")}
+    said = {
+        name: getattr(findings, name) for name in ("answer", "brief", "headline", "outcome", "sureness", "sets_titled")
+    }
     given = {**said, "anchor": anchor, "names": BADGES, "CONSTRUCTED": CONSTRUCTED}
     return environment.get_template(name, globals=given)
 
@@ -639,7 +641,7 @@ def _order(number: str) -> list[int]:
 
 def _interval(verdict: Verdict) -> str:
     """The interval of a claim's first criterion in parentheses, with its value where the headline lacks that."""
-    first = next((each for each in findings.told(verdict).criteria if each.has_value), None)
+    first = next((each for each in findings.on_trained_sets(verdict).criteria if each.has_value), None)
     headline = findings.headline(verdict)
     if not first or not (interval := findings.interval(first)) or interval in headline:
         return ""

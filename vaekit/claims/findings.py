@@ -70,7 +70,7 @@ def finding(verdict: Verdict) -> str:
     A claim is decided without it where another criterion refuses it: then the criteria stand by their own names.
     """
     if verdict.sets:
-        texts = {name: text for name, of_set in told(verdict).sets.items() if (text := finding(of_set))}
+        texts = {name: text for name, of_set in on_trained_sets(verdict).sets.items() if (text := finding(of_set))}
         if len(verdict.sets) == 1:
             return next(iter(texts.values()), "")
         scopes = {name: verdict.sets[name].scope for name in texts}
@@ -84,17 +84,17 @@ def finding(verdict: Verdict) -> str:
     except (NoValueError, IndexError):
         if verdict.outcome not in (REPRODUCED, NOT_REPRODUCED):
             return ""
-        return "; ".join(f"{titled(criterion.name)}: {_Place(criterion)}" for criterion in criteria)
+        return "; ".join(f"{sets_titled(criterion.name)}: {_Place(criterion)}" for criterion in criteria)
 
 
 def headline(verdict: Verdict) -> str:
     """The finding, with its interval where that holds both answers; where there is none, the claim in brief."""
     sentence = finding(verdict)
     if sentence and verdict.outcome == UNDECIDED:
-        criteria = told(verdict).criteria
+        criteria = on_trained_sets(verdict).criteria
         open_ones = [each for each in criteria if any(reason.kind == "interval" for reason in each.reasons)]
         if open_ones:
-            of = f"{titled(open_ones[0].name)}, " if len(criteria) > 1 else ""
+            of = f"{sets_titled(open_ones[0].name)}, " if len(criteria) > 1 else ""
             sentence += f" (open: {of}{interval(open_ones[0])}, wanted {open_ones[0].wanted})"
     return sentence or brief(verdict)
 
@@ -107,18 +107,16 @@ def brief(verdict: Verdict) -> str:
 def is_near(verdict: Verdict) -> bool:
     """Whether a page shows the claim as a result: decided, or undecided with a value at `NEAR` of its least steps.
 
-    Of several image sets one is enough.
-
-    A claim that needs no training is near as soon as it has all values.
+    Of several image sets one is enough. A claim that needs no training is near as soon as it has all values.
     """
     if verdict.outcome in (REPRODUCED, NOT_REPRODUCED):
         return True
     if verdict.outcome != UNDECIDED or not finding(verdict):
         return False
-    return _is_large(told(verdict))
+    return _is_large(on_trained_sets(verdict))
 
 
-def told(verdict: Verdict) -> Verdict:
+def on_trained_sets(verdict: Verdict) -> Verdict:
     """A verdict of several image sets without those that lack `NEAR` of the least steps, where others have it."""
     large = {name: of_set for name, of_set in verdict.sets.items() if _is_large(of_set)}
     if not large:
@@ -153,7 +151,7 @@ def answer(verdict: Verdict) -> str:
 
 def leaning(verdict: Verdict) -> str:
     """Whether the values so far meet what is wanted."""
-    valued = [criterion for criterion in told(verdict).criteria if criterion.has_value]
+    valued = [criterion for criterion in on_trained_sets(verdict).criteria if criterion.has_value]
     met = [criterion.holds_at(criterion.estimate) for criterion in valued]
     if not valued:
         return ""
@@ -192,7 +190,7 @@ def _lacks(verdict: Verdict) -> Iterator[str]:
                 where = ", each of at least" if few else " with all measures at"
                 yield f"{f'at least {least}' if few else text}{where} {verdict.claim.steps:,} steps"
             case _:
-                yield titled(text)
+                yield sets_titled(text)
 
 
 def _members_lacking(verdict: Verdict) -> str:
@@ -221,7 +219,7 @@ def in_words(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else data.title(str(value)).replace("_", " ")
 
 
-def titled(text: str) -> str:
+def sets_titled(text: str) -> str:
     """A text with image sets by the names that readers know: mnist_binary is binary MNIST."""
     return re.sub(r"\w+", lambda word: data.title(word[0]), text)
 
@@ -232,7 +230,7 @@ def _sets(names: Iterable[str]) -> str:
 
 def estimated(criterion: Criterion) -> str:
     """A criterion's value in words, with its interval where that has a width."""
-    value = f"{titled(criterion.name)}: {text_of(criterion.estimate)} {criterion.statistic.unit}".rstrip()
+    value = f"{sets_titled(criterion.name)}: {text_of(criterion.estimate)} {criterion.statistic.unit}".rstrip()
     return ", ".join(filter(None, (value, interval(criterion))))
 
 
@@ -251,7 +249,7 @@ def measured(criterion: Criterion) -> str:
 
 def sureness(verdict: Verdict) -> str:
     """How sure it is: seeds, budget beside the paper's, and what could overturn it."""
-    texts, scopes = [], told(verdict).scopes
+    texts, scopes = [], on_trained_sets(verdict).scopes
     for scope in scopes:
         seeds = f"{scope.seeds} seed{'s' * (scope.seeds != 1)} (the paper: {scope.paper.seeds})"
         steps = f"{scope.steps:,} of {scope.paper.steps:,} steps, " if scope.steps and scope.paper.steps else ""

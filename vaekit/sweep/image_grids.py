@@ -81,7 +81,7 @@ def make_all(
     and of how many it cannot, since their images are not here.
 
     Raises:
-        StoreError: a run is damaged.
+        StoreError: a run, or a bundle of results/, is damaged.
     """
     if spec.grid is None:
         return []

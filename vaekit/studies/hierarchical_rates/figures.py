@@ -66,8 +66,7 @@ def figure_1(table: pd.DataFrame) -> Figure:
 
 @figures.described(
     "The paper's figure 3: PSNR over the rates. Black ring, where that is in the grid: both betas 1. Orange rings: "
-    "beta2 = beta1. Pink "
-    "rings: the upper hull over the total rate, the best at a given rate. Dashed: equal total rate.",
+    "beta2 = beta1. Pink rings: the upper hull over the total rate, the best at a given rate. Dashed: equal rate R.",
     "PSNR over the two rates in three dimensions and as colour in two, with dashed lines of equal total rate, "
     "and over the total rate with the upper hull and the diagonal ringed.",
     claims=("2.5", "2.6"),
@@ -88,8 +87,7 @@ def figure_3(table: pd.DataFrame) -> Figure:
 
 @figures.described(
     "The paper's figure 5: the Inception Score and its two factors over the rates. Black ring, where that is in the "
-    "grid: both betas 1. "
-    "Orange: beta2 = beta1. Pink: upper hull over the total rate.",
+    "grid: both betas 1. Orange: beta2 = beta1. Pink: upper hull over the total rate.",
     "Inception Score, diversity and sharpness as colour over the two rates, a panel each, or a note that no "
     "classifier has judged.",
     claims=("2.7", "2.8"),
